@@ -1,0 +1,67 @@
+//! The settings for people: `--print-config`, and what is allowed but likely not meant.
+use super::key::Key;
+use super::problem::Origin;
+use super::{Advertise, Config, Origins};
+
+/// One line for each key: its name, its value, and where that came from. Holds no secrets.
+pub fn table(config: &Config, origins: &Origins) -> String {
+    let mut rows = vec![["KEY", "VALUE", "SOURCE"].map(str::to_owned)];
+    rows.extend(
+        Key::ALL
+            .into_iter()
+            .map(|key| [key.to_string(), or_dash(config.text(key)), origins.of(key).to_string()]),
+    );
+    let width = |column: usize| {
+        let widths = rows.iter().map(|row| row[column].chars().count());
+        widths.max().unwrap_or_default()
+    };
+    let (first, second) = (width(0), width(1));
+    rows.iter()
+        .map(|[key, value, from]| format!("{key:first$}  {value:second$}  {from}\n"))
+        .collect()
+}
+
+/// A column must not be empty, or scripts lose count.
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// What is allowed but likely not meant, each as one sentence for the log and for the status.
+pub fn warnings(config: &Config, origins: &Origins) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let default_store = *origins.of(Key::Store) == Origin::Default;
+    if default_store && !config.join.is_empty() {
+        warnings.push(format!(
+            "this host joins others but keeps a registry of its own, {}: hosts with different \
+             registries give out the same addresses; set --store to the one that all share",
+            config.store
+        ));
+    }
+    warnings
+}
+
+impl Config {
+    /// The value of a key as the file could have it.
+    fn text(&self, key: Key) -> String {
+        match key {
+            Key::NodeName => self.node_name.to_string(),
+            Key::Advertise => match &self.advertise {
+                Advertise::Address(address) => address.to_string(),
+                Advertise::Interface(name) => name.clone(),
+                Advertise::Auto => "auto".to_owned(),
+            },
+            Key::Join => self.join.join(","),
+            Key::Store => self.store.to_string(),
+            Key::GossipPort => self.gossip_port.to_string(),
+            Key::VxlanPort => self.vxlan_port.to_string(),
+            Key::VniRange => self.vni_range.to_string(),
+            Key::DefaultPool => self.default_pool.to_string(),
+            Key::StateDir => self.state_dir.display().to_string(),
+            Key::ControlSocket => self.control_socket.display().to_string(),
+            Key::PluginSocket => self.plugin_socket.display().to_string(),
+            Key::DockerHost => self.docker_host.clone(),
+            Key::ResolvConf => self.resolv_conf.display().to_string(),
+            Key::Log => self.log.clone(),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Endpoints of containers: made, joined, moved, named, left, deleted.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ovl_ipam::{Lease, NetworkId};
+use ovl_vxlan::{IfName, Mac};
+
+use super::super::local::{Local, Origin, Phase, Sandbox, is_name};
+use super::super::store::Continuation;
+use super::super::{Action, Core, Refusal, RequestId, Response, StoreCall};
+use crate::docker::{ContainerEndpoint, CreateEndpoint, Join};
+
+/// An endpoint that Docker's engine does not list is taken as gone after this long.
+const STALE_AFTER: Duration = Duration::from_secs(30);
+
+impl Core {
+    pub(in crate::core) fn create_endpoint(
+        &mut self,
+        id: RequestId,
+        wanted: &CreateEndpoint,
+    ) -> Result<Option<Response>, Refusal> {
+        let network = *self
+            .docker_networks
+            .get(&wanted.network)
+            .ok_or_else(|| unknown_network(&wanted.network))?;
+        let address = wanted.address.ok_or_else(|| {
+            Refusal::invalid(
+                "Docker gave the endpoint no address; create the network with: --ipam-driver ovl",
+            )
+        })?;
+        let mac = wanted.mac.map_or_else(|| Mac::from_ipv4(address.addr()), Mac);
+        let generation = self.unbound.remove(&(network, address.addr()));
+        let local = Local {
+            id: wanted.endpoint.clone(),
+            network,
+            names: Vec::new(),
+            address: Some(address),
+            generation: generation.unwrap_or_default(),
+            mac,
+            origin: Origin::Docker,
+            sandbox: None,
+            ifname: None,
+            phase: Phase::Created,
+            transit: false,
+            serving: false,
+            serve_after: None,
+            seen: None,
+        };
+        self.local.insert(local.id.clone(), local);
+        self.touch_state();
+        if generation.is_some() {
+            return Ok(Some(Response::Mac(mac)));
+        }
+        // Docker had the address before the agent's last start: the same holder gets the same lease.
+        let call = StoreCall::Allocate {
+            network: NetworkId(network),
+            address: Some(address.addr()),
+            endpoint: "docker".to_owned(),
+        };
+        self.call(
+            call,
+            Continuation::DockerEndpoint { request: id, endpoint: wanted.endpoint.clone() },
+        );
+        Ok(None)
+    }
+
+    pub(in crate::core) fn docker_endpoint_leased(
+        &mut self,
+        request: RequestId,
+        endpoint: &str,
+        lease: Result<Lease, Refusal>,
+    ) {
+        let answer = match (lease, self.local.get_mut(endpoint)) {
+            (Ok(lease), Some(local)) => {
+                local.generation = lease.generation;
+                Ok(Some(Response::Mac(local.mac)))
+            }
+            (Ok(_), None) => Err(Refusal::not_found("the endpoint was deleted meanwhile")),
+            (Err(refusal), _) => {
+                self.local.remove(endpoint);
+                Err(refusal)
+            }
+        };
+        self.answer(request, answer);
+    }
+
+    pub(in crate::core) fn join(
+        &mut self,
+        id: RequestId,
+        join: &Join,
+    ) -> Result<Option<Response>, Refusal> {
+        let local =
+            self.local.get_mut(&join.endpoint).ok_or_else(|| unknown_endpoint(&join.endpoint))?;
+        if !self.networks.contains_key(&local.network) {
+            return Err(Refusal::not_found(
+                "the endpoint's network is not in the cluster any more; remove and create it again",
+            ));
+        }
+        local.ifname = Some(handover_name(&join.endpoint)?);
+        local.sandbox = None;
+        local.transit = false;
+        self.desired_version += 1;
+        local.phase = Phase::Programming(id, self.desired_version);
+        // Where it goes is known now, and used once the kernel holds the interface.
+        self.remotes.joining.insert(join.endpoint.clone(), join.sandbox_key.clone());
+        Ok(None)
+    }
+
+    /// The interface is made: Docker may take it, and others may know of it.
+    pub(in crate::core) fn hand_over(&mut self, id: &str, request: RequestId) {
+        let Some(netns) = self.remotes.joining.remove(id) else {
+            return;
+        };
+        let Some(local) = self.local.get_mut(id) else {
+            return;
+        };
+        local.transit = true;
+        local.sandbox = Some(Sandbox { netns: netns.clone(), id: None });
+        let (mac, ifname) = (local.mac, local.ifname.clone());
+        self.touch_desired();
+        self.touch_state();
+        self.publish(id);
+        match ifname {
+            Some(ifname) => self.reply(request, Ok(Response::Joined(ifname))),
+            None => self.reply(request, Err(unknown_endpoint(id))),
+        }
+        self.actions.push_back(Action::AwaitMove { endpoint: id.to_owned(), netns, mac });
+    }
+
+    pub(in crate::core) fn moved(&mut self, id: &str, ifname: Option<IfName>) {
+        let Some(local) = self.local.get_mut(id).filter(|l| l.transit) else {
+            return;
+        };
+        let Some(ifname) = ifname else {
+            tracing::warn!(
+                endpoint = id,
+                "Docker did not take the endpoint's interface into its sandbox"
+            );
+            return;
+        };
+        local.transit = false;
+        local.ifname = Some(ifname);
+        local.serve_after = Some(self.desired_version + 1);
+        self.touch_desired();
+        self.touch_state();
+    }
+
+    pub(in crate::core) fn docker_leave(
+        &mut self,
+        endpoint: &str,
+    ) -> Result<Option<Response>, Refusal> {
+        if self.local.contains_key(endpoint) {
+            self.quiet(endpoint);
+            self.touch_desired();
+            self.touch_state();
+        }
+        if let Some(local) = self.local.get_mut(endpoint) {
+            local.phase = Phase::Created;
+            local.sandbox = None;
+            local.ifname = None;
+            local.transit = false;
+        }
+        Ok(Some(Response::Done))
+    }
+
+    /// Idempotent: Docker repeats itself. The interface is back in the host's namespace by now.
+    pub(in crate::core) fn delete_endpoint(
+        &mut self,
+        id: RequestId,
+        endpoint: &str,
+    ) -> Result<Option<Response>, Refusal> {
+        if !self.local.contains_key(endpoint) {
+            return Ok(Some(Response::Done));
+        }
+        self.leave(endpoint, Some(id));
+        Ok(None)
+    }
+
+    /// Names come from the engine, after the fact; and so does the knowledge that a container went
+    /// while the agent or dockerd was away.
+    pub(in crate::core) fn containers(
+        &mut self,
+        now: Instant,
+        complete: bool,
+        list: Vec<ContainerEndpoint>,
+    ) {
+        let mut named: BTreeMap<String, Vec<String>> =
+            list.into_iter().map(|c| (c.endpoint_id, c.names)).collect();
+        let mut stale = Vec::new();
+        for local in
+            self.local.values_mut().filter(|l| l.origin == Origin::Docker && l.phase == Phase::Up)
+        {
+            match named.get_mut(&local.id) {
+                Some(_) => local.seen = Some(now),
+                None if complete
+                    && local
+                        .seen
+                        .get_or_insert(now)
+                        .checked_add(STALE_AFTER)
+                        .is_some_and(|at| at <= now) =>
+                {
+                    stale.push(local.id.clone());
+                }
+                None => {}
+            }
+        }
+        for (id, mut names) in named {
+            names.retain(|name| is_name(name));
+            let changed = self.local.get_mut(&id).filter(|l| l.names != names).map(|l| {
+                l.names = names;
+                l.phase == Phase::Up
+            });
+            if changed.is_some() {
+                self.touch_state();
+            }
+            if changed == Some(true) {
+                self.publish(&id);
+            }
+        }
+        for id in stale {
+            self.lost(&id, "Docker does not run its container any more");
+        }
+    }
+}
+
+/// `ovl` and 12 digits of Docker's endpoint id: 15 bytes, the most that Linux takes.
+fn handover_name(endpoint: &str) -> Result<IfName, Refusal> {
+    let short: String = endpoint.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+    let wrong = |_| Refusal::invalid(format!("\"{endpoint}\" is not an endpoint id of Docker"));
+    format!("ovl{short}").parse().map_err(wrong)
+}
+
+fn unknown_network(id: &str) -> Refusal {
+    let short: String = id.chars().take(12).collect();
+    Refusal::not_found(format!(
+        "this agent does not know Docker's network {short}; remove it and create it again"
+    ))
+}
+
+fn unknown_endpoint(id: &str) -> Refusal {
+    let short: String = id.chars().take(12).collect();
+    Refusal::not_found(format!(
+        "this agent does not know the endpoint {short}; start the container again"
+    ))
+}

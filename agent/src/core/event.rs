@@ -1,0 +1,308 @@
+//! What the core hears and says: events, requests and their answers, actions.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use ipnet::Ipv4Net;
+use ovl_gossip::{Changes, Endpoint, NodeName};
+use ovl_ipam::{Lease, Network, NetworkId, NetworkName, NetworkSpec, Networks};
+use ovl_vxlan::{IfName, Mac, Report};
+
+use super::{Sandbox, Target};
+use crate::control::api;
+
+/// Ties a request to its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// Ties a call on the store to its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Somebody asks for something; answered by exactly one [`Action::Reply`].
+    Request(RequestId, Request),
+    /// The store answered.
+    Store(CallId, Result<StoreAnswer, Refusal>),
+    /// The store's list of networks, after a change or afresh.
+    Networks(Networks),
+    /// The store did not answer, or answers again (`None`).
+    StoreHealth(Option<String>),
+    /// The gossip moved.
+    Gossip(Changes),
+    /// The kernel was brought to the desired state of that version; `audit`: after reading it afresh.
+    Applied {
+        /// Version of the desired state that was applied.
+        version: u64,
+        /// True for [`Action::Audit`].
+        audit: bool,
+        /// What was done, and what failed.
+        report: Report,
+    },
+    /// Docker moved an endpoint's interface into its sandbox, where it has this name.
+    Moved {
+        /// The endpoint.
+        endpoint: String,
+        /// The interface's name in there; `None`: it did not arrive in time.
+        ifname: Option<IfName>,
+    },
+    /// Whether a host whose agent is away still answers (a TCP reset is an answer).
+    Probed {
+        /// The host.
+        node: NodeName,
+        /// It answers.
+        answers: bool,
+    },
+    /// Endpoints whose sandbox is not there any more.
+    SandboxesGone(Vec<String>),
+    /// What Docker's engine says of one container's endpoints, or of all.
+    Containers {
+        /// They are all there are: what is missing here is not running.
+        complete: bool,
+        /// The endpoints.
+        list: Vec<crate::docker::ContainerEndpoint>,
+    },
+    /// Docker's engine is connected (`None`), or why not.
+    DockerHealth(Option<String>),
+    /// The time of [`Core::poll_timeout`](super::Core::poll_timeout) has come.
+    Timeout,
+}
+
+/// What is asked of the agent.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// `GET /v1/status`
+    Status,
+    /// `GET /v1/members`
+    Members,
+    /// `GET /v1/networks`
+    Networks,
+    /// `GET /v1/networks/{name}`
+    Network(String),
+    /// A network's id, for `GET /v1/resolve`.
+    NetworkId(String),
+    /// `POST /v1/networks`
+    CreateNetwork(NetworkSpec),
+    /// `DELETE /v1/networks/{name}`
+    RemoveNetwork(NetworkName),
+    /// `GET /v1/endpoints`, of one network or all.
+    Endpoints(Option<String>),
+    /// `POST /v1/endpoints`, the namespace already identified.
+    Attach(Target),
+    /// `DELETE /v1/endpoints/{network}/{name}`
+    Detach {
+        /// The network's name.
+        network: String,
+        /// One of the endpoint's names.
+        name: String,
+    },
+    /// `IpamDriver.RequestPool`
+    Pool(crate::docker::RequestPool),
+    /// `IpamDriver.ReleasePool`
+    ReleasePool(String),
+    /// `IpamDriver.RequestAddress`
+    Address(crate::docker::RequestAddress),
+    /// `IpamDriver.ReleaseAddress`: pool and address.
+    ReleaseAddress(String, Ipv4Addr),
+    /// `NetworkDriver.CreateNetwork`
+    DockerNetwork(crate::docker::CreateNetwork),
+    /// `NetworkDriver.DeleteNetwork`
+    DeleteDockerNetwork(String),
+    /// `NetworkDriver.CreateEndpoint`
+    CreateEndpoint(crate::docker::CreateEndpoint),
+    /// `NetworkDriver.DeleteEndpoint`: Docker's endpoint id.
+    DeleteEndpoint(String),
+    /// `NetworkDriver.Join`
+    Join(crate::docker::Join),
+    /// `NetworkDriver.Leave`: Docker's endpoint id.
+    Leave(String),
+}
+
+/// The good answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Response {
+    /// Done; there is nothing to say.
+    Done,
+    /// To `Status`.
+    Status(Box<api::Status>),
+    /// To `Members`.
+    Members(Vec<api::Member>),
+    /// To `Networks`.
+    Networks(Vec<api::Network>),
+    /// To `Network` and `CreateNetwork`.
+    Network(api::NetworkDetail),
+    /// To `NetworkId`.
+    NetworkId(u64),
+    /// To `Endpoints`.
+    Endpoints(Vec<api::Endpoint>),
+    /// To `Attach`.
+    Endpoint(api::Endpoint),
+    /// To `Pool`: the subnet, which is also the pool's id, and its gateway.
+    Pool(Ipv4Net, Ipv4Addr),
+    /// To `Address`.
+    Address(Ipv4Net),
+    /// To `CreateEndpoint`.
+    Mac(Mac),
+    /// To `Join`: the interface to take.
+    Joined(IfName),
+}
+
+/// What kind of no it is; the control API makes HTTP statuses of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The request itself is wrong.
+    Invalid,
+    /// It names something that does not exist.
+    NotFound,
+    /// It is at odds with what exists.
+    Conflict,
+    /// The store or the kernel did not do it; it can be tried again.
+    Unavailable,
+}
+
+/// The answer no, as a sentence for a person. Nothing was changed, unless the sentence says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind of no.
+    pub kind: RefusalKind,
+    /// What happened, to what, why, what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    pub(crate) fn invalid(message: impl Into<String>) -> Refusal {
+        Refusal { kind: RefusalKind::Invalid, message: message.into() }
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Refusal {
+        Refusal { kind: RefusalKind::NotFound, message: message.into() }
+    }
+
+    pub(crate) fn conflict(message: impl Into<String>) -> Refusal {
+        Refusal { kind: RefusalKind::Conflict, message: message.into() }
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Refusal {
+        Refusal { kind: RefusalKind::Unavailable, message: message.into() }
+    }
+}
+
+/// A call on the registry.
+#[derive(Clone, Debug)]
+pub enum StoreCall {
+    /// The list of networks, afresh.
+    Networks,
+    /// A new network.
+    CreateNetwork(NetworkSpec),
+    /// The network of that name and subnet, made if there is none, noted as used by our Docker.
+    EnsureDockerNetwork(NetworkSpec),
+    /// Our Docker lost the network; the last host takes it out of the store.
+    DetachDocker(NetworkId),
+    /// Take a network away.
+    RemoveNetwork(NetworkName),
+    /// A free subnet that overlaps none of these.
+    ProposeSubnet(Vec<Ipv4Net>),
+    /// An address for an endpoint; `None`: the next free one.
+    Allocate {
+        /// In which network.
+        network: NetworkId,
+        /// A given one.
+        address: Option<Ipv4Addr>,
+        /// Who will hold it on this host.
+        endpoint: String,
+    },
+    /// Give an address back.
+    Release {
+        /// In which network.
+        network: NetworkId,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// Give an address back, unless it was given out anew since this lease was read.
+    ReleaseLease(Lease),
+    /// All addresses of a network that are held.
+    Leases(NetworkId),
+}
+
+/// The registry's good answer.
+#[derive(Clone, Debug)]
+pub enum StoreAnswer {
+    /// To `Networks`.
+    Networks(Networks),
+    /// To `CreateNetwork`, `EnsureDockerNetwork`, `RemoveNetwork`.
+    Network(Network),
+    /// To `ProposeSubnet`.
+    Subnet(Ipv4Net),
+    /// To `Allocate`.
+    Lease(Lease),
+    /// To `Leases`.
+    Leases(Vec<Lease>),
+    /// To `Release`, `ReleaseLease` and `DetachDocker`.
+    Done,
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Answer a request.
+    Reply(RequestId, Result<Response, Refusal>),
+    /// Call the store; answered by [`Event::Store`].
+    Store(CallId, StoreCall),
+    /// Tell the cluster of an endpoint of ours.
+    Announce(Endpoint),
+    /// Tell the cluster that it is gone.
+    Withdraw(String),
+    /// Change the names table.
+    Names(NamesChange),
+    /// Serve DNS in this sandbox, for these networks; an empty list: stop, and close every socket.
+    Dns {
+        /// The sandbox.
+        netns: PathBuf,
+        /// Networks that it is attached to.
+        scope: Vec<u64>,
+    },
+    /// Find the interface with this MAC in a sandbox that may not exist yet; answered by [`Event::Moved`].
+    AwaitMove {
+        /// The endpoint.
+        endpoint: String,
+        /// The sandbox to come.
+        netns: PathBuf,
+        /// The interface.
+        mac: Mac,
+    },
+    /// Ask whether a host answers; answered by [`Event::Probed`].
+    Probe {
+        /// Which host.
+        node: NodeName,
+        /// Where.
+        address: std::net::SocketAddrV4,
+    },
+    /// Read the kernel afresh, and put right what differs from [`Core::desired`](super::Core::desired).
+    Audit,
+    /// See which of these sandboxes still are what they were; answered by [`Event::SandboxesGone`].
+    CheckSandboxes(Vec<(String, Sandbox)>),
+}
+
+/// A change of the names table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamesChange {
+    /// A network and its subnet.
+    Network(u64, String, Ipv4Net),
+    /// A network is gone.
+    NoNetwork(u64),
+    /// An endpoint has these names and no others.
+    Set {
+        /// The network's id.
+        network: u64,
+        /// Host and endpoint id.
+        key: (String, String),
+        /// The address.
+        ipv4: Ipv4Addr,
+        /// All names.
+        names: Vec<String>,
+    },
+    /// An endpoint has no names any more.
+    Remove(u64, (String, String)),
+}

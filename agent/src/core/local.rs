@@ -1,0 +1,416 @@
+//! Endpoints of this host, from lease to release.
+//!
+//! An endpoint is answered for only when its address is durably held and the kernel holds its
+//! interface; it is announced after that and withdrawn before its interface goes.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use ipnet::Ipv4Net;
+use ovl_gossip::Endpoint;
+use ovl_ipam::{Lease, NetworkId};
+use ovl_vxlan::{Home, IfName, Mac};
+use serde::{Deserialize, Serialize};
+
+use super::store::Continuation;
+use super::{Action, Core, NamesChange, RESOLVER, Refusal, RequestId, Response, StoreCall};
+use crate::control::api;
+
+/// Names that an endpoint may have; what is over is not announced (the gossip's bound).
+pub(super) const NAMES_MAX: usize = 16;
+
+/// A network namespace: where it is, and which one it was when it was attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// As the agent sees it.
+    pub netns: PathBuf,
+    /// Its device and inode: the same path may later be another namespace.
+    pub id: Option<(u64, u64)>,
+}
+
+/// What `endpoint attach` asks for, its namespace already looked at.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The network's name.
+    pub network: String,
+    /// All names, the first one being the endpoint's own; checked by [`Target::names`].
+    pub names: Vec<String>,
+    /// Where it goes.
+    pub sandbox: Sandbox,
+    /// A given address.
+    pub address: Option<Ipv4Addr>,
+    /// Name of the interface inside.
+    pub ifname: IfName,
+    /// Random; makes the endpoint's id.
+    pub id: u64,
+}
+
+/// Who made an endpoint, and so who takes it away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Origin {
+    /// The control socket.
+    Attached,
+    /// Docker, under this endpoint id of its own.
+    Docker,
+}
+
+/// How far an endpoint has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Named, but its address is not held yet.
+    Leasing(RequestId),
+    /// Docker has made it, no container has joined.
+    Created,
+    /// In the desired state from this version on; the request waits for the kernel.
+    Programming(RequestId, u64),
+    /// The kernel holds it, and others know of it.
+    Up,
+    /// Out of the desired state from this version on; its address is given back after that.
+    Leaving(Option<RequestId>, u64),
+}
+
+/// An endpoint of this host.
+#[derive(Clone, Debug)]
+pub(super) struct Local {
+    pub(super) id: String,
+    pub(super) network: u64,
+    pub(super) names: Vec<String>,
+    pub(super) address: Option<Ipv4Net>,
+    pub(super) generation: u64,
+    pub(super) mac: Mac,
+    pub(super) origin: Origin,
+    pub(super) sandbox: Option<Sandbox>,
+    pub(super) ifname: Option<IfName>,
+    pub(super) phase: Phase,
+    /// Docker has it in transit from the host's namespace to the sandbox.
+    pub(super) transit: bool,
+    /// DNS serves in its sandbox.
+    pub(super) serving: bool,
+    /// Its sandbox is made ready for DNS by this version of the desired state.
+    pub(super) serve_after: Option<u64>,
+    /// When its container was last known to run; see `Core::containers`.
+    pub(super) seen: Option<std::time::Instant>,
+}
+
+impl Target {
+    /// Checks names and puts the first one in front of its aliases.
+    ///
+    /// # Errors
+    /// A sentence that names the wrong name.
+    pub fn names(name: &str, aliases: &[String]) -> Result<Vec<String>, Refusal> {
+        let mut names: Vec<String> = Vec::new();
+        for name in std::iter::once(name).chain(aliases.iter().map(String::as_str)) {
+            if !is_name(name) {
+                return Err(Refusal::invalid(format!(
+                    "\"{name}\" cannot be an endpoint's name: use 1 to 63 letters, digits, \"_\", \".\" or \"-\", beginning with a letter or digit"
+                )));
+            }
+            if !names.iter().any(|n| n.eq_ignore_ascii_case(name)) {
+                names.push(name.to_owned());
+            }
+        }
+        if names.len() > NAMES_MAX {
+            return Err(Refusal::invalid(format!(
+                "an endpoint has at most {NAMES_MAX} names, these are {}",
+                names.len()
+            )));
+        }
+        Ok(names)
+    }
+}
+
+pub(super) fn is_name(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    (1..=63).contains(&name.len())
+        && name.as_bytes()[0].is_ascii_alphanumeric()
+        && name.bytes().all(inner)
+}
+
+impl Local {
+    /// It is in the kernel, or is to be.
+    pub(super) fn wanted(&self) -> bool {
+        matches!(self.phase, Phase::Programming(..) | Phase::Up)
+    }
+
+    pub(super) fn home(&self) -> Option<Home> {
+        let ifname = self.ifname.clone()?;
+        if self.transit {
+            return Some(Home::Transit);
+        }
+        Some(match &self.sandbox {
+            None => Home::Handover { ifname },
+            Some(sandbox) => {
+                Home::Sandbox { netns: sandbox.netns.clone(), ifname, resolver: Some(RESOLVER) }
+            }
+        })
+    }
+
+    fn announcement(&self) -> Option<Endpoint> {
+        Some(Endpoint {
+            id: self.id.clone(),
+            network: self.network,
+            ipv4: self.address?.addr(),
+            mac: self.mac.0,
+            names: self.names.iter().take(NAMES_MAX).cloned().collect(),
+            generation: self.generation,
+        })
+    }
+}
+
+impl Core {
+    /// What the gossip is told at its start.
+    pub fn announcements(&self) -> Vec<Endpoint> {
+        self.local
+            .values()
+            .filter(|local| local.phase == Phase::Up)
+            .filter_map(Local::announcement)
+            .collect()
+    }
+
+    pub(super) fn attach(&mut self, request: RequestId, target: &Target) -> Result<(), Refusal> {
+        let network = self.network_or_refuse(&target.network)?.id;
+        for name in &target.names {
+            if let Some(host) = self.holder_of(network.0, name) {
+                return Err(Refusal::conflict(format!(
+                    "the name \"{name}\" is taken on network {} by an endpoint on {host}; choose another, or detach that one first",
+                    target.network
+                )));
+            }
+        }
+        if let Some(other) = self
+            .local
+            .values()
+            .find(|l| l.network == network.0 && l.sandbox.as_ref() == Some(&target.sandbox))
+        {
+            let name = other.names.first().map_or("another endpoint", String::as_str);
+            return Err(Refusal::conflict(format!(
+                "{} is on network {} already, as \"{name}\"",
+                target.sandbox.netns.display(),
+                target.network
+            )));
+        }
+        let id = format!("{:016x}", target.id);
+        self.local.insert(
+            id.clone(),
+            Local {
+                id: id.clone(),
+                network: network.0,
+                names: target.names.clone(),
+                address: None,
+                generation: 0,
+                mac: Mac([0; 6]),
+                origin: Origin::Attached,
+                sandbox: Some(target.sandbox.clone()),
+                ifname: Some(target.ifname.clone()),
+                phase: Phase::Leasing(request),
+                transit: false,
+                serving: false,
+                serve_after: None,
+                seen: None,
+            },
+        );
+        let call = StoreCall::Allocate { network, address: target.address, endpoint: id.clone() };
+        self.call(call, Continuation::Attach(id));
+        Ok(())
+    }
+
+    /// The address of an attach is held, or not.
+    pub(super) fn attach_leased(&mut self, id: &str, lease: Result<Lease, Refusal>) {
+        let Some(Local { phase: Phase::Leasing(request), network, .. }) = self.local.get(id) else {
+            return;
+        };
+        let (request, network) = (*request, *network);
+        let prefix = self.networks.get(&network).map_or(32, |n| n.subnet.prefix_len());
+        let lease = match lease {
+            Ok(lease) => lease,
+            Err(refusal) => {
+                self.local.remove(id);
+                return self.reply(request, Err(refusal));
+            }
+        };
+        self.touch_desired();
+        self.touch_state();
+        let version = self.desired_version;
+        if let Some(local) = self.local.get_mut(id) {
+            local.address = Ipv4Net::new(lease.address, prefix).ok();
+            local.generation = lease.generation;
+            local.mac = Mac::from_ipv4(lease.address);
+            local.phase = Phase::Programming(request, version);
+        }
+    }
+
+    pub(super) fn detach(
+        &mut self,
+        request: RequestId,
+        network: &str,
+        name: &str,
+    ) -> Result<(), Refusal> {
+        let number = self.network_or_refuse(network)?.id.0;
+        let found = self
+            .local
+            .values()
+            .find(|l| l.network == number && l.names.iter().any(|n| n.eq_ignore_ascii_case(name)));
+        let Some(local) = found else {
+            return Err(match self.holder_of(number, name) {
+                Some(host) => Refusal::conflict(format!(
+                    "\"{name}\" on network {network} is on host {host}; detach it there"
+                )),
+                None => Refusal::not_found(format!(
+                    "there is no endpoint \"{name}\" on network {network}"
+                )),
+            });
+        };
+        if local.origin == Origin::Docker {
+            return Err(Refusal::conflict(format!(
+                "\"{name}\" belongs to a container of Docker; use: docker network disconnect {network} {name}"
+            )));
+        }
+        if !matches!(local.phase, Phase::Up) {
+            return Err(Refusal::unavailable(format!(
+                "\"{name}\" is just being attached or detached; try again in a moment"
+            )));
+        }
+        let id = local.id.clone();
+        self.leave(&id, Some(request));
+        Ok(())
+    }
+
+    /// Takes an endpoint out: first its names and announcement, then its interface, then its lease.
+    pub(super) fn leave(&mut self, id: &str, request: Option<RequestId>) {
+        self.quiet(id);
+        self.touch_desired();
+        self.touch_state();
+        let version = self.desired_version;
+        if let Some(local) = self.local.get_mut(id) {
+            local.phase = Phase::Leaving(request, version);
+        }
+    }
+
+    /// Nobody resolves or reaches it any more; its interface stays.
+    pub(super) fn quiet(&mut self, id: &str) {
+        let Some(local) = self.local.get_mut(id) else {
+            return;
+        };
+        local.serving = false;
+        let (network, netns) = (local.network, local.sandbox.as_ref().map(|s| s.netns.clone()));
+        let key = (self.me.node.to_string(), id.to_owned());
+        self.actions.push_back(Action::Names(NamesChange::Remove(network, key)));
+        self.actions.push_back(Action::Withdraw(id.to_owned()));
+        if let Some(netns) = netns {
+            self.scope_changed(netns);
+        }
+    }
+
+    /// Tells of an endpoint: names here, announcement to others, DNS in its sandbox.
+    pub(super) fn publish(&mut self, id: &str) {
+        let node = self.me.node.to_string();
+        let Some(local) = self.local.get_mut(id) else {
+            return;
+        };
+        let Some(endpoint) = local.announcement() else {
+            return;
+        };
+        local.serving = local.sandbox.is_some() && !local.transit && local.serve_after.is_none();
+        let netns = local.sandbox.as_ref().filter(|_| local.serving).map(|s| s.netns.clone());
+        self.actions.push_back(Action::Names(NamesChange::Set {
+            network: endpoint.network,
+            key: (node, endpoint.id.clone()),
+            ipv4: endpoint.ipv4,
+            names: endpoint.names.clone(),
+        }));
+        if let Some(netns) = netns {
+            self.scope_changed(netns);
+        }
+        self.actions.push_back(Action::Announce(endpoint));
+    }
+
+    /// DNS in this sandbox serves the networks of all its endpoints that are up.
+    fn scope_changed(&mut self, netns: PathBuf) {
+        let here = |l: &&Local| l.serving && l.sandbox.as_ref().is_some_and(|s| s.netns == netns);
+        let scope = self.local.values().filter(here).map(|l| l.network).collect();
+        self.actions.push_back(Action::Dns { netns, scope });
+    }
+
+    /// The endpoint's sandbox is not there any more: nobody will detach it.
+    pub(super) fn lost(&mut self, id: &str, why: &str) {
+        let Some(local) = self.local.get(id) else {
+            return;
+        };
+        if local.phase != Phase::Up || local.transit {
+            return;
+        }
+        tracing::info!(endpoint = id, names = ?local.names, why, "endpoint removed");
+        let (network, address, docker) =
+            (local.network, local.address, local.origin == Origin::Docker);
+        self.leave(id, None);
+        if let (true, Some(address)) = (docker, address) {
+            self.release(network, address.addr(), None);
+        }
+    }
+
+    pub(super) fn check_sandboxes(&mut self) {
+        let list: Vec<(String, Sandbox)> = self
+            .local
+            .values()
+            .filter(|l| l.phase == Phase::Up && !l.transit)
+            .filter_map(|l| Some((l.id.clone(), l.sandbox.clone()?)))
+            .collect();
+        if !list.is_empty() {
+            self.actions.push_back(Action::CheckSandboxes(list));
+        }
+    }
+
+    /// Which host has an endpoint of this name on this network.
+    fn holder_of(&self, network: u64, name: &str) -> Option<String> {
+        let named = |names: &[String]| names.iter().any(|n| n.eq_ignore_ascii_case(name));
+        if self.local.values().any(|l| l.network == network && named(&l.names)) {
+            return Some(self.me.node.to_string());
+        }
+        self.remotes
+            .visible()
+            .find(|(_, e)| e.network == network && named(&e.names))
+            .map(|(node, _)| node.to_string())
+    }
+
+    pub(super) fn endpoint_view(&self, id: &str) -> Option<api::Endpoint> {
+        let local = self.local.get(id)?;
+        Some(self.describe(&local.announcement()?, self.me.node.as_ref()))
+    }
+
+    pub(super) fn local_endpoints(&self) -> impl Iterator<Item = Endpoint> + '_ {
+        self.local.values().filter(|l| l.phase == Phase::Up).filter_map(Local::announcement)
+    }
+
+    pub(super) fn network_or_refuse(&self, name: &str) -> Result<&ovl_ipam::Network, Refusal> {
+        self.network_named(name).ok_or_else(|| {
+            Refusal::not_found(format!("there is no network \"{name}\"; see: ovlctl network ls"))
+        })
+    }
+
+    /// An endpoint of the last run: in the kernel already, to be announced.
+    pub(super) fn adopt(&mut self, endpoint: super::state::Endpoint) {
+        let mut local = Local::from(endpoint);
+        if local.origin == Origin::Attached && local.phase != Phase::Up {
+            // It was on its way out, or never whole; nobody waits for it.
+            self.releases.extend(local.address.map(|address| (local.network, address.addr())));
+            return;
+        }
+        local.serve_after = Some(self.desired_version);
+        self.local.insert(local.id.clone(), local);
+    }
+
+    /// Gives an address back, and answers `request` when the store has said something to it: what
+    /// it does not take now is tried again without anybody waiting.
+    pub(super) fn release(&mut self, network: u64, address: Ipv4Addr, request: Option<RequestId>) {
+        self.releases.insert((network, address));
+        self.touch_state();
+        let call = StoreCall::Release { network: NetworkId(network), address };
+        self.call(call, Continuation::Released { network, address, request });
+    }
+
+    pub(super) fn released(&mut self, request: Option<RequestId>) {
+        if let Some(request) = request {
+            self.reply(request, Ok(Response::Done));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What is kept on disk, so that a restart adopts what runs, even without the store.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use ovl_ipam::Network;
+use ovl_vxlan::{IfName, Mac};
+use serde::{Deserialize, Serialize};
+
+use super::Core;
+use super::local::{Local, Origin, Phase, Sandbox};
+
+/// Version of the file's form; an older agent refuses a newer file.
+pub const FORMAT: u32 = 1;
+
+/// Peers that are written down; more would not make it likelier to find one of them.
+const PEERS_MAX: usize = 64;
+
+/// The agent's memory, written whole at each change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// The last list of networks that the store gave.
+    pub networks: Vec<Network>,
+    /// This host's endpoints.
+    pub endpoints: Vec<Endpoint>,
+    /// Docker's network id → ours.
+    pub docker_networks: std::collections::BTreeMap<String, u64>,
+    /// Addresses that the store has not taken back yet.
+    pub releases: Vec<(u64, Ipv4Addr)>,
+    /// Where other agents were: tried at the next start, besides the configured ones.
+    #[serde(default)]
+    pub peers: Vec<std::net::SocketAddrV4>,
+}
+
+/// An endpoint of this host, on disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub(super) id: String,
+    network: u64,
+    names: Vec<String>,
+    address: Option<Ipv4Net>,
+    generation: u64,
+    mac: [u8; 6],
+    origin: Origin,
+    /// Where it is; none: Docker has made it, no container has joined.
+    pub sandbox: Option<Sandbox>,
+    ifname: Option<String>,
+    up: bool,
+}
+
+impl Core {
+    /// What a restart needs to know.
+    pub fn state(&self) -> State {
+        State {
+            format: FORMAT,
+            networks: self.networks.values().cloned().collect(),
+            endpoints: self
+                .local
+                .values()
+                .filter(|l| l.address.is_some())
+                .map(Endpoint::from)
+                .collect(),
+            docker_networks: self.docker_networks.clone(),
+            releases: self.releases.iter().copied().collect(),
+            peers: self.remotes.peers().take(PEERS_MAX).collect(),
+        }
+    }
+}
+
+impl State {
+    /// Drops the endpoints whose sandbox `gone` says is gone; their addresses go back to the store.
+    /// Returns how many.
+    pub fn forget_endpoints(&mut self, gone: impl Fn(&Sandbox) -> bool) -> usize {
+        let before = self.endpoints.len();
+        let releases = &mut self.releases;
+        self.endpoints.retain(|endpoint| {
+            let keep = !endpoint.sandbox.as_ref().is_some_and(&gone);
+            if let (false, Some(address)) = (keep, endpoint.address) {
+                releases.push((endpoint.network, address.addr()));
+            }
+            keep
+        });
+        before - self.endpoints.len()
+    }
+}
+
+impl From<&Local> for Endpoint {
+    fn from(local: &Local) -> Endpoint {
+        Endpoint {
+            id: local.id.clone(),
+            network: local.network,
+            names: local.names.clone(),
+            address: local.address,
+            generation: local.generation,
+            mac: local.mac.0,
+            origin: local.origin.clone(),
+            sandbox: local.sandbox.clone(),
+            ifname: local.ifname.as_ref().map(ToString::to_string),
+            up: matches!(local.phase, Phase::Up | Phase::Programming(..)),
+        }
+    }
+}
+
+impl From<Endpoint> for Local {
+    fn from(e: Endpoint) -> Local {
+        let up = e.up && e.sandbox.is_some();
+        Local {
+            id: e.id,
+            network: e.network,
+            names: e.names,
+            address: e.address,
+            generation: e.generation,
+            mac: Mac(e.mac),
+            origin: e.origin,
+            sandbox: e.sandbox,
+            ifname: e.ifname.and_then(|name| name.parse::<IfName>().ok()),
+            phase: if up { Phase::Up } else { Phase::Created },
+            transit: false,
+            serving: false,
+            serve_after: None,
+            seen: None,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Calls on the registry, and what becomes of their answers.
+
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use ipnet::Ipv4Net;
+use ovl_ipam::{Lease, Network, NetworkId, Networks};
+
+use super::{
+    Action, CallId, Core, NamesChange, RECONCILE_AFTER, RELEASE_RETRY, Refusal, RefusalKind,
+    Request, RequestId, Response, StoreAnswer, StoreCall,
+};
+
+/// Who holds an address that Docker set aside (`--aux-address`); it has no endpoint.
+pub const RESERVED: &str = "reserved";
+
+/// What to do when a call is answered.
+#[derive(Debug)]
+pub(super) enum Continuation {
+    /// Try the request again with a fresh list of networks.
+    Retry(RequestId, Box<Request>),
+    /// Reply with the network that was made.
+    Create(RequestId),
+    /// Forget the network, reply.
+    Remove(RequestId),
+    /// An attach goes on.
+    Attach(String),
+    /// Docker's network id now stands for the network.
+    DockerNetwork { request: RequestId, docker: String, reserved: Vec<Ipv4Addr> },
+    /// Our Docker does not have the network any more.
+    DockerDetached { request: RequestId, network: u64 },
+    /// A subnet for a pool that Docker asks for.
+    Proposed(RequestId),
+    /// An address for Docker; `reserved`: set aside, for no endpoint.
+    DockerAddress { request: RequestId, network: u64, reserved: bool },
+    /// An endpoint of Docker's whose lease was not known here any more.
+    DockerEndpoint { request: RequestId, endpoint: String },
+    /// An address was given back.
+    Released { network: u64, address: Ipv4Addr, request: Option<RequestId> },
+    /// Leases that no endpoint of ours holds are given back.
+    Reconcile,
+    /// Nobody waits.
+    Ignore,
+}
+
+impl Core {
+    pub(super) fn call(&mut self, call: StoreCall, then: Continuation) {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        self.calls.insert(id, then);
+        self.actions.push_back(Action::Store(id, call));
+    }
+
+    /// A network that we have not heard of may be a moment old.
+    pub(super) fn refresh_then(&mut self, id: RequestId, request: Request) {
+        self.call(StoreCall::Networks, Continuation::Retry(id, Box::new(request)));
+    }
+
+    pub(super) fn store_answered(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        answer: Result<StoreAnswer, Refusal>,
+    ) {
+        let Some(then) = self.calls.remove(&call) else {
+            return;
+        };
+        match then {
+            Continuation::Retry(id, request) => self.retry(now, id, *request, answer),
+            Continuation::Create(id) => {
+                let answer = self
+                    .network_of(answer)
+                    .and_then(|network| self.network_detail(network.name.as_ref()));
+                self.reply(id, answer.map(Response::Network));
+            }
+            Continuation::Remove(id) => {
+                if let Ok(StoreAnswer::Network(network)) = &answer {
+                    self.forget_network(network.id.0);
+                }
+                self.reply(id, answer.map(|_| Response::Done));
+            }
+            Continuation::Attach(id) => self.attach_leased(&id, answer.and_then(lease_of)),
+            Continuation::DockerNetwork { request, docker, reserved } => {
+                let network = self.network_of(answer);
+                self.docker_network_made(request, docker, &reserved, network);
+            }
+            Continuation::DockerDetached { request, network } => {
+                self.docker_network_left(request, network, answer);
+            }
+            Continuation::Proposed(id) => self.pool_proposed(id, answer),
+            Continuation::DockerAddress { request, network, reserved } => {
+                self.docker_leased(request, network, reserved, answer.and_then(lease_of));
+            }
+            Continuation::DockerEndpoint { request, endpoint } => {
+                self.docker_endpoint_leased(request, &endpoint, answer.and_then(lease_of));
+            }
+            Continuation::Released { network, address, request } => {
+                self.release_answered(now, network, address, answer);
+                self.released(request);
+            }
+            Continuation::Reconcile => self.reconcile_with(answer),
+            Continuation::Ignore => {}
+        }
+    }
+
+    /// A request that needs a fresh list goes on with the known one when the store does not answer:
+    /// what it asks may be known here all the same.
+    fn retry(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        request: Request,
+        answer: Result<StoreAnswer, Refusal>,
+    ) {
+        match answer {
+            Ok(StoreAnswer::Networks(networks)) => {
+                self.learn_networks(networks);
+                self.request(now, id, request, true);
+            }
+            Ok(_) => self.request(now, id, request, true),
+            Err(refusal) => self.reply(id, Err(refusal)),
+        }
+    }
+
+    fn network_of(&mut self, answer: Result<StoreAnswer, Refusal>) -> Result<Network, Refusal> {
+        match answer? {
+            StoreAnswer::Network(network) => {
+                self.learn_network(network.clone());
+                Ok(network)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(super) fn learn_networks(&mut self, networks: Networks) {
+        let gone: Vec<u64> = self
+            .networks
+            .keys()
+            .copied()
+            .filter(|id| !networks.list.iter().any(|n| n.id.0 == *id))
+            .collect();
+        for id in gone {
+            self.forget_network(id);
+        }
+        for network in networks.list {
+            self.learn_network(network);
+        }
+    }
+
+    pub(super) fn learn_network(&mut self, network: Network) {
+        let id = network.id.0;
+        if self.networks.get(&id) == Some(&network) {
+            return;
+        }
+        let change = NamesChange::Network(id, network.name.to_string(), network.subnet);
+        self.actions.push_back(Action::Names(change));
+        self.networks.insert(id, network);
+        self.touch_desired();
+        self.touch_state();
+    }
+
+    /// A network that endpoints of ours use is kept, whatever the store says: a store that lost
+    /// its memory must not take running containers down.
+    fn forget_network(&mut self, id: u64) {
+        if self.local.values().any(|l| l.network == id) {
+            return;
+        }
+        if self.networks.remove(&id).is_some() {
+            self.actions.push_back(Action::Names(NamesChange::NoNetwork(id)));
+            self.touch_desired();
+            self.touch_state();
+        }
+    }
+
+    fn release_answered(
+        &mut self,
+        now: Instant,
+        network: u64,
+        address: Ipv4Addr,
+        answer: Result<StoreAnswer, Refusal>,
+    ) {
+        match answer {
+            Ok(_) => {
+                self.releases.remove(&(network, address));
+                self.touch_state();
+            }
+            Err(_) => self.release_at = Some(now + RELEASE_RETRY),
+        }
+    }
+
+    pub(super) fn retry_releases(&mut self) {
+        for (network, address) in self.releases.clone() {
+            let held = self
+                .local
+                .values()
+                .any(|l| l.network == network && l.address.is_some_and(|a| a.addr() == address));
+            if held || self.unbound.contains_key(&(network, address)) {
+                self.releases.remove(&(network, address));
+            } else {
+                let call = StoreCall::Release { network: NetworkId(network), address };
+                self.call(call, Continuation::Released { network, address, request: None });
+            }
+        }
+    }
+
+    /// Leases of this host that a crash left behind are given back; not while any is being made.
+    pub(super) fn reconcile_leases(&mut self, now: Instant) {
+        let leasing = |c: &Continuation| {
+            matches!(
+                c,
+                Continuation::Attach(_)
+                    | Continuation::DockerAddress { .. }
+                    | Continuation::DockerEndpoint { .. }
+            )
+        };
+        if self.health.name_conflict.is_some() || self.calls.values().any(leasing) {
+            self.reconcile_at = Some(now + RECONCILE_AFTER);
+            return;
+        }
+        for id in self.networks.keys().copied().collect::<Vec<_>>() {
+            self.call(StoreCall::Leases(NetworkId(id)), Continuation::Reconcile);
+        }
+    }
+
+    fn reconcile_with(&mut self, answer: Result<StoreAnswer, Refusal>) {
+        let Ok(StoreAnswer::Leases(leases)) = answer else {
+            return;
+        };
+        for lease in leases {
+            let key = (lease.network.0, lease.address);
+            let held = self
+                .local
+                .values()
+                .any(|l| l.network == key.0 && l.address.is_some_and(|a| a.addr() == key.1));
+            let pending = self.local.values().any(|l| l.address.is_none() && l.id == lease.holder.endpoint)
+                || self.calls.values().any(|c| matches!(c, Continuation::DockerAddress { network, .. } if *network == key.0));
+            let ours =
+                lease.holder.node == self.me.node.to_string() && lease.holder.endpoint != RESERVED;
+            if ours && !held && !pending && !self.unbound.contains_key(&key) {
+                tracing::info!(address = %lease.address, "a lease that no endpoint of this host holds is given back");
+                self.call(StoreCall::ReleaseLease(lease), Continuation::Ignore);
+            }
+        }
+    }
+
+    /// Subnets that a new one must not touch: those of networks, and pools that Docker considers.
+    pub(super) fn subnets_in_use(&self) -> Vec<Ipv4Net> {
+        self.networks.values().map(|n| n.subnet).chain(self.proposals.keys().copied()).collect()
+    }
+}
+
+pub(super) fn lease_of(answer: StoreAnswer) -> Result<Lease, Refusal> {
+    match answer {
+        StoreAnswer::Lease(lease) => Ok(lease),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(super) fn unexpected(answer: &StoreAnswer) -> Refusal {
+    let message = format!("the store gave an answer to another question: {answer:?}");
+    Refusal { kind: RefusalKind::Unavailable, message }
+}

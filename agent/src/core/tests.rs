@@ -1,0 +1,666 @@
+//! The core in virtual time, with a store, a kernel and a cluster that answer at once or as told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use ovl_gossip::{Changes, Endpoint, Member, MemberState, NodeEndpoints};
+use ovl_ipam::{Holder, Lease, Network, NetworkId, Networks, Vni};
+use ovl_vxlan::{Home, Report};
+
+use super::*;
+use crate::docker::{
+    ContainerEndpoint, CreateEndpoint, CreateNetwork, IpamData, Join, LOCAL_ADDRESS_SPACE,
+    RequestAddress, RequestPool,
+};
+
+/// What the driver would be, and what it was told.
+struct World {
+    core: Core,
+    now: Instant,
+    next: u64,
+    replies: BTreeMap<RequestId, Result<Response, Refusal>>,
+    store: Vec<Network>,
+    leases: BTreeMap<(u64, Ipv4Addr), String>,
+    store_down: bool,
+    kernel_fails: bool,
+    kernel_waits: bool,
+    applied: u64,
+    announced: BTreeMap<String, Endpoint>,
+    names: BTreeMap<(u64, (String, String)), Vec<String>>,
+    dns: BTreeMap<PathBuf, Vec<u64>>,
+    probes: Vec<String>,
+    moves: Vec<String>,
+    log: Vec<String>,
+}
+
+fn identity(expects_peers: bool) -> Identity {
+    Identity {
+        node: "queenbee".parse().unwrap(),
+        vtep: "10.132.0.1".parse().unwrap(),
+        vxlan_port: 4789,
+        underlay_mtu: 1500,
+        expects_peers,
+    }
+}
+
+fn network(id: u64, name: &str, subnet: &str) -> Network {
+    let subnet: Ipv4Net = subnet.parse().unwrap();
+    Network {
+        id: NetworkId(id),
+        name: name.parse().unwrap(),
+        vni: Vni::new(4097 + u32::try_from(id).unwrap()).unwrap(),
+        subnet,
+        gateway: subnet.hosts().next().unwrap(),
+        range: None,
+        mtu: None,
+        docker_hosts: BTreeSet::new(),
+        removing: false,
+    }
+}
+
+fn remote(id: &str, address: &str, generation: u64, name: &str) -> Endpoint {
+    Endpoint {
+        id: id.into(),
+        network: 1,
+        ipv4: address.parse().unwrap(),
+        mac: [2, 66, 10, 88, 9, 9],
+        names: vec![name.into()],
+        generation,
+    }
+}
+
+fn target(name: &str) -> Target {
+    Target {
+        network: "rethinkdb".into(),
+        names: vec![name.into()],
+        sandbox: Sandbox { netns: PathBuf::from(format!("/run/netns/{name}")), id: Some((4, 7)) },
+        address: None,
+        ifname: "eth0".parse().unwrap(),
+        id: name.bytes().fold(1, |sum, b| sum * 31 + u64::from(b)),
+    }
+}
+
+impl World {
+    fn new(state: State, expects_peers: bool) -> World {
+        #[expect(clippy::disallowed_methods, reason = "any start will do for virtual time")]
+        let now = Instant::now();
+        let mut world = World {
+            core: Core::new(identity(expects_peers), state, true, now),
+            now,
+            next: 0,
+            replies: BTreeMap::new(),
+            store: vec![network(1, "rethinkdb", "10.88.0.0/16")],
+            leases: BTreeMap::new(),
+            store_down: false,
+            kernel_fails: false,
+            kernel_waits: false,
+            applied: 0,
+            announced: BTreeMap::new(),
+            names: BTreeMap::new(),
+            dns: BTreeMap::new(),
+            probes: Vec::new(),
+            moves: Vec::new(),
+            log: Vec::new(),
+        };
+        world.settle();
+        world
+    }
+
+    /// With the store's networks known.
+    fn ready() -> World {
+        let mut world = World::new(State::default(), false);
+        world.publish_networks();
+        world
+    }
+
+    fn publish_networks(&mut self) {
+        let list = self.store.clone();
+        self.event(Event::Networks(Networks { revision: 1, list }));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.core.handle(self.now, event);
+        self.settle();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.core.poll_timeout() <= end {
+            self.now = self.core.poll_timeout();
+            self.event(Event::Timeout);
+        }
+        self.now = end;
+    }
+
+    fn ask(&mut self, request: Request) -> RequestId {
+        let id = RequestId(self.next);
+        self.next += 1;
+        self.event(Event::Request(id, request));
+        id
+    }
+
+    fn get(&mut self, request: Request) -> Result<Response, Refusal> {
+        let id = self.ask(request);
+        self.replies.remove(&id).expect("answered")
+    }
+
+    fn settle(&mut self) {
+        loop {
+            while let Some(action) = self.core.poll_action() {
+                self.act(action);
+            }
+            if self.kernel_waits || self.applied == self.core.desired_version() {
+                return;
+            }
+            self.apply();
+        }
+    }
+
+    fn apply(&mut self) {
+        let version = self.core.desired_version();
+        let desired = self.core.desired();
+        let mut report = Report::default();
+        if self.kernel_fails {
+            for network in desired.networks.values() {
+                for id in network.endpoints.keys() {
+                    report.failed_endpoints.insert((network.vni, id.clone()), kernel_error());
+                }
+            }
+        }
+        self.applied = version;
+        self.log.push("applied".into());
+        self.core.handle(self.now, Event::Applied { version, audit: false, report });
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Reply(id, answer) => {
+                self.log.push("reply".into());
+                assert!(self.replies.insert(id, answer).is_none(), "answered twice");
+            }
+            Action::Store(id, call) => {
+                let answer = if self.store_down {
+                    Err(Refusal::unavailable("store down"))
+                } else {
+                    self.store(call)
+                };
+                self.core.handle(self.now, Event::Store(id, answer));
+            }
+            Action::Announce(e) => {
+                self.log.push("announce".into());
+                self.announced.insert(e.id.clone(), e);
+            }
+            Action::Withdraw(id) => {
+                self.log.push("withdraw".into());
+                self.announced.remove(&id);
+            }
+            Action::Names(NamesChange::Set { network, key, names, .. }) => {
+                self.names.insert((network, key), names);
+            }
+            Action::Names(NamesChange::Remove(network, key)) => {
+                self.names.remove(&(network, key));
+            }
+            Action::Names(NamesChange::Network(..) | NamesChange::NoNetwork(_))
+            | Action::Audit
+            | Action::CheckSandboxes(_) => {}
+            Action::Dns { netns, scope } if scope.is_empty() => {
+                self.dns.remove(&netns);
+            }
+            Action::Dns { netns, scope } => {
+                self.dns.insert(netns, scope);
+            }
+            Action::AwaitMove { endpoint, .. } => self.moves.push(endpoint),
+            Action::Probe { node, .. } => self.probes.push(node.to_string()),
+        }
+    }
+
+    fn store(&mut self, call: StoreCall) -> Result<StoreAnswer, Refusal> {
+        Ok(match call {
+            StoreCall::Networks => {
+                StoreAnswer::Networks(Networks { revision: 2, list: self.store.clone() })
+            }
+            StoreCall::CreateNetwork(spec) | StoreCall::EnsureDockerNetwork(spec) => {
+                let found = self.store.iter().find(|n| n.name == spec.name).cloned();
+                let made = || network(9, spec.name.as_ref(), &spec.subnet.unwrap().to_string());
+                let network = found.unwrap_or_else(made);
+                self.store.retain(|n| n.id != network.id);
+                self.store.push(network.clone());
+                StoreAnswer::Network(network)
+            }
+            StoreCall::DetachDocker(_) => StoreAnswer::Done,
+            StoreCall::RemoveNetwork(name) => {
+                let at = self.store.iter().position(|n| n.name == name).unwrap();
+                StoreAnswer::Network(self.store.remove(at))
+            }
+            StoreCall::ProposeSubnet(_) => StoreAnswer::Subnet("10.99.0.0/16".parse().unwrap()),
+            StoreCall::Allocate { network, address, endpoint } => {
+                let free = (2..250)
+                    .map(|n| Ipv4Addr::new(10, 88, 0, n))
+                    .find(|a| !self.leases.contains_key(&(network.0, *a)));
+                let address = address.or(free).unwrap();
+                self.leases.insert((network.0, address), endpoint.clone());
+                let holder = Holder { node: "queenbee".into(), endpoint };
+                StoreAnswer::Lease(Lease { network, address, holder, generation: 5 })
+            }
+            StoreCall::Release { network, address } => {
+                self.log.push("release".into());
+                self.leases.remove(&(network.0, address));
+                StoreAnswer::Done
+            }
+            StoreCall::ReleaseLease(lease) => {
+                self.leases.remove(&(lease.network.0, lease.address));
+                StoreAnswer::Done
+            }
+            StoreCall::Leases(id) => {
+                let held = self.leases.iter().filter(|((n, _), _)| *n == id.0);
+                let lease = |((n, address), endpoint): (&(u64, Ipv4Addr), &String)| Lease {
+                    network: NetworkId(*n),
+                    address: *address,
+                    holder: Holder { node: "queenbee".into(), endpoint: endpoint.clone() },
+                    generation: 5,
+                };
+                StoreAnswer::Leases(held.map(lease).collect())
+            }
+        })
+    }
+
+    fn member(&mut self, name: &str, state: MemberState) {
+        let address: SocketAddrV4 = "10.132.0.2:7946".parse().unwrap();
+        let member = Member { name: name.parse().unwrap(), address, state };
+        self.event(Event::Gossip(Changes { members: vec![member], ..Changes::default() }));
+    }
+
+    fn endpoints_of(&mut self, name: &str, endpoints: Vec<Endpoint>) {
+        let node = NodeEndpoints {
+            node: name.parse().unwrap(),
+            vtep: "10.132.0.2".parse().unwrap(),
+            endpoints,
+        };
+        self.event(Event::Gossip(Changes { nodes: vec![node], ..Changes::default() }));
+    }
+
+    /// Remote addresses that the kernel is to hold rows for.
+    fn rows(&self) -> Vec<String> {
+        let networks = self.core.desired().networks;
+        networks.values().flat_map(|n| n.remotes.keys().map(ToString::to_string)).collect()
+    }
+
+    fn named(&self, name: &str) -> bool {
+        self.names.values().any(|names| names.iter().any(|n| n == name))
+    }
+}
+
+fn kernel_error() -> ovl_vxlan::ApplyError {
+    ovl_vxlan::netns::identify(std::path::Path::new("/nowhere")).unwrap_err().into()
+}
+
+#[test]
+fn an_endpoint_is_announced_and_answered_only_when_the_kernel_holds_it() {
+    let mut world = World::ready();
+    world.kernel_waits = true;
+    let id = world.ask(Request::Attach(target("leader")));
+    assert!(
+        world.announced.is_empty() && !world.replies.contains_key(&id) && !world.named("leader")
+    );
+    assert_eq!(world.leases.len(), 1, "the address is held before");
+    world.kernel_waits = false;
+    world.settle();
+    let Ok(Response::Endpoint(endpoint)) = world.replies.remove(&id).unwrap() else {
+        panic!("no endpoint")
+    };
+    assert_eq!(
+        (endpoint.name.as_str(), endpoint.ipv4.to_string().as_str()),
+        ("leader", "10.88.0.2")
+    );
+    assert_eq!(world.announced.len(), 1);
+    assert!(world.named("leader"));
+    assert_eq!(world.dns.values().next(), Some(&vec![1]), "DNS serves its network in its sandbox");
+}
+
+#[test]
+fn no_address_no_endpoint() {
+    let mut world = World::ready();
+    world.store_down = true;
+    let answer = world.get(Request::Attach(target("leader")));
+    assert_eq!(answer.unwrap_err().kind, RefusalKind::Unavailable);
+    assert!(world.core.desired().networks.is_empty());
+    world.store_down = false;
+    assert!(world.get(Request::Attach(target("leader"))).is_ok(), "the name is free again");
+}
+
+#[test]
+fn an_attach_that_the_kernel_refuses_gives_its_address_back() {
+    let mut world = World::ready();
+    world.kernel_fails = true;
+    let refusal = world.get(Request::Attach(target("leader"))).unwrap_err();
+    assert!(refusal.message.contains("leader"), "{}", refusal.message);
+    assert!(
+        world.leases.is_empty()
+            && world.announced.is_empty()
+            && world.core.desired().networks.is_empty()
+    );
+}
+
+#[test]
+fn a_name_is_taken_once_on_whichever_host() {
+    let mut world = World::ready();
+    world.member("workerbee-1", MemberState::Alive);
+    world.endpoints_of("workerbee-1", vec![remote("a", "10.88.0.9", 3, "leader")]);
+    let refusal = world.get(Request::Attach(target("Leader"))).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::Conflict);
+    assert!(refusal.message.contains("workerbee-1"), "{}", refusal.message);
+}
+
+#[test]
+fn a_detach_withdraws_first_and_gives_the_address_back_last() {
+    let mut world = World::ready();
+    world.get(Request::Attach(target("leader"))).unwrap();
+    world.log.clear();
+    world.get(Request::Detach { network: "rethinkdb".into(), name: "leader".into() }).unwrap();
+    assert_eq!(world.log, ["withdraw", "applied", "release", "reply"]);
+    assert!(world.leases.is_empty() && world.names.is_empty() && world.dns.is_empty());
+}
+
+#[test]
+fn a_network_that_is_new_in_the_store_is_found_there() {
+    let mut world = World::new(State::default(), false);
+    assert!(world.get(Request::Attach(target("leader"))).is_ok());
+    let other = Target { network: "nowhere".into(), ..target("x") };
+    assert_eq!(world.get(Request::Attach(other)).unwrap_err().kind, RefusalKind::NotFound);
+}
+
+#[test]
+fn a_release_that_the_store_does_not_take_is_tried_again() {
+    let mut world = World::ready();
+    world.get(Request::Attach(target("leader"))).unwrap();
+    world.store_down = true;
+    world.get(Request::Detach { network: "rethinkdb".into(), name: "leader".into() }).unwrap();
+    assert_eq!(world.leases.len(), 1);
+    let remembered = world.core.state().releases;
+    assert_eq!(remembered.len(), 1, "over a restart, too");
+    world.store_down = false;
+    world.pass(RELEASE_RETRY);
+    assert!(world.leases.is_empty() && world.core.state().releases.is_empty());
+}
+
+#[test]
+fn a_lost_sandbox_takes_its_endpoint_along() {
+    let mut world = World::ready();
+    world.get(Request::Attach(target("leader"))).unwrap();
+    let id = world.announced.keys().next().unwrap().clone();
+    world.event(Event::SandboxesGone(vec![id]));
+    assert!(
+        world.leases.is_empty()
+            && world.announced.is_empty()
+            && world.core.desired().networks.is_empty()
+    );
+}
+
+#[test]
+fn of_two_claims_on_an_address_the_higher_generation_is_true_in_any_order() {
+    let old = remote("a", "10.88.0.9", 3, "old");
+    let new = Endpoint { mac: [2, 0, 0, 0, 0, 1], ..remote("b", "10.88.0.9", 4, "new") };
+    for swap in [false, true] {
+        let mut world = World::ready();
+        world.get(Request::Attach(target("here"))).unwrap();
+        let mut both = [("workerbee-1", old.clone()), ("workerbee-2", new.clone())];
+        if swap {
+            both.reverse();
+        }
+        for (node, endpoint) in both {
+            world.endpoints_of(node, vec![endpoint]);
+        }
+        let rows = world.core.desired().networks.into_values().next().unwrap().remotes;
+        assert_eq!(rows.values().next().unwrap().mac.0, [2, 0, 0, 0, 0, 1]);
+        world.endpoints_of("workerbee-2", vec![]);
+        let rows = world.core.desired().networks.into_values().next().unwrap().remotes;
+        assert_eq!(rows.values().next().unwrap().mac.0, old.mac, "the other one is remembered");
+    }
+}
+
+#[test]
+fn a_silent_hosts_endpoints_go_at_once_and_come_back_with_it() {
+    let mut world = World::ready();
+    world.get(Request::Attach(target("here"))).unwrap();
+    world.member("workerbee-1", MemberState::Alive);
+    world.endpoints_of("workerbee-1", vec![remote("a", "10.88.0.9", 3, "there")]);
+    assert_eq!(world.rows(), ["10.88.0.9"]);
+    world.member("workerbee-1", MemberState::Down);
+    assert_eq!(world.probes, ["workerbee-1"]);
+    assert!(world.named("there"), "not before it was asked");
+    world.event(Event::Probed { node: "workerbee-1".parse().unwrap(), answers: false });
+    assert!(world.rows().is_empty() && !world.named("there"));
+    world.member("workerbee-1", MemberState::Alive);
+    assert_eq!(world.rows(), ["10.88.0.9"]);
+    assert!(world.named("there"));
+}
+
+#[test]
+fn a_host_whose_agent_is_away_keeps_its_rows_and_loses_its_names_late() {
+    let mut world = World::ready();
+    world.get(Request::Attach(target("here"))).unwrap();
+    world.member("workerbee-1", MemberState::Alive);
+    world.endpoints_of("workerbee-1", vec![remote("a", "10.88.0.9", 3, "there")]);
+    world.member("workerbee-1", MemberState::Left);
+    world.event(Event::Probed { node: "workerbee-1".parse().unwrap(), answers: true });
+    world.pass(remote::NAMES_HELD - Duration::from_secs(1));
+    assert!(world.named("there"));
+    world.pass(Duration::from_secs(1));
+    assert!(!world.named("there"));
+    assert_eq!(world.rows(), ["10.88.0.9"], "no packet is lost");
+    assert!(world.probes.len() > 1, "it is asked again");
+    world.event(Event::Probed { node: "workerbee-1".parse().unwrap(), answers: false });
+    assert!(world.rows().is_empty());
+}
+
+#[test]
+fn rows_of_the_last_run_stay_until_the_cluster_was_heard() {
+    let mut world = World::new(State::default(), true);
+    world.publish_networks();
+    world.get(Request::Attach(target("here"))).unwrap();
+    let settled = |world: &World| world.core.desired().networks.values().all(|n| n.settled);
+    world.pass(Duration::from_secs(600));
+    assert!(!settled(&world), "nobody was heard yet");
+    world.event(Event::Gossip(Changes { synced: true, ..Changes::default() }));
+    assert!(!settled(&world));
+    world.pass(SETTLE_AFTER);
+    assert!(settled(&world));
+}
+
+#[test]
+fn a_restarted_agent_adopts_what_it_had_without_the_store() {
+    let mut world = World::ready();
+    world.get(Request::Attach(target("leader"))).unwrap();
+    let (before, state) = (world.core.desired(), world.core.state());
+    let text = serde_json::to_string(&state).unwrap();
+    let restarted = World::new(serde_json::from_str(&text).unwrap(), false);
+    assert_eq!(restarted.core.desired(), before);
+    assert_eq!(restarted.announced, world.announced);
+    assert_eq!(restarted.dns, world.dns);
+}
+
+#[test]
+fn a_store_that_forgot_a_network_does_not_take_running_endpoints_down() {
+    let mut world = World::ready();
+    world.get(Request::Attach(target("leader"))).unwrap();
+    let before = world.core.desired();
+    world.event(Event::Networks(Networks { revision: 7, list: Vec::new() }));
+    assert_eq!(world.core.desired(), before);
+}
+
+#[test]
+fn leases_that_a_crash_left_behind_are_given_back() {
+    let mut world = World::ready();
+    world.get(Request::Attach(target("leader"))).unwrap();
+    world.leases.insert((1, "10.88.0.77".parse().unwrap()), "docker".into());
+    world.leases.insert((1, "10.88.0.78".parse().unwrap()), RESERVED.into());
+    world.pass(RECONCILE_AFTER);
+    let held: Vec<_> = world.leases.values().cloned().collect();
+    assert_eq!(held.len(), 2, "{held:?}");
+    assert!(!held.contains(&"docker".to_owned()));
+}
+
+/// `docker network create`, as dockerd asks.
+fn docker_network(
+    world: &mut World,
+    id: &str,
+    subnet: &str,
+    name: &str,
+) -> Result<Response, Refusal> {
+    let pool = RequestPool {
+        pool: Some(subnet.parse().unwrap()),
+        sub_pool: None,
+        options: BTreeMap::new(),
+        v6: false,
+        address_space: LOCAL_ADDRESS_SPACE.into(),
+    };
+    let Response::Pool(pool, _) = world.get(Request::Pool(pool))? else { panic!("no pool") };
+    let gateway =
+        RequestAddress { pool_id: pool.to_string(), address: None, gateway: true, mac: None };
+    let Response::Address(gateway) = world.get(Request::Address(gateway))? else {
+        panic!("no gateway")
+    };
+    world.get(Request::DockerNetwork(CreateNetwork {
+        id: id.into(),
+        options: BTreeMap::from([(docker::NETWORK_OPTION.into(), name.into())]),
+        internal: false,
+        enable_ipv6: false,
+        ipv4: vec![IpamData {
+            address_space: LOCAL_ADDRESS_SPACE.into(),
+            pool,
+            gateway: Some(gateway),
+            aux: BTreeMap::new(),
+        }],
+        ipv6: false,
+    }))
+}
+
+fn docker_run(world: &mut World, endpoint: &str) -> Result<Response, Refusal> {
+    let address =
+        RequestAddress { pool_id: "10.88.0.0/16".into(), address: None, gateway: false, mac: None };
+    let Response::Address(address) = world.get(Request::Address(address))? else {
+        panic!("no address")
+    };
+    let create = CreateEndpoint {
+        network: "net1".into(),
+        endpoint: endpoint.into(),
+        address: Some(address),
+        mac: None,
+        options: BTreeMap::new(),
+    };
+    world.get(Request::CreateEndpoint(create))?;
+    let join = Join {
+        network: "net1".into(),
+        endpoint: endpoint.into(),
+        sandbox_key: "/run/docker/netns/1".into(),
+    };
+    world.get(Request::Join(join))
+}
+
+#[test]
+fn a_container_of_docker_comes_and_goes() {
+    let mut world = World::ready();
+    docker_network(&mut world, "net1", "10.88.0.0/16", "rethinkdb").unwrap();
+    let joined = docker_run(&mut world, "0123456789abcdef").unwrap();
+    assert_eq!(joined, Response::Joined("ovl0123456789ab".parse().unwrap()));
+    assert_eq!(world.announced.len(), 1, "reachable when docker run returns");
+    assert_eq!(world.moves, ["0123456789abcdef"]);
+    let home = |world: &World| {
+        world
+            .core
+            .desired()
+            .networks
+            .values()
+            .next()
+            .unwrap()
+            .endpoints
+            .values()
+            .next()
+            .unwrap()
+            .home
+            .clone()
+    };
+    assert_eq!(home(&world), Home::Transit, "Docker has it");
+    world.event(Event::Moved {
+        endpoint: "0123456789abcdef".into(),
+        ifname: Some("eth1".parse().unwrap()),
+    });
+    assert!(matches!(home(&world), Home::Sandbox { .. }));
+    assert_eq!(world.dns.len(), 1);
+    let named = ContainerEndpoint {
+        container: "c1".into(),
+        endpoint_id: "0123456789abcdef".into(),
+        network_id: "net1".into(),
+        names: vec!["leader".into(), "not a name".into()],
+        sandbox: "/run/docker/netns/1".into(),
+    };
+    world.event(Event::Containers { complete: false, list: vec![named] });
+    assert_eq!(world.announced["0123456789abcdef"].names, ["leader"]);
+    world.get(Request::Leave("0123456789abcdef".into())).unwrap();
+    assert!(world.announced.is_empty() && world.dns.is_empty() && !world.named("leader"));
+    world.get(Request::DeleteEndpoint("0123456789abcdef".into())).unwrap();
+    world
+        .get(Request::ReleaseAddress("10.88.0.0/16".into(), "10.88.0.2".parse().unwrap()))
+        .unwrap();
+    assert!(world.leases.is_empty() && world.core.desired().networks.is_empty());
+}
+
+#[test]
+fn a_join_that_the_kernel_refuses_can_be_deleted() {
+    let mut world = World::ready();
+    docker_network(&mut world, "net1", "10.88.0.0/16", "rethinkdb").unwrap();
+    world.kernel_fails = true;
+    assert!(docker_run(&mut world, "0123456789abcdef").is_err());
+    world.kernel_fails = false;
+    world.get(Request::DeleteEndpoint("0123456789abcdef".into())).unwrap();
+    assert!(world.core.desired().networks.is_empty());
+}
+
+#[test]
+fn dockers_second_host_must_name_the_same_subnet() {
+    let mut world = World::ready();
+    let refusal = docker_network(&mut world, "net1", "10.77.0.0/16", "rethinkdb").unwrap_err();
+    assert!(refusal.message.contains("--subnet 10.88.0.0/16"), "{}", refusal.message);
+    let refusal = docker_network(&mut world, "net1", "10.88.4.0/24", "other").unwrap_err();
+    assert!(refusal.message.contains("overlaps network rethinkdb"), "{}", refusal.message);
+    assert!(
+        docker_network(&mut world, "net2", "10.66.0.0/16", "other").is_ok(),
+        "a new one is made"
+    );
+}
+
+#[test]
+fn dockers_own_addresses_are_refused_with_the_way_out() {
+    let mut world = World::ready();
+    let data = IpamData {
+        address_space: "LocalDefault".into(),
+        pool: "10.88.0.0/16".parse().unwrap(),
+        gateway: None,
+        aux: BTreeMap::new(),
+    };
+    let refusal = world.get(Request::DockerNetwork(CreateNetwork {
+        id: "net1".into(),
+        options: BTreeMap::from([(docker::NETWORK_OPTION.into(), "rethinkdb".into())]),
+        internal: false,
+        enable_ipv6: false,
+        ipv4: vec![data],
+        ipv6: false,
+    }));
+    assert!(refusal.unwrap_err().message.contains("--ipam-driver ovl"));
+}
+
+#[test]
+fn requests_of_docker_that_come_twice_or_late_are_harmless() {
+    let mut world = World::ready();
+    for request in [
+        Request::Leave("nothing".into()),
+        Request::DeleteEndpoint("nothing".into()),
+        Request::DeleteDockerNetwork("nothing".into()),
+        Request::ReleasePool("10.1.0.0/16".into()),
+        Request::ReleaseAddress("10.1.0.0/16".into(), "10.1.0.2".parse().unwrap()),
+    ] {
+        assert_eq!(world.get(request.clone()), Ok(Response::Done), "{request:?}");
+    }
+}

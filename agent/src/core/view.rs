@@ -1,0 +1,145 @@
+//! Answers for the control API.
+
+use std::time::Instant;
+
+use ovl_gossip::{Endpoint, MemberState};
+use ovl_ipam::Network;
+
+use super::{Core, Refusal};
+use crate::control::api;
+
+impl Core {
+    pub(super) fn members(&self) -> Vec<api::Member> {
+        let me = api::Member {
+            name: self.me.node.to_string(),
+            address: self.me.vtep,
+            state: MemberState::Alive,
+        };
+        let others = self.remotes.members().map(|(name, address, state)| api::Member {
+            name: name.to_string(),
+            address,
+            state,
+        });
+        let mut members: Vec<_> = std::iter::once(me).chain(others).collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        members
+    }
+
+    pub(super) fn network_list(&self) -> Vec<api::Network> {
+        let mut list: Vec<_> = self.networks.values().map(|n| self.network_view(n)).collect();
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        list
+    }
+
+    fn network_view(&self, network: &Network) -> api::Network {
+        api::Network {
+            name: network.name.to_string(),
+            vni: network.vni.value(),
+            subnet: network.subnet,
+            mtu: self.mtu(network),
+        }
+    }
+
+    pub(super) fn network_detail(&self, name: &str) -> Result<api::NetworkDetail, Refusal> {
+        let network = self.network_or_refuse(name)?;
+        let used = self.local.values().any(|l| l.network == network.id.0);
+        Ok(api::NetworkDetail {
+            network: self.network_view(network),
+            gateway: network.gateway,
+            device: used.then(|| format!("ovl-{}", network.vni.value())),
+            endpoints: self.endpoint_list(Some(name))?,
+        })
+    }
+
+    pub(super) fn endpoint_list(
+        &self,
+        network: Option<&str>,
+    ) -> Result<Vec<api::Endpoint>, Refusal> {
+        let only = network.map(|name| self.network_or_refuse(name)).transpose()?.map(|n| n.id.0);
+        let wanted = |e: &Endpoint| only.is_none_or(|id| e.network == id);
+        let local = self.local_endpoints().map(|e| (self.me.node.to_string(), e));
+        let remote = self.remotes.visible().map(|(node, e)| (node.to_string(), e.clone()));
+        let mut list: Vec<_> = local
+            .chain(remote)
+            .filter(|(_, e)| wanted(e))
+            .map(|(host, e)| self.describe(&e, &host))
+            .collect();
+        list.sort_by(|a, b| (&a.network, &a.name, &a.host).cmp(&(&b.network, &b.name, &b.host)));
+        Ok(list)
+    }
+
+    pub(super) fn describe(&self, endpoint: &Endpoint, host: &str) -> api::Endpoint {
+        let network = self.networks.get(&endpoint.network);
+        let short = || endpoint.id.chars().take(12).collect();
+        api::Endpoint {
+            network: network
+                .map_or_else(|| format!("#{}", endpoint.network), |n| n.name.to_string()),
+            name: endpoint.names.first().cloned().unwrap_or_else(short),
+            names: endpoint.names.clone(),
+            ipv4: endpoint.ipv4,
+            mac: ovl_vxlan::Mac(endpoint.mac).to_string(),
+            host: host.to_owned(),
+        }
+    }
+
+    pub(super) fn status(&self, now: Instant) -> api::Status {
+        let mut counts = api::MemberCounts::default();
+        for member in self.members() {
+            *match member.state {
+                MemberState::Alive => &mut counts.alive,
+                MemberState::Suspect => &mut counts.suspect,
+                MemberState::Down => &mut counts.down,
+                MemberState::Left => &mut counts.left,
+            } += 1;
+        }
+        let local = self.local_endpoints().count();
+        api::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.me.node.to_string(),
+            address: self.me.vtep,
+            uptime_seconds: now.duration_since(self.started).as_secs(),
+            store: api::StoreStatus { url: String::new(), error: self.health.store.clone() },
+            members: counts,
+            networks: self.networks.len(),
+            endpoints: api::EndpointCounts {
+                local,
+                total: local + self.remotes.visible().count() + self.remotes.held(),
+                held: self.remotes.held(),
+            },
+            dataplane: api::DataplaneStatus {
+                repaired: self.health.repaired,
+                errors: self.health.dataplane.clone(),
+            },
+            docker: self.health.docker.clone().unwrap_or_else(|| "connected".to_owned()),
+            problems: self.problems(),
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(error) = &self.health.store {
+            problems.push(format!(
+                "the store does not answer, so no network and no address can be given out: {error}"
+            ));
+        }
+        if let Some(address) = self.health.name_conflict {
+            problems.push(format!(
+                "another host at {address} uses the node name \"{}\" too; give one of the two another --node-name",
+                self.me.node
+            ));
+        }
+        problems.extend(
+            self.health
+                .dataplane
+                .iter()
+                .map(|e| format!("the kernel did not take what it should hold: {e}")),
+        );
+        if !self.releases.is_empty() {
+            problems.push(format!(
+                "{} addresses wait to be given back to the store",
+                self.releases.len()
+            ));
+        }
+        problems
+    }
+}

@@ -1,0 +1,157 @@
+//! What all sandboxes share: the names table, the host's resolvers, bounds and counters.
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::Names;
+use super::answer::{Asker, Foreign, Unanswered, Verdict, answer};
+use super::forward::{Forwarder, Limits};
+
+/// Shared by the DNS servers of all sandboxes. Clones are the same resolver.
+#[derive(Clone, Debug)]
+pub struct Resolver {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    names: Arc<RwLock<Names>>,
+    forwarder: Forwarder,
+    in_flight: Semaphore,
+    limits: Limits,
+    counters: Counters,
+}
+
+/// What was done since the start, for all sandboxes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Replies from the names table, refusals of malformed queries included.
+    pub answered: u64,
+    /// Queries for others' names that a resolver of the host answered.
+    pub forwarded: u64,
+    /// Queries for others' names that no resolver of the host answered, or that had none to ask.
+    pub unanswered: u64,
+    /// Queries for others' names that were turned away, because too many were in flight.
+    pub busy: u64,
+    /// Messages without an answer: junk, and responses.
+    pub ignored: u64,
+    /// Replies that the kernel did not take.
+    pub unsent: u64,
+}
+
+/// A place among the queries in flight, of the sandbox and of all; free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Admission<'a> {
+    _here: SemaphorePermit<'a>,
+    _everywhere: SemaphorePermit<'a>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    answered: AtomicU64,
+    forwarded: AtomicU64,
+    unanswered: AtomicU64,
+    busy: AtomicU64,
+    ignored: AtomicU64,
+    unsent: AtomicU64,
+}
+
+impl Resolver {
+    /// `names`: the table to answer from, written by the core. `resolv_conf`: the host's file; it
+    /// is read with the first query for a foreign name, and again whenever it changes.
+    pub fn new(names: Arc<RwLock<Names>>, resolv_conf: PathBuf) -> Resolver {
+        Resolver::with_limits(names, resolv_conf, Limits::default())
+    }
+
+    /// The same, with bounds of one's own.
+    pub fn with_limits(
+        names: Arc<RwLock<Names>>,
+        resolv_conf: PathBuf,
+        limits: Limits,
+    ) -> Resolver {
+        let shared = Shared {
+            names,
+            forwarder: Forwarder::new(resolv_conf),
+            in_flight: Semaphore::new(limits.in_flight.min(Semaphore::MAX_PERMITS)),
+            limits,
+            counters: Counters::default(),
+        };
+        Resolver { shared: Arc::new(shared) }
+    }
+
+    /// What was done since the start.
+    pub fn counts(&self) -> Counts {
+        let counters = &self.shared.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            answered: read(&counters.answered),
+            forwarded: read(&counters.forwarded),
+            unanswered: read(&counters.unanswered),
+            busy: read(&counters.busy),
+            ignored: read(&counters.ignored),
+            unsent: read(&counters.unsent),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn forwarder(&self) -> &Forwarder {
+        &self.shared.forwarder
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    /// Never forwards to an address that a sandbox's server answers on.
+    pub(crate) fn leave_out(&self, address: Ipv4Addr) {
+        self.shared.forwarder.leave_out(address);
+    }
+
+    /// Answers from the table, or says that the query has to be forwarded.
+    pub(crate) fn answer(&self, asker: Asker<'_>, message: &[u8]) -> Verdict {
+        let names = self.shared.names.read().unwrap_or_else(PoisonError::into_inner);
+        let verdict = answer(&names, asker, message);
+        match &verdict {
+            Verdict::Ignore => count(&self.shared.counters.ignored),
+            Verdict::Reply(_) => count(&self.shared.counters.answered),
+            Verdict::Forward(_) => {}
+        }
+        verdict
+    }
+
+    /// Room for one more forwarded query, or the reply that turns it away.
+    pub(crate) fn admit<'a>(
+        &'a self,
+        sandbox: &'a Semaphore,
+        query: &Foreign,
+    ) -> Result<Admission<'a>, Vec<u8>> {
+        match (sandbox.try_acquire(), self.shared.in_flight.try_acquire()) {
+            (Ok(here), Ok(everywhere)) => Ok(Admission { _here: here, _everywhere: everywhere }),
+            (Err(_), _) | (_, Err(_)) => {
+                count(&self.shared.counters.busy);
+                Err(Unanswered::Busy.reply(query))
+            }
+        }
+    }
+
+    /// Forwards a query, and always comes back with a reply, within four seconds. Cancel-safe.
+    pub(crate) async fn forward(&self, query: &Foreign, admission: Admission<'_>) -> Vec<u8> {
+        let Shared { forwarder, counters, .. } = &*self.shared;
+        let outcome = forwarder.forward(query).await;
+        drop(admission);
+        count(if outcome.is_ok() { &counters.forwarded } else { &counters.unanswered });
+        outcome.unwrap_or_else(|reason| reason.reply(query))
+    }
+
+    /// A reply was lost on its way out.
+    pub(crate) fn unsent(&self) {
+        count(&self.shared.counters.unsent);
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

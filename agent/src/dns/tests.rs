@@ -1,0 +1,7 @@
+//! The tests of this module: the table, single messages, and real sockets in real namespaces.
+mod answer;
+mod forwarding;
+mod names;
+mod netns;
+mod sandbox;
+mod upstream;

@@ -1,0 +1,226 @@
+//! Carries out the core's actions, and turns what comes of them into events.
+//!
+//! One task owns the [`Core`] and runs the loop: wait for an event, feed it, write down
+//! the state if it moved, carry out the actions, hand the desired state to the kernel's task if it
+//! moved. Everything that may wait (the store, the kernel, a namespace, a host) runs in a task of
+//! its own and comes back as an event, so nothing slow stands in the way of anything else.
+//!
+//! - `boot`: what has to be there before the first event.
+//! - `dataplane`: the task that owns the kernel.
+//! - `registry`: the task that finds the store, and the calls on it.
+//! - `sandboxes`: DNS inside the containers' namespaces.
+//! - `disk`: the state file.
+//! - `docker`: Docker's requests, as requests to the core.
+
+mod boot;
+mod dataplane;
+mod disk;
+mod docker;
+mod registry;
+mod sandboxes;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use ovl_gossip::Gossip;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::boot::{RunError, run};
+use self::dataplane::Kernel;
+use self::registry::Store;
+use self::sandboxes::Sandboxes;
+use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
+use crate::dns::Names;
+
+/// Events that wait for the core. When it is full their senders wait: the store's watch, the
+/// gossip and the engine coalesce on their side, and requests are answered later.
+const EVENTS_MAX: usize = 1024;
+
+/// How long a request is waited for before its caller is told so. Longer than the store's
+/// deadline and the kernel's, so that their own errors arrive first.
+const REQUEST_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a host is given to show a sign of life, and how often it is asked.
+const PROBE_WITHIN: Duration = Duration::from_millis(700);
+const PROBE_TRIES: u32 = 3;
+
+/// A way to ask the agent for something; cheap to clone.
+#[derive(Clone)]
+pub struct Agent {
+    requests: mpsc::Sender<(Request, oneshot::Sender<Result<Response, Refusal>>)>,
+    names: Arc<RwLock<Names>>,
+    store_url: Arc<str>,
+}
+
+impl Agent {
+    /// Asks, and waits for the answer. The request is carried out even if the caller goes away.
+    ///
+    /// # Errors
+    /// The refusal; also when the agent is stopping or does not come to it in time.
+    pub async fn ask(&self, request: Request) -> Result<Response, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        let stopping = || Refusal::unavailable("the agent is stopping");
+        self.requests.send((request, sender)).await.map_err(|_| stopping())?;
+        match tokio::time::timeout(REQUEST_WITHIN, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(stopping())),
+            Err(_) => Err(Refusal::unavailable(format!(
+                "the agent did not come to an answer within {} s; what was asked may still be done",
+                REQUEST_WITHIN.as_secs()
+            ))),
+        }
+    }
+
+    /// The id of a network by its name.
+    ///
+    /// # Errors
+    /// There is no such network.
+    pub async fn network_id(&self, name: &str) -> Result<u64, Refusal> {
+        match self.ask(Request::NetworkId(name.to_owned())).await? {
+            Response::NetworkId(id) => Ok(id),
+            other => Err(Refusal::unavailable(format!(
+                "the agent gave an answer to another question: {other:?}"
+            ))),
+        }
+    }
+
+    /// The names table, for `resolve`.
+    pub fn names(&self) -> &RwLock<Names> {
+        &self.names
+    }
+
+    /// The store's address, without secrets.
+    pub fn store_url(&self) -> &str {
+        &self.store_url
+    }
+}
+
+/// Owns the core and everything that it acts through.
+struct Driver {
+    core: Core,
+    events: mpsc::Receiver<Event>,
+    events_in: mpsc::Sender<Event>,
+    requests: mpsc::Receiver<(Request, oneshot::Sender<Result<Response, Refusal>>)>,
+    replies: BTreeMap<RequestId, oneshot::Sender<Result<Response, Refusal>>>,
+    next_request: u64,
+    gossip: Gossip,
+    kernel: Kernel,
+    store: Store,
+    names: Arc<RwLock<Names>>,
+    sandboxes: Sandboxes,
+    state_file: disk::StateFile,
+}
+
+impl Driver {
+    /// Runs until `stop` is there. Nothing is taken down: the kernel keeps what it has.
+    async fn run(&mut self, mut stop: std::pin::Pin<&mut (impl Future<Output = ()> + ?Sized)>) {
+        loop {
+            self.flush().await;
+            let wake = tokio::time::Instant::from_std(self.core.poll_timeout());
+            tokio::select! {
+                () = &mut stop => return,
+                Some(event) = self.events.recv() => self.feed(event),
+                Some((request, reply)) = self.requests.recv() => self.accept(request, reply),
+                () = tokio::time::sleep_until(wake) => self.feed(Event::Timeout),
+                () = self.sandboxes.retry() => self.sandboxes.open_wanted().await,
+            }
+        }
+    }
+
+    fn feed(&mut self, event: Event) {
+        if matches!(event, Event::Applied { .. }) {
+            self.kernel.passed();
+        }
+        self.core.handle(now(), event);
+    }
+
+    fn accept(&mut self, request: Request, reply: oneshot::Sender<Result<Response, Refusal>>) {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.replies.insert(id, reply);
+        self.feed(Event::Request(id, request));
+    }
+
+    /// State to disk first: what is answered and announced after it is true after a crash, too.
+    async fn flush(&mut self) {
+        self.state_file.keep(&self.core);
+        while let Some(action) = self.core.poll_action() {
+            self.carry_out(action).await;
+        }
+        self.kernel.keep(&self.core);
+    }
+
+    /// What waits here is only the gossip's mailbox, which its task empties whatever we do.
+    async fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Reply(id, answer) => self.reply(id, answer),
+            Action::Store(id, call) => self.store.call(id, call, self.events_in.clone()),
+            Action::Announce(endpoint) => self.gossip.announce(endpoint).await,
+            Action::Withdraw(id) => self.gossip.withdraw(id).await,
+            Action::Names(change) => self.rename(change),
+            Action::Dns { netns, scope } => self.sandboxes.want(netns, scope),
+            Action::AwaitMove { endpoint, netns, mac } => {
+                self.kernel.await_move(endpoint, netns, mac, self.events_in.clone());
+            }
+            Action::Probe { node, address } => {
+                let events = self.events_in.clone();
+                tokio::spawn(async move {
+                    let answers = answers(address).await;
+                    let _ = events.send(Event::Probed { node, answers }).await;
+                });
+            }
+            Action::Audit => self.kernel.audit(),
+            Action::CheckSandboxes(list) => {
+                let gone: Vec<String> = list
+                    .into_iter()
+                    .filter(|(_, s)| !sandboxes::there(s))
+                    .map(|(id, _)| id)
+                    .collect();
+                if !gone.is_empty() {
+                    self.feed(Event::SandboxesGone(gone));
+                }
+            }
+        }
+    }
+
+    fn reply(&mut self, id: RequestId, answer: Result<Response, Refusal>) {
+        if let Err(refusal) = &answer {
+            tracing::debug!(request = id.0, error = refusal.message, "refused");
+        }
+        if let Some(reply) = self.replies.remove(&id) {
+            // A caller that went away does not undo what was done.
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn rename(&mut self, change: NamesChange) {
+        let mut names = self.names.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match change {
+            NamesChange::Network(id, name, subnet) => names.set_network(id, &name, subnet),
+            NamesChange::NoNetwork(id) => names.remove_network(id),
+            NamesChange::Set { network, key, ipv4, names: list } => {
+                names.set(network, key, ipv4, &list);
+            }
+            NamesChange::Remove(network, key) => names.remove(network, &key),
+        }
+    }
+}
+
+/// A connection, or its refusal, is a sign of life; silence and "no route" are not.
+async fn answers(address: SocketAddrV4) -> bool {
+    for _ in 0..PROBE_TRIES {
+        match tokio::time::timeout(PROBE_WITHIN, tokio::net::TcpStream::connect(address)).await {
+            Ok(Ok(_)) => return true,
+            Ok(Err(e)) if e.kind() == std::io::ErrorKind::ConnectionRefused => return true,
+            Ok(Err(_)) => tokio::time::sleep(PROBE_WITHIN).await,
+            Err(_) => {}
+        }
+    }
+    false
+}
+
+#[expect(clippy::disallowed_methods, reason = "the driver is the core's clock")]
+fn now() -> Instant {
+    Instant::now()
+}

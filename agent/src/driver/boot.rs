@@ -1,0 +1,284 @@
+//! What has to be there before the first event, in the order in which others may rely on it:
+//! memory, kernel, gossip, DNS, and only then the sockets that ask for something.
+
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::pin::pin;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use ovl_gossip::Gossip;
+use ovl_ipam::Defaults;
+use ovl_vxlan::Dataplane;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::dataplane::Kernel;
+use super::disk::{StateError, StateFile, next_epoch};
+use super::registry::Store;
+use super::sandboxes::{Sandboxes, there};
+use super::{Agent, Driver, EVENTS_MAX, now};
+use crate::config::{Advertise, Config};
+use crate::control;
+use crate::core::{Core, Event, Identity, State};
+use crate::dns::{Names, Resolver};
+use crate::docker::{Engine, EngineEvent, PluginServer};
+use crate::preflight::{self, Failure};
+use crate::unix_socket::{BindError, UnixSocket};
+
+/// The driver's name in Docker: `docker network create -d ovl`.
+const DRIVER: &str = "ovl";
+
+/// How long the cluster is given to hear that this agent stops.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long each socket's open connections are given when the agent stops.
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
+
+/// Why the agent did not start. What ran before still runs.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The host is not ready; each failure says what to do.
+    #[error("this host is not ready for ovl")]
+    Preflight(Vec<Failure>),
+    /// The agent's memory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The kernel did not let us in.
+    #[error("the kernel's network cannot be managed")]
+    Kernel(#[source] ovl_vxlan::OpenError),
+    /// The gossip's sockets.
+    #[error("the gossip did not start")]
+    Gossip(#[source] ovl_gossip::StartError),
+    /// The control or the plugin socket.
+    #[error("the {what} did not start")]
+    Socket {
+        /// Which one.
+        what: &'static str,
+        /// Why.
+        source: BindError,
+    },
+}
+
+/// Runs the agent until `stop` completes. Stopping takes nothing down.
+///
+/// # Errors
+/// Only from the start; once it runs, what fails is tried again and shown in its status.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    let vtep = check_host(&config).await?;
+    let (state_file, state) = StateFile::open(&config.state_dir)?;
+    let dataplane = Dataplane::open().await.map_err(RunError::Kernel)?;
+    for warning in dataplane.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let underlay_mtu = dataplane.underlay_mtu(vtep).await.unwrap_or(1500);
+    let known = state.is_some();
+    let state = still_there(state.unwrap_or_default());
+    let me = Identity {
+        node: config.node_name.clone(),
+        vtep,
+        vxlan_port: config.vxlan_port,
+        underlay_mtu,
+        expects_peers: !config.join.is_empty() || !state.peers.is_empty(),
+    };
+    tracing::info!(node = %me.node, address = %vtep, store = %config.store, endpoints = state.endpoints.len(), "starting");
+
+    let (events_in, events) = mpsc::channel(EVENTS_MAX);
+    let (requests_in, requests) = mpsc::channel(EVENTS_MAX);
+    let names = Arc::new(RwLock::new(Names::default()));
+    let resolver = Resolver::new(names.clone(), config.resolv_conf.clone());
+    let agent = Agent {
+        requests: requests_in,
+        names: names.clone(),
+        store_url: config.store.to_string().into(),
+    };
+
+    let advertise = SocketAddrV4::new(vtep, config.gossip_port);
+    let epoch = next_epoch(&config.state_dir)?;
+    let peers = state.peers.clone();
+    let core = Core::new(me, state, known, now());
+    let gossip = Gossip::start(ovl_gossip::Config {
+        name: config.node_name.clone(),
+        advertise,
+        seeds: config.join.clone(),
+        known: peers,
+        epoch,
+        endpoints: core.announcements(),
+    })
+    .await
+    .map_err(RunError::Gossip)?;
+    tokio::spawn(follow_gossip(gossip.clone(), events_in.clone()));
+    let kernel = Kernel::start(dataplane, events_in.clone());
+    let store = Store::start(
+        config.store.clone(),
+        defaults(&config),
+        config.node_name.clone(),
+        kernel.routes(),
+        events_in.clone(),
+    );
+    let mut driver = Driver {
+        core,
+        events,
+        events_in: events_in.clone(),
+        requests,
+        replies: std::collections::BTreeMap::new(),
+        next_request: 0,
+        gossip: gossip.clone(),
+        kernel,
+        store,
+        names,
+        sandboxes: Sandboxes::new(resolver),
+        state_file,
+    };
+    let servers = Servers::open(&config, &agent).await?;
+    let _engine = follow_docker(config.docker_host.clone(), events_in);
+    tracing::info!(gossip = %advertise, control = %config.control_socket.display(), plugin = %config.plugin_socket.display(), "ready");
+    driver.run(pin!(stop)).await;
+    tracing::info!("stopping; endpoints stay as they are");
+    gossip.leave(LEAVE_WITHIN).await;
+    servers.close().await;
+    Ok(())
+}
+
+fn defaults(config: &Config) -> Defaults {
+    let usual = Defaults::default();
+    // A pool that is smaller than the usual network is one network.
+    let prefix_len = usual.prefix_len.max(config.default_pool.prefix_len());
+    Defaults { pool: config.default_pool, prefix_len, vnis: config.vni_range }
+}
+
+/// Endpoints whose sandbox went while no agent ran are not adopted; their leases are given back.
+fn still_there(mut state: State) -> State {
+    let gone = state.forget_endpoints(|sandbox| !there(sandbox));
+    if gone > 0 {
+        tracing::info!(gone, "endpoints of the last run whose sandbox is gone were dropped");
+    }
+    state
+}
+
+/// Everything that keeps this host from running the agent, at once; else its address.
+async fn check_host(config: &Config) -> Result<Ipv4Addr, RunError> {
+    let address = address(&config.advertise);
+    let report =
+        preflight::check(config, *address.as_ref().unwrap_or(&Ipv4Addr::UNSPECIFIED)).await;
+    for warning in &report.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut failures = report.failures;
+    let unknown = address.as_ref().err().cloned();
+    failures.splice(0..0, unknown);
+    match (address, failures.is_empty()) {
+        (Ok(address), true) => Ok(address),
+        (Ok(_) | Err(_), _) => Err(RunError::Preflight(failures)),
+    }
+}
+
+/// The address to advertise. Connecting a UDP socket sends nothing: it asks the routes.
+fn address(advertise: &Advertise) -> Result<Ipv4Addr, Failure> {
+    match advertise {
+        Advertise::Address(address) => Ok(*address),
+        Advertise::Interface(name) => interface_address(name),
+        Advertise::Auto => {
+            // An address of TEST-NET-1 (RFC 5737): reached by the default route, and by nothing else.
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+            let local = socket.and_then(|s| {
+                s.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).and_then(|()| s.local_addr())
+            });
+            match local.map(|address| address.ip()) {
+                Ok(std::net::IpAddr::V4(address)) => Ok(address),
+                Ok(std::net::IpAddr::V6(_)) => {
+                    Err(no_address("this host has no IPv4 address".into()))
+                }
+                Err(error) => Err(no_address(format!("this host has no default route ({error})"))),
+            }
+        }
+    }
+}
+
+/// The first IPv4 address of an interface.
+fn interface_address(name: &str) -> Result<Ipv4Addr, Failure> {
+    let interfaces = nix::ifaddrs::getifaddrs()
+        .map_err(|e| no_address(format!("interfaces cannot be listed ({e})")))?;
+    let named: Vec<_> = interfaces.filter(|interface| interface.interface_name == name).collect();
+    if named.is_empty() {
+        return Err(no_address(format!("there is no interface {name}")));
+    }
+    let address =
+        |i: &nix::ifaddrs::InterfaceAddress| Some(i.address.as_ref()?.as_sockaddr_in()?.ip());
+    named
+        .iter()
+        .find_map(address)
+        .ok_or_else(|| no_address(format!("interface {name} has no IPv4 address")))
+}
+
+fn no_address(seen: String) -> Failure {
+    let todo =
+        "give --advertise an IPv4 address of this host, or an interface that has one".to_owned();
+    Failure { check: "address to advertise", seen, todo }
+}
+
+async fn follow_gossip(gossip: Gossip, events: mpsc::Sender<Event>) {
+    loop {
+        let changes = gossip.changes().await;
+        if events.send(Event::Gossip(changes)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn follow_docker(docker_host: String, events: mpsc::Sender<Event>) -> Engine {
+    let (engine, mut inbox) = Engine::follow(docker_host, DRIVER);
+    tokio::spawn(async move {
+        while let Some(event) = inbox.recv().await {
+            let event = match event {
+                EngineEvent::Connected { version } => {
+                    tracing::info!(version, "connected to Docker's engine");
+                    Event::DockerHealth(None)
+                }
+                EngineEvent::Lost { why } => Event::DockerHealth(Some(why)),
+                EngineEvent::Containers(list) => Event::Containers { complete: true, list },
+                EngineEvent::Changed(list) => Event::Containers { complete: false, list },
+                // Docker tells the driver itself, by Leave and DeleteEndpoint.
+                EngineEvent::Gone { .. } => continue,
+            };
+            if events.send(event).await.is_err() {
+                return;
+            }
+        }
+    });
+    engine
+}
+
+/// The control and the plugin socket, served until dropped or stopped.
+struct Servers {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Servers {
+    async fn open(config: &Config, agent: &Agent) -> Result<Servers, RunError> {
+        let failed = |what| move |source| RunError::Socket { what, source };
+        let control =
+            UnixSocket::bind(&config.control_socket).await.map_err(failed("control socket"))?;
+        let plugin =
+            PluginServer::bind(&config.plugin_socket).await.map_err(failed("plugin socket"))?;
+        let (stop, stopping) = watch::channel(false);
+        let tasks = vec![
+            tokio::spawn(control::serve(control, agent.clone(), stopped(stopping.clone()))),
+            tokio::spawn(plugin.serve(Arc::new(agent.clone()), stopped(stopping))),
+        ];
+        Ok(Servers { stop, tasks })
+    }
+
+    /// Takes the socket files away; who is still connected gets a moment.
+    async fn close(self) {
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            let _ = tokio::time::timeout(CLOSE_WITHIN, task).await;
+        }
+    }
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // The sender gone is a stop, too.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}

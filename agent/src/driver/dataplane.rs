@@ -1,0 +1,162 @@
+//! The task that owns the kernel: one pass at a time, always to the newest desired state.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use ovl_vxlan::{Dataplane, Desired, IfName, Mac};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::core::{Core, Event};
+
+/// Passes and look-ups that wait. The driver sends a pass only when none is under way, so this
+/// is filled by look-ups of moving endpoints; at the bound those wait.
+const WORK_MAX: usize = 64;
+
+/// How long Docker is given to move an interface into its sandbox.
+const MOVE_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often the sandbox is looked at meanwhile: first, and at most.
+const MOVE_STEP: Duration = Duration::from_millis(10);
+const MOVE_STEP_MAX: Duration = Duration::from_millis(200);
+
+enum Work {
+    Pass { version: u64, desired: Desired, audit: bool },
+    Find { netns: PathBuf, mac: Mac, found: oneshot::Sender<Option<IfName>> },
+    Subnets(oneshot::Sender<Vec<Ipv4Net>>),
+}
+
+/// The driver's side: what was handed over, and what is under way.
+pub(super) struct Kernel {
+    work: mpsc::Sender<Work>,
+    /// A pass is under way; its event is yet to come.
+    busy: bool,
+    sent: u64,
+    audit: bool,
+}
+
+impl Kernel {
+    /// Starts the task; results come as [`Event::Applied`].
+    pub(super) fn start(dataplane: Dataplane, events: mpsc::Sender<Event>) -> Kernel {
+        let (work, inbox) = mpsc::channel(WORK_MAX);
+        tokio::spawn(serve(dataplane, inbox, events));
+        Kernel { work, busy: false, sent: 0, audit: false }
+    }
+
+    /// The next pass reads the kernel afresh.
+    pub(super) fn audit(&mut self) {
+        self.audit = true;
+    }
+
+    /// The event of the pass under way arrived.
+    pub(super) fn passed(&mut self) {
+        self.busy = false;
+    }
+
+    /// Hands over the desired state if it moved, unless a pass is under way: then the pass's own
+    /// event brings the driver back here.
+    pub(super) fn keep(&mut self, core: &Core) {
+        let version = core.desired_version();
+        if (version == self.sent && !self.audit) || self.busy {
+            return;
+        }
+        let work = Work::Pass { version, desired: core.desired(), audit: self.audit };
+        if self.work.try_send(work).is_ok() {
+            self.sent = version;
+            self.audit = false;
+            self.busy = true;
+        }
+    }
+
+    /// A way to ask which subnets this host's own routes and addresses use.
+    pub(super) fn routes(&self) -> Routes {
+        Routes(self.work.clone())
+    }
+
+    /// Waits in a task until the interface is in the sandbox.
+    pub(super) fn await_move(
+        &self,
+        endpoint: String,
+        netns: PathBuf,
+        mac: Mac,
+        events: mpsc::Sender<Event>,
+    ) {
+        let work = self.work.clone();
+        tokio::spawn(async move {
+            let found = tokio::time::timeout(MOVE_WITHIN, find(&work, &netns, mac)).await;
+            let _ = events.send(Event::Moved { endpoint, ifname: found.ok().flatten() }).await;
+        });
+    }
+}
+
+/// See [`Kernel::routes`].
+#[derive(Clone)]
+pub(super) struct Routes(mpsc::Sender<Work>);
+
+impl Routes {
+    /// Subnets that a network which nobody chose a subnet for must not touch.
+    pub(super) async fn used(&self) -> Vec<Ipv4Net> {
+        let (sender, used) = oneshot::channel();
+        // The task ends only with the agent.
+        let _ = self.0.send(Work::Subnets(sender)).await;
+        used.await.unwrap_or_default()
+    }
+}
+
+async fn find(work: &mpsc::Sender<Work>, netns: &Path, mac: Mac) -> Option<IfName> {
+    let mut step = MOVE_STEP;
+    loop {
+        let (sender, found) = oneshot::channel();
+        work.send(Work::Find { netns: netns.to_owned(), mac, found: sender }).await.ok()?;
+        if let Some(ifname) = found.await.ok()? {
+            return Some(ifname);
+        }
+        tokio::time::sleep(step).await;
+        step = (step * 2).min(MOVE_STEP_MAX);
+    }
+}
+
+async fn serve(
+    mut dataplane: Dataplane,
+    mut inbox: mpsc::Receiver<Work>,
+    events: mpsc::Sender<Event>,
+) {
+    while let Some(work) = inbox.recv().await {
+        match work {
+            Work::Pass { version, desired, audit } => {
+                let report = if audit {
+                    dataplane.audit(&desired).await
+                } else {
+                    dataplane.apply(&desired).await
+                };
+                log(&report, audit);
+                if events.send(Event::Applied { version, audit, report }).await.is_err() {
+                    return;
+                }
+            }
+            Work::Subnets(used) => {
+                let subnets = dataplane.used_subnets().await.unwrap_or_else(|error| {
+                    tracing::warn!(
+                        error = crate::chain(&error),
+                        "the host's routes could not be read"
+                    );
+                    Vec::new()
+                });
+                let _ = used.send(subnets);
+            }
+            Work::Find { netns, mac, found } => {
+                // A sandbox that is not there yet is the normal case, and asked for again.
+                let ifname = dataplane.find_link(&netns, mac).await.unwrap_or(None);
+                let _ = found.send(ifname);
+            }
+        }
+    }
+}
+
+fn log(report: &ovl_vxlan::Report, audit: bool) {
+    if audit && !report.changes.is_empty() {
+        tracing::warn!(changes = ?report.changes, "the kernel differed from what it should hold, and was put right");
+    } else if !report.changes.is_empty() {
+        tracing::debug!(changes = ?report.changes, "applied");
+    }
+}

@@ -1,0 +1,280 @@
+//! The task that finds the store and watches it, and the calls on it.
+//!
+//! The agent starts without the store, too: containers that run keep running, and are adopted
+//! from the state file. Until the store is found, what needs it is refused with its last error.
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use ovl_gossip::NodeName;
+use ovl_ipam::{
+    AllocateError, CreateNetworkError, Defaults, Holder, Lease, Network, NetworkSpec, Networks,
+    Registry, RemoveNetworkError, StoreError, StoreUrl,
+};
+use tokio::sync::mpsc;
+
+use super::dataplane::Routes;
+use crate::core::{CallId, Event, RESERVED, Refusal, RefusalKind, StoreAnswer, StoreCall};
+
+/// No call on the store takes longer.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// One watch of the list of networks; then the next.
+const WATCH: Duration = Duration::from_secs(60);
+
+/// After a store that does not answer is asked again: at first, and at most.
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Nobody listens any more.
+struct Gone;
+
+/// The registry, once it is found; else why not.
+#[derive(Clone)]
+pub(super) struct Store {
+    found: Arc<RwLock<Result<Registry, String>>>,
+    node: NodeName,
+    routes: Routes,
+}
+
+impl Store {
+    /// Starts looking for it.
+    pub(super) fn start(
+        url: StoreUrl,
+        defaults: Defaults,
+        node: NodeName,
+        routes: Routes,
+        events: mpsc::Sender<Event>,
+    ) -> Store {
+        let found = Arc::new(RwLock::new(Err("it was not asked yet".to_owned())));
+        let store = Store { found, node, routes };
+        tokio::spawn(store.clone().follow(url, defaults, events));
+        store
+    }
+
+    /// Makes the call in a task; the answer comes as [`Event::Store`].
+    pub(super) fn call(&self, id: CallId, call: StoreCall, events: mpsc::Sender<Event>) {
+        let found = self.found.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let (node, routes) = (self.node.to_string(), self.routes.clone());
+        tokio::spawn(async move {
+            let answer = match found {
+                Ok(registry) => carry_out(&registry, &node, avoiding(call, &routes).await).await,
+                Err(why) => Err(Refusal::unavailable(format!("the store does not answer: {why}"))),
+            };
+            let _ = events.send(Event::Store(id, answer)).await;
+        });
+    }
+
+    async fn follow(self, url: StoreUrl, defaults: Defaults, events: mpsc::Sender<Event>) {
+        let mut retry = RETRY;
+        let registry = loop {
+            match Registry::open(&url, defaults.clone(), DEADLINE).await {
+                Ok(registry) => break registry,
+                Err(error) => {
+                    let why = crate::chain(&error);
+                    self.set(Err(why.clone()));
+                    if unhealthy(&events, why, &mut retry).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        self.set(Ok(registry.clone()));
+        watch(&registry, &events).await;
+    }
+
+    fn set(&self, found: Result<Registry, String>) {
+        *self.found.write().unwrap_or_else(std::sync::PoisonError::into_inner) = found;
+    }
+}
+
+/// The networks, and then every change of them, as long as anybody listens.
+async fn watch(registry: &Registry, events: &mpsc::Sender<Event>) {
+    let (mut known, mut healthy, mut retry) = (None, false, RETRY);
+    loop {
+        let answer = match known {
+            None => registry.networks().await,
+            Some(revision) => registry.watch_networks(revision, WATCH).await,
+        };
+        let sent = match answer {
+            Ok(networks) => {
+                retry = RETRY;
+                let news = known.replace(networks.revision) != Some(networks.revision);
+                heard(events, networks, news, &mut healthy).await
+            }
+            Err(error) => {
+                let why = crate::chain(&error);
+                if std::mem::replace(&mut healthy, false) {
+                    tracing::warn!(
+                        error = why,
+                        "the store does not answer; what runs goes on, new networks and addresses wait for it"
+                    );
+                }
+                unhealthy(events, why, &mut retry).await
+            }
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+async fn heard(
+    events: &mpsc::Sender<Event>,
+    networks: Networks,
+    news: bool,
+    healthy: &mut bool,
+) -> Result<(), Gone> {
+    if !std::mem::replace(healthy, true) {
+        tracing::info!("the store answers");
+        events.send(Event::StoreHealth(None)).await.map_err(|_| Gone)?;
+    }
+    if news {
+        events.send(Event::Networks(networks)).await.map_err(|_| Gone)?;
+    }
+    Ok(())
+}
+
+async fn unhealthy(
+    events: &mpsc::Sender<Event>,
+    why: String,
+    retry: &mut Duration,
+) -> Result<(), Gone> {
+    events.send(Event::StoreHealth(Some(why))).await.map_err(|_| Gone)?;
+    tokio::time::sleep(*retry).await;
+    *retry = (*retry * 2).min(RETRY_MAX);
+    Ok(())
+}
+
+/// What is picked for the user keeps clear of this host's own routes.
+async fn avoiding(call: StoreCall, routes: &Routes) -> StoreCall {
+    match call {
+        StoreCall::CreateNetwork(mut spec) if spec.subnet.is_none() => {
+            spec.avoid.extend(routes.used().await);
+            StoreCall::CreateNetwork(spec)
+        }
+        StoreCall::ProposeSubnet(mut avoid) => {
+            avoid.extend(routes.used().await);
+            StoreCall::ProposeSubnet(avoid)
+        }
+        call => call,
+    }
+}
+
+async fn carry_out(
+    registry: &Registry,
+    node: &str,
+    call: StoreCall,
+) -> Result<StoreAnswer, Refusal> {
+    match call {
+        StoreCall::Networks => registry.networks().await.map(StoreAnswer::Networks).map_err(store),
+        StoreCall::CreateNetwork(spec) => {
+            registry.create_network(spec).await.map(StoreAnswer::Network).map_err(create)
+        }
+        StoreCall::EnsureDockerNetwork(spec) => {
+            ensure(registry, node, spec).await.map(StoreAnswer::Network)
+        }
+        StoreCall::DetachDocker(id) => {
+            registry.detach_docker(id, node).await.map(|_| StoreAnswer::Done).map_err(remove)
+        }
+        StoreCall::RemoveNetwork(name) => {
+            registry.remove_network(&name).await.map(StoreAnswer::Network).map_err(remove)
+        }
+        StoreCall::ProposeSubnet(avoid) => {
+            registry.propose_subnet(&avoid).await.map(StoreAnswer::Subnet).map_err(create)
+        }
+        StoreCall::Allocate { network, address, endpoint } => {
+            let holder = Holder { node: node.to_owned(), endpoint };
+            match registry.allocate(network, address, holder.clone()).await {
+                // Docker on each host sets the same addresses aside.
+                Err(AllocateError::Taken { lease, .. }) if both_reserved(&lease, &holder) => {
+                    Ok(StoreAnswer::Lease(*lease))
+                }
+                answer => answer.map(StoreAnswer::Lease).map_err(allocate),
+            }
+        }
+        StoreCall::Release { network, address } => {
+            registry.release(network, address, node).await.map(|_| StoreAnswer::Done).map_err(store)
+        }
+        StoreCall::ReleaseLease(lease) => {
+            registry.release_lease(&lease).await.map(|_| StoreAnswer::Done).map_err(store)
+        }
+        StoreCall::Leases(network) => {
+            registry.leases(network).await.map(StoreAnswer::Leases).map_err(store)
+        }
+    }
+}
+
+fn both_reserved(lease: &Lease, holder: &Holder) -> bool {
+    lease.holder.endpoint == RESERVED && holder.endpoint == RESERVED
+}
+
+/// The network of that name, made if there is none; two hosts may do this at once.
+async fn ensure(registry: &Registry, node: &str, spec: NetworkSpec) -> Result<Network, Refusal> {
+    let wanted = spec.clone();
+    let network = match registry.create_network(spec).await {
+        Ok(network) => network,
+        Err(CreateNetworkError::NameTaken { .. }) => {
+            let list = registry.networks().await.map_err(store)?.list;
+            let same = |n: &Network| n.name == wanted.name && Some(n.subnet) == wanted.subnet;
+            list.into_iter().find(same).ok_or_else(|| {
+                Refusal::conflict(format!(
+                    "network {} was made with another subnet by another host at this moment",
+                    wanted.name
+                ))
+            })?
+        }
+        Err(error) => return Err(create(error)),
+    };
+    registry.attach_docker(network.id, node).await.map_err(remove)
+}
+
+fn store(error: StoreError) -> Refusal {
+    Refusal::unavailable(crate::chain(&error))
+}
+
+fn create(error: CreateNetworkError) -> Refusal {
+    use CreateNetworkError as E;
+    let kind = match &error {
+        E::NameTaken { .. }
+        | E::Overlap { .. }
+        | E::NoFreeSubnet { .. }
+        | E::NoFreeVni { .. }
+        | E::TooLarge(_) => RefusalKind::Conflict,
+        E::Subnet(_)
+        | E::Gateway { .. }
+        | E::Range { .. }
+        | E::EmptyRange { .. }
+        | E::Mtu { .. } => RefusalKind::Invalid,
+        E::Store(_) => RefusalKind::Unavailable,
+    };
+    refusal(kind, &error)
+}
+
+fn remove(error: RemoveNetworkError) -> Refusal {
+    use RemoveNetworkError as E;
+    let kind = match &error {
+        E::NotFound(_) => RefusalKind::NotFound,
+        E::InUse { .. } | E::Docker { .. } | E::TooLarge(_) => RefusalKind::Conflict,
+        E::NodeName(_) => RefusalKind::Invalid,
+        E::Store(_) => RefusalKind::Unavailable,
+    };
+    refusal(kind, &error)
+}
+
+fn allocate(error: AllocateError) -> Refusal {
+    use AllocateError as E;
+    let kind = match &error {
+        E::NotFound(_) => RefusalKind::NotFound,
+        E::Store(_) => RefusalKind::Unavailable,
+        E::Holder(_) => RefusalKind::Invalid,
+        E::Exhausted { .. } | E::Outside { .. } | E::Reserved { .. } | E::Taken { .. } => {
+            RefusalKind::Conflict
+        }
+    };
+    refusal(kind, &error)
+}
+
+fn refusal(kind: RefusalKind, error: &dyn std::error::Error) -> Refusal {
+    Refusal { kind, message: crate::chain(error) }
+}

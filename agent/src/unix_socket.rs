@@ -1,0 +1,223 @@
+//! A listening socket's file: made so that only root may connect, and never taken from a live peer.
+//!
+//! The socket is bound under another name, closed to everyone else, and renamed into place: who
+//! connects sees either the old file or a new one that answers. A lock on the directory keeps two agents
+//! that start at the same moment apart.
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::serve::Listener;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{UnixListener, UnixStream, unix};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long to wait for another agent that is binding in the same directory, and for a peer to
+/// accept a probe.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pause between two tries to lock the directory.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+/// Why the socket could not be made. Nothing was changed, but for directories made.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The path names no file.
+    #[error("socket {path}: not the path of a file; give one such as /run/ovl/ovl.sock")]
+    NotAFile {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// Its directory can be neither made nor opened.
+    #[error("socket {path}: its directory is not usable; check that it can be written to")]
+    Directory {
+        /// The path as given.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process answers on it.
+    #[error("socket {path}: another process listens on it; stop that one, or give another path")]
+    InUse {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// Something else than a socket has this name; it is left alone.
+    #[error("socket {path}: a file that is no socket is in the way; move it, or give another path")]
+    NotASocket {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The kernel refused the socket, its mode or its name.
+    #[error("socket {path}: cannot be made; the path may be too long (107 bytes at most)")]
+    Bind {
+        /// The path as given.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A listening socket and the name it has; the name goes when this is dropped, unless another
+/// socket has taken it meanwhile.
+#[derive(Debug)]
+pub struct UnixSocket {
+    /// Bound and listening.
+    pub listener: UnixListener,
+    /// Keeps the name.
+    pub file: SocketFile,
+}
+
+/// The socket's name in the file system, removed on drop.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
+}
+
+impl UnixSocket {
+    /// Listens on `path`, mode 0600. A stale socket is replaced, a live one refused.
+    pub async fn bind(path: &Path) -> Result<Self, BindError> {
+        let (directory, name) = match (path.parent(), path.file_name()) {
+            (Some(directory), Some(name)) if !directory.as_os_str().is_empty() => (directory, name),
+            (None | Some(_), None | Some(_)) => {
+                return Err(BindError::NotAFile { path: path.into() });
+            }
+        };
+        let _lock = lock_directory(directory)
+            .await
+            .map_err(|source| BindError::Directory { path: path.into(), source })?;
+        refuse_taken(path).await?;
+        let mut fresh = std::ffi::OsString::from(".");
+        fresh.push(name);
+        let made = bind_and_rename(&directory.join(fresh), path);
+        made.map_err(|source| BindError::Bind { path: path.into(), source })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == self.device_and_inode);
+        if ours && let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
+        }
+    }
+}
+
+async fn lock_directory(directory: &Path) -> io::Result<Flock<std::fs::File>> {
+    std::fs::create_dir_all(directory)?;
+    let mut file = std::fs::File::open(directory)?;
+    let tries = PATIENCE.as_millis() / LOCK_RETRY.as_millis();
+    for _ in 0..tries {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EWOULDBLOCK)) => file = back,
+            Err((_, errno)) => return Err(errno.into()),
+        }
+        tokio::time::sleep(LOCK_RETRY).await;
+    }
+    Err(Errno::EWOULDBLOCK.into())
+}
+
+async fn refuse_taken(path: &Path) -> Result<(), BindError> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Ok(found) if found.file_type().is_socket() => {}
+        Ok(_) => return Err(BindError::NotASocket { path: path.into() }),
+        Err(source) => {
+            return Err(BindError::Directory { path: path.into(), source });
+        }
+    }
+    match tokio::time::timeout(PATIENCE, UnixStream::connect(path)).await {
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        // A full backlog, or no answer at all, is a process too.
+        Ok(Ok(_) | Err(_)) | Err(_) => Err(BindError::InUse { path: path.into() }),
+    }
+}
+
+fn bind_and_rename(fresh: &Path, path: &Path) -> io::Result<UnixSocket> {
+    match std::fs::remove_file(fresh) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let listener = UnixListener::bind(fresh)?;
+    std::fs::set_permissions(fresh, std::fs::Permissions::from_mode(0o600))?;
+    let made = std::fs::symlink_metadata(fresh)?;
+    std::fs::rename(fresh, path)?;
+    let file = SocketFile { path: path.to_owned(), device_and_inode: (made.dev(), made.ino()) };
+    Ok(UnixSocket { listener, file })
+}
+
+/// Accepts no more connections than there are permits; further ones wait in the kernel's queue.
+pub struct Limited {
+    listener: UnixListener,
+    permits: Arc<Semaphore>,
+}
+
+impl Limited {
+    /// Limits the connections of a listener to `most` at a time.
+    pub fn new(listener: UnixListener, most: usize) -> Limited {
+        Limited { listener, permits: Arc::new(Semaphore::new(most)) }
+    }
+}
+
+impl Listener for Limited {
+    type Io = Held;
+    type Addr = unix::SocketAddr;
+
+    async fn accept(&mut self) -> (Held, Self::Addr) {
+        let permit = self.permits.clone().acquire_owned().await;
+        // Never closed: no permit would only mean one connection too many.
+        let permit = permit.ok();
+        let (stream, address) = Listener::accept(&mut self.listener).await;
+        (Held { stream, _permit: permit }, address)
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that holds its permit until it is closed.
+pub struct Held {
+    stream: UnixStream,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl AsyncRead for Held {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Held {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,270 @@
+//! What can be asked.
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Parser, Subcommand};
+use ipnet::Ipv4Net;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0   done
+  1   the agent said no, or there is no such thing
+  64  wrong usage
+  69  the agent does not answer, or not in a way that is understood
+  75  not now: the store or the kernel did not do it in time; try again later";
+
+/// Flags that go with every command.
+const GLOBAL: &str = "Options of every command";
+
+/// The shortest and longest `--timeout`, in seconds.
+const TIMEOUTS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
+
+/// Shows and changes the overlay networks of this cluster, through the agent on this host
+#[derive(Debug, Parser)]
+#[command(name = "ovlctl", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(infer_long_args = false, propagate_version = false)]
+pub(crate) struct Args {
+    /// The agent's control socket
+    ///
+    /// A unix socket; the agent's own setting of that name says where it is.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "PATH", env = "OVL_CONTROL_SOCKET")]
+    #[arg(default_value = "/run/ovl/ovl.sock")]
+    pub(crate) socket: PathBuf,
+
+    /// Print JSON, for programs
+    ///
+    /// One JSON value on standard output: a list (`[]` when empty) or an object. Failures are
+    /// still one sentence on standard error and an exit code.
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub(crate) json: bool,
+
+    /// Longest wait for one answer of the agent, in seconds
+    ///
+    /// From 0.1 to 3600. When it is over the exit code is 69, and what was asked for may still
+    /// be done.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show how this host's agent is, and what is wrong
+    Status,
+    /// List the hosts of the cluster, as this host sees them
+    ///
+    /// JSON: [{name, address, state}], the state being alive, suspect, down or left.
+    Members,
+    /// Create, list, inspect and remove networks
+    #[command(subcommand)]
+    Network(NetworkCommand),
+    /// Attach, detach and list endpoints
+    #[command(subcommand)]
+    Endpoint(EndpointCommand),
+    /// Show the addresses that a name has
+    ///
+    /// As containers are answered: an endpoint's name or alias, or NAME.NETWORK. JSON:
+    /// [address, …]. Exit code 1 when there is none.
+    Resolve {
+        /// The name to look up
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        name: String,
+
+        /// Look in this network only
+        ///
+        /// Without it, in all networks.
+        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+        network: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworkCommand {
+    /// Create a network, on every host at once
+    Create(Create),
+    /// List all networks
+    ///
+    /// JSON: [{name, vni, subnet, mtu}].
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Show one network and its endpoints on every host
+    ///
+    /// JSON: {name, vni, subnet, mtu, gateway, device, endpoints}.
+    Inspect {
+        /// Its name
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        name: String,
+    },
+    /// Remove networks that have no endpoints
+    ///
+    /// JSON: [name, …] of those removed. After a failure the others are still removed.
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// Their names
+        #[arg(required = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// Its name: 1 to 63 letters, digits, `_`, `.` or `-`
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) name: String,
+
+    /// Where its addresses come from, in CIDR form
+    ///
+    /// No other network may overlap it. Without it a free one is picked from the agents' default
+    /// pool.
+    #[arg(long, value_name = "SUBNET")]
+    pub(crate) subnet: Option<Ipv4Net>,
+
+    /// An address of the subnet that no endpoint gets
+    ///
+    /// Kept for a way out. Without it the subnet's first address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) gateway: Option<Ipv4Addr>,
+
+    /// Largest packet on the network, in bytes
+    ///
+    /// Without it each host's underlay decides: its MTU less the 50 bytes of VXLAN.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) mtu: Option<u16>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EndpointCommand {
+    /// Put an interface on a network into a network namespace of this host
+    ///
+    /// JSON: {network, name, names, ipv4, mac, host}.
+    Attach(Attach),
+    /// Take an endpoint of this host off its network
+    ///
+    /// JSON: {network, name}.
+    Detach {
+        /// The endpoint's name
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        name: String,
+
+        /// The network it is on
+        ///
+        /// May be left out when no other network has an endpoint of this name.
+        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+        network: Option<String>,
+    },
+    /// List the endpoints of every host
+    ///
+    /// JSON: [{network, name, names, ipv4, mac, host}].
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Of this network only
+        ///
+        /// Without it, of all networks.
+        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+        network: Option<String>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Attach {
+    /// The network to be on
+    ///
+    /// It must exist: `ovlctl network create` makes one.
+    #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) network: String,
+
+    /// The endpoint's name
+    ///
+    /// Other endpoints reach it by this name; no other one on the network may have it.
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) sandbox: Sandbox,
+
+    /// The address to have
+    ///
+    /// Without it the next free one of the network.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<Ipv4Addr>,
+
+    /// Another name that it answers to; may be repeated
+    ///
+    /// Several endpoints may share an alias: look-ups give all their addresses.
+    #[arg(long = "alias", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) aliases: Vec<String>,
+
+    /// Name of the interface inside
+    ///
+    /// At most 15 bytes. Without it the first free one of eth0, eth1 and so on.
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) ifname: Option<String>,
+}
+
+/// Which network namespace.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Sandbox {
+    /// The network namespace, as a file
+    ///
+    /// As the agent sees the path: /run/netns/NAME for one made by `ip netns add`.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) netns: Option<PathBuf>,
+
+    /// The network namespace of this process
+    ///
+    /// A process ID as the agent sees it, for the process's life only.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pid: Option<u32>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| TIMEOUTS.contains(seconds));
+    let seconds = seconds.ok_or("expected a number of seconds from 0.1 to 3600")?;
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_short_and_long_help() {
+        fn check(command: &Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for arg in command.get_arguments() {
+                let name = format!("{} {}", command.get_name(), arg.get_id());
+                assert!(arg.get_help().is_some(), "{name} has no help");
+                let long = arg.is_positional() || arg.get_long_help().is_some();
+                assert!(long, "{name} has no long help");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Args::command());
+    }
+
+    #[test]
+    fn timeouts_are_bounded() {
+        for (text, fine) in [
+            ("10", true),
+            ("0.5", true),
+            ("0", false),
+            ("inf", false),
+            ("NaN", false),
+            ("x", false),
+        ] {
+            assert_eq!(seconds(text).is_ok(), fine, "{text}");
+        }
+    }
+}

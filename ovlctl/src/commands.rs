@@ -1,0 +1,21 @@
+//! What each command does: asks the agent, and says what came of it.
+use crate::args::Command;
+use crate::client::Client;
+use crate::error::Error;
+use crate::output::Output;
+
+mod cluster;
+mod endpoint;
+mod network;
+
+pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> Result<(), Error> {
+    match command {
+        Command::Status => cluster::status(client, output).await,
+        Command::Members => cluster::members(client, output).await,
+        Command::Resolve { name, network } => {
+            cluster::resolve(&name, network.as_deref(), client, output).await
+        }
+        Command::Network(command) => network::run(command, client, output).await,
+        Command::Endpoint(command) => endpoint::run(command, client, output).await,
+    }
+}

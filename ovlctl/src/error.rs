@@ -1,0 +1,74 @@
+//! Why a command failed, as one sentence, and the exit code that goes with it.
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The agent said no, or there is no such thing.
+pub(crate) const EXIT_REFUSED: u8 = 1;
+/// Wrong usage (`EX_USAGE` of sysexits.h).
+pub(crate) const EXIT_USAGE: u8 = 64;
+/// The agent does not answer, or not as an agent would (`EX_UNAVAILABLE`).
+pub(crate) const EXIT_UNAVAILABLE: u8 = 69;
+/// Nothing is wrong with the request: try again later (`EX_TEMPFAIL`).
+pub(crate) const EXIT_TRY_LATER: u8 = 75;
+
+/// Why a command failed. Each text is complete: it is printed as it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Nobody listens.
+    #[error("no agent answers on {}: {why}", socket.display())]
+    NoAgent { socket: PathBuf, why: String },
+    /// The path cannot be that of a socket.
+    #[error("{} cannot be a socket: {why}", socket.display())]
+    BadSocket { socket: PathBuf, why: String },
+    /// It took too long; a change may still come about.
+    #[error(
+        "the agent on {} did not answer within {} s: look at its log; what was asked for may \
+         still be done",
+        socket.display(),
+        patience.as_secs_f64()
+    )]
+    Slow { socket: PathBuf, patience: Duration },
+    /// What came back is no answer of an agent.
+    #[error(
+        "the answer on {} is not understood: {why}; is that ovl-agent, and of the same version \
+         as this ovlctl?",
+        socket.display()
+    )]
+    Garbage { socket: PathBuf, why: String },
+    /// The agent's own words.
+    #[error("{sentence}")]
+    Refused { sentence: String, later: bool },
+    /// This program's own words: there is no such thing, or more than one.
+    #[error("{0}")]
+    NotFound(String),
+    /// Several things were asked for, and not all were done; each has been told already.
+    #[error("{done} of {all} were done")]
+    Partly { done: usize, all: usize, code: u8 },
+    /// Standard output.
+    #[error("cannot write the answer: {0}")]
+    Output(io::Error),
+    /// This process.
+    #[error("cannot start: {0}")]
+    Runtime(io::Error),
+}
+
+impl Error {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Error::NoAgent { .. } | Error::Slow { .. } | Error::Garbage { .. } => EXIT_UNAVAILABLE,
+            Error::BadSocket { .. } => EXIT_USAGE,
+            Error::Refused { later: true, .. } => EXIT_TRY_LATER,
+            Error::Partly { code, .. } => *code,
+            Error::Refused { later: false, .. }
+            | Error::NotFound(_)
+            | Error::Output(_)
+            | Error::Runtime(_) => EXIT_REFUSED,
+        }
+    }
+
+    /// The reader of our output went away.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Error::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

@@ -1,0 +1,46 @@
+//! Kernel network state: desired state in, an ordered plan out, applied in batches over rtnetlink.
+//!
+//! Per overlay network there is one vxlan device `ovl-<vni>` in the host's namespace, and each
+//! local endpoint is a macvlan child (bridge mode) of it, in its container. The tables that the
+//! device works from are pushed: neighbour rows, from which it answers ARP itself (`proxy`), and
+//! FDB rows with the VTEP behind each MAC. Nothing is learned, and nothing is asked per packet.
+//!
+//! - [`Desired`] says what should be; the agent writes it.
+//! - [`Dataplane`] looks at the kernel, plans and carries out. What one pass did is in its
+//!   [`Report`].
+//! - [`netns`] is about network namespaces by path.
+//!
+//! Inside, `plan` and `rows` are pure: (desired, observed) → ordered operations. `observe` reads
+//! netlink answers, `socket` carries messages, and `netlink` is the only file that changes network
+//! state.
+//!
+//! Owned is what bears two marks: a vxlan device with name `ovl-<vni>` and alias `ovl network …`, a
+//! macvlan on such a device with alias `ovl endpoint …`. Nothing else is ever removed.
+
+mod dataplane;
+mod desired;
+mod device;
+mod error;
+mod host;
+mod ifname;
+mod look;
+mod mac;
+mod netlink;
+pub mod netns;
+mod nft;
+mod observe;
+mod pass;
+mod plan;
+mod report;
+mod rows;
+mod sandbox;
+mod socket;
+
+pub use dataplane::Dataplane;
+pub use desired::{Desired, DesiredNetwork, Home, LocalEndpoint, Remote};
+pub use error::{ApplyError, KernelError, NetlinkError, OpenError};
+pub use host::MAX_USED_SUBNETS;
+pub use ifname::{IfName, ParseIfNameError};
+pub use mac::{Mac, ParseMacError};
+pub use report::Report;
+pub use rows::MAX_REMOTES;

@@ -1,0 +1,14 @@
+//! The dataplane against the real kernel, in network namespaces of its own. Needs root.
+//!
+//! What the kernel holds is asserted with `ip`, `bridge`, `nft` and packets, not with this crate.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod adoption;
+mod device;
+mod host;
+mod lab;
+mod ownership;
+mod rows;
+mod sandbox;
+mod traffic;
