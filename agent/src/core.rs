@@ -66,6 +66,9 @@ const SETTLE_AFTER: Duration = Duration::from_secs(5);
 /// After the start, when leases of this host that no endpoint holds are given back.
 const RECONCILE_AFTER: Duration = Duration::from_secs(60);
 
+/// How often that is looked at again.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(300);
+
 /// How long until a release that the store did not take is tried again.
 const RELEASE_RETRY: Duration = Duration::from_secs(5);
 
@@ -86,6 +89,8 @@ pub struct Identity {
     /// True when the configuration names hosts to join, or an earlier run knew some: then the
     /// first exchange with one of them is awaited before old rows are removed.
     pub expects_peers: bool,
+    /// What is allowed in the configuration, but likely not meant.
+    pub warnings: Vec<String>,
 }
 
 /// See the module's documentation.
@@ -99,8 +104,16 @@ pub struct Core {
     /// Docker's network id → ours.
     docker_networks: BTreeMap<String, u64>,
     proposals: BTreeMap<Ipv4Net, Proposal>,
-    /// Addresses that Docker asked for and has made no endpoint of yet → generation.
-    unbound: BTreeMap<(u64, Ipv4Addr), u64>,
+    /// Addresses that Docker asked for and has made no endpoint of yet.
+    unbound: BTreeMap<(u64, Ipv4Addr), Unbound>,
+    /// Addresses that our Docker set aside (`--aux-address`).
+    reserved: BTreeSet<(u64, Ipv4Addr)>,
+    /// Networks that our Docker lost and the store still counts us for.
+    detaches: BTreeSet<u64>,
+    /// Docker's endpoints that run → their containers; none: Docker was not heard yet.
+    running: Option<BTreeMap<String, String>>,
+    /// Revision of the newest list of networks.
+    revision: u64,
     /// Releases that the store has not taken yet.
     releases: BTreeSet<(u64, Ipv4Addr)>,
     calls: BTreeMap<CallId, store::Continuation>,
@@ -109,6 +122,8 @@ pub struct Core {
     desired_version: u64,
     state_version: u64,
     settled: bool,
+    /// A peer was heard since the start.
+    synced: bool,
     settle_at: Option<Instant>,
     reconcile_at: Option<Instant>,
     release_at: Option<Instant>,
@@ -117,11 +132,22 @@ pub struct Core {
     health: Health,
 }
 
+/// An address that Docker asked for.
+#[derive(Clone, Copy, Debug)]
+struct Unbound {
+    generation: u64,
+    since: Instant,
+}
+
 /// What is wrong, for status.
 #[derive(Debug, Default)]
 struct Health {
     store: Option<String>,
     docker: Option<String>,
+    disk: Option<String>,
+    dns: Vec<String>,
+    /// A network of the store that cannot be what it says.
+    foreign: Option<String>,
     name_conflict: Option<std::net::SocketAddr>,
     dataplane: Vec<String>,
     repaired: u64,
@@ -139,6 +165,10 @@ impl Core {
             docker_networks: state.docker_networks,
             proposals: BTreeMap::new(),
             unbound: BTreeMap::new(),
+            reserved: state.reserved.into_iter().collect(),
+            detaches: state.detaches.into_iter().collect(),
+            running: None,
+            revision: 0,
             releases: state.releases.into_iter().collect(),
             calls: BTreeMap::new(),
             next_call: 0,
@@ -146,12 +176,17 @@ impl Core {
             desired_version: 1,
             state_version: 1,
             settled: !me.expects_peers,
+            synced: false,
             settle_at: None,
             reconcile_at: known.then(|| now + RECONCILE_AFTER),
             release_at: Some(now + RELEASE_RETRY),
             audit_at: now + AUDIT_INTERVAL,
             sandboxes_at: now + SANDBOX_INTERVAL,
-            health: Health { docker: Some("not connected yet".into()), ..Health::default() },
+            health: Health {
+                store: Some("it was not asked yet".into()),
+                docker: Some("not connected yet".into()),
+                ..Health::default()
+            },
             me,
         };
         for network in state.networks {
@@ -177,8 +212,16 @@ impl Core {
             Event::SandboxesGone(gone) => {
                 gone.iter().for_each(|id| self.lost(id, "its sandbox is gone"));
             }
-            Event::Containers { complete, list } => self.containers(now, complete, list),
-            Event::DockerHealth(error) => self.health.docker = error,
+            Event::Containers { complete, list } => self.containers(complete, list),
+            Event::ContainerGone(container) => self.container_gone(&container),
+            Event::DockerHealth(error) => {
+                if error.is_some() {
+                    self.running = None;
+                }
+                self.health.docker = error;
+            }
+            Event::DiskHealth(error) => self.health.disk = error,
+            Event::DnsHealth(errors) => self.health.dns = errors,
             Event::Timeout => self.timeout(now),
         }
     }
@@ -211,6 +254,12 @@ impl Core {
             let busy =
                 format!("the agent is busy with {PENDING_MAX} requests; try again in a moment");
             return self.reply(id, Err(Refusal::unavailable(busy)));
+        }
+        if let (Some(error), true) = (&self.health.disk, request.needs_memory()) {
+            let why = format!(
+                "the agent's state cannot be written ({error}); make room in --state-dir and try again"
+            );
+            return self.reply(id, Err(Refusal::unavailable(why)));
         }
         let answer = match request {
             Request::Status => Ok(Some(Response::Status(Box::new(self.status(now))))),
@@ -281,10 +330,12 @@ impl Core {
         if self.release_at.is_some_and(|at| at <= now) {
             self.release_at = None;
             self.retry_releases();
+            self.retry_detaches();
         }
         if self.sandboxes_at <= now {
             self.sandboxes_at = now + SANDBOX_INTERVAL;
             self.check_sandboxes();
+            self.remove_stale(now);
         }
         if self.audit_at <= now {
             self.audit_at = now + AUDIT_INTERVAL;

@@ -123,7 +123,10 @@ impl Driver {
                 Some(event) = self.events.recv() => self.feed(event),
                 Some((request, reply)) = self.requests.recv() => self.accept(request, reply),
                 () = tokio::time::sleep_until(wake) => self.feed(Event::Timeout),
-                () = self.sandboxes.retry() => self.sandboxes.open_wanted().await,
+                changed = self.sandboxes.progress() => if changed {
+                    let problems = self.sandboxes.problems();
+                    self.feed(Event::DnsHealth(problems));
+                },
             }
         }
     }
@@ -144,9 +147,18 @@ impl Driver {
 
     /// State to disk first: what is answered and announced after it is true after a crash, too.
     async fn flush(&mut self) {
-        self.state_file.keep(&self.core);
+        let disk = self.state_file.keep(&self.core);
+        let durable = !matches!(disk, Some(Err(_)));
+        if let Some(news) = disk {
+            self.feed(Event::DiskHealth(news.err()));
+        }
         while let Some(action) = self.core.poll_action() {
-            self.carry_out(action).await;
+            match action {
+                Action::Reply(id, Ok(answer)) if !durable && answer.needs_memory() => {
+                    self.reply(id, Err(not_durable()));
+                }
+                action => self.carry_out(action).await,
+            }
         }
         self.kernel.keep(&self.core);
     }
@@ -205,6 +217,13 @@ impl Driver {
             NamesChange::Remove(network, key) => names.remove(network, &key),
         }
     }
+}
+
+/// What was done is not undone: the disk may be back in a moment, and the caller can look.
+fn not_durable() -> Refusal {
+    Refusal::unavailable(
+        "it was done, but the agent cannot write its state, and would not know of it after a restart: make room in --state-dir, then detach and attach again",
+    )
 }
 
 /// A connection, or its refusal, is a sign of life; silence and "no route" are not.

@@ -11,13 +11,16 @@ pub mod preflight;
 pub mod unix_socket;
 
 /// An error and its causes as one line: `what: why: why`. Used once, where an error leaves the
-/// program for a person.
+/// program for a person. A cause that an error repeats in its own text is not said again.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let why = error.to_string();
+        if !text.contains(&why) {
+            text.push_str(": ");
+            text.push_str(&why);
+        }
         cause = error.source();
     }
     text

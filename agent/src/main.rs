@@ -29,7 +29,8 @@ fn main() -> ExitCode {
 
 fn run(config: Config, origins: &Origins) -> ExitCode {
     log(&config);
-    for warning in config::warnings(&config, origins) {
+    let warnings = config::warnings(&config, origins);
+    for warning in &warnings {
         tracing::warn!("{warning}");
     }
     // One thread: the agent waits, it does not compute, and its memory is the user's.
@@ -44,7 +45,7 @@ fn run(config: Config, origins: &Origins) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(driver::run(config, told_to_stop())) {
+    match runtime.block_on(driver::run(config, warnings, told_to_stop())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(RunError::Preflight(failures)) => {
             for failure in failures {

@@ -25,8 +25,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
-use rand_010::rngs::StdRng;
-use rand_010::{RngExt, SeedableRng};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::endpoints::{Change, MAX_ENDPOINTS_PER_NODE, Table};
 use crate::identity::Identity;

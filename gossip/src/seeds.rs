@@ -6,9 +6,9 @@
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
-use rand_010::rngs::StdRng;
-use rand_010::seq::{IndexedRandom, IteratorRandom};
-use rand_010::{Rng, RngExt};
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, IteratorRandom};
+use rand::{Rng, RngExt};
 
 /// First pause between two tries; it doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_secs(1);
@@ -156,7 +156,7 @@ pub(crate) fn jitter(time: Duration, rng: &mut impl Rng) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use rand_010::SeedableRng;
+    use rand::SeedableRng;
 
     use super::*;
 

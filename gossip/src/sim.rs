@@ -8,8 +8,8 @@ use std::hash::{Hash, Hasher};
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
-use rand_010::rngs::StdRng;
-use rand_010::{RngExt, SeedableRng};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::node::{Dial, DialEnd, Node};
 use crate::seeds::Target;

@@ -13,9 +13,9 @@ use foca::{
     AccumulatingRuntime, Config, Foca, Member, NoCustomBroadcast, OwnedNotification,
     PeriodicParams, PostcardCodec, Timer,
 };
-use rand_010::SeedableRng;
-use rand_010::rngs::StdRng;
-use rand_010::seq::IteratorRandom;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::IteratorRandom;
 
 use crate::identity::Identity;
 use crate::wire;

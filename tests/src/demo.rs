@@ -53,11 +53,11 @@ pub fn default_hosts() -> Result<Vec<NodeName>, LabError> {
 /// Brings up a lab, shows what the overlay does, and takes the lab down unless `keep` is set.
 ///
 /// # Errors
-/// [`LabError::DemoMissed`] when something did not work, and any error on the way; the lab is
-/// taken down all the same.
+/// [`LabError::DemoMissed`] when something did not work, and any error on the way.
 pub fn run(name: &LabName, store: StoreKind, keep: bool) -> Result<(), LabError> {
     let shown = show(name, store, keep);
-    if keep && shown.is_ok() {
+    if keep && !wait::interrupted() {
+        // What was missed can be looked at, too.
         explore(name);
         return shown;
     }
@@ -208,9 +208,11 @@ fn replicate(containers: &[Container]) -> Result<bool, LabError> {
 
 fn written_is_read(leader: &Container, follower: &Container) -> Result<bool, LabError> {
     redis(leader, &["set", "greeting", "hello"])?;
-    // WAIT blocks until all replicas have it, 5 s at most, and answers how many do.
-    redis(leader, &["wait", "3", "5000"])?;
-    let read = redis(follower, &["get", "greeting"])?;
+    // Replication is asynchronous: the write may take a moment to arrive.
+    let read = wait::until("the write at a follower", REDIS_LIMIT, || {
+        let read = redis(follower, &["get", "greeting"]).map_err(|error| error.chain())?;
+        if read.trim() == "hello" { Ok(read) } else { Err(format!("{:?}", read.trim())) }
+    })?;
     let name = follower.name();
     say(&format!("written to {LEADER}: hello; read from {name}: {}", read.trim()));
     Ok(read.trim() == "hello")

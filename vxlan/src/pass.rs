@@ -90,6 +90,7 @@ impl<'a> Pass<'a> {
             let failure = ApplyError::netlink("read the interfaces of this host")(error.clone());
             self.report.failed_networks.insert(vni, failure);
         }
+        desired.networks.values().for_each(|network| self.fail_endpoints(network));
     }
 
     /// Rids the host of a network that is not desired, unless something hangs on its device.

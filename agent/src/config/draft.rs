@@ -13,7 +13,7 @@ use super::problem::{Origin, Problem};
 use super::{Advertise, Config, Origins, Setting, value};
 
 /// File of the default store, in the state directory.
-pub(super) const REGISTRY_FILE: &str = "registry.db";
+pub(super) const REGISTRY_FILE: &str = "ovl.db";
 
 /// Parses settings given in rising order of precedence, and fills in the defaults.
 pub(super) fn build(

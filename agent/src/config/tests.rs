@@ -82,7 +82,7 @@ fn with_nothing_set_all_is_default() {
     assert_eq!(config.node_name.to_string(), "Host-1.example");
     assert_eq!(config.advertise, Advertise::Auto);
     assert!(config.join.is_empty());
-    assert_eq!(config.store.to_string(), "sqlite:///var/lib/ovl/registry.db");
+    assert_eq!(config.store.to_string(), "sqlite:///var/lib/ovl/ovl.db");
     assert_eq!((config.gossip_port, config.vxlan_port), (7946, 4789));
     assert_eq!(config.control_socket, Path::new("/run/ovl/ovl.sock"));
     assert_eq!(config.plugin_socket, Path::new("/run/docker/plugins/ovl.sock"));
@@ -260,7 +260,7 @@ fn joining_with_a_registry_of_ones_own_is_warned_of() {
 #[test]
 fn the_default_registry_lies_in_the_state_directory() {
     let (config, _) = parse(&sources(&[(Key::StateDir, From::Flag, "/srv/a b%20")])).unwrap();
-    assert_eq!(config.store, StoreUrl::Sqlite("/srv/a b%20/registry.db".into()));
+    assert_eq!(config.store, StoreUrl::Sqlite("/srv/a b%20/ovl.db".into()));
 }
 
 #[test]

@@ -12,17 +12,23 @@ mod containers;
 mod pools;
 
 use std::net::Ipv4Addr;
+use std::time::Instant;
 
 use ipnet::Ipv4Net;
 use ovl_ipam::{Network, NetworkId, NetworkSpec};
 
 pub(super) use self::pools::Proposal;
 use super::store::{Continuation, RESERVED};
-use super::{Core, Refusal, RefusalKind, Request, RequestId, Response, StoreAnswer, StoreCall};
+use super::{
+    Core, RELEASE_RETRY, Refusal, RefusalKind, Request, RequestId, Response, StoreAnswer, StoreCall,
+};
 use crate::docker::{CreateNetwork, LOCAL_ADDRESS_SPACE};
 
 /// The option that says which network of the cluster a Docker network is.
 pub(super) const NETWORK_OPTION: &str = "ovl.network";
+
+/// Docker's own option for the largest packet, in bytes.
+const MTU_OPTION: &str = "com.docker.network.driver.mtu";
 
 impl Core {
     pub(super) fn docker_request(&mut self, id: RequestId, request: Request, fresh: bool) {
@@ -57,6 +63,13 @@ impl Core {
                 "which network of the cluster is this? add: -o {NETWORK_OPTION}=NAME"
             ))
         })?;
+        let unknown =
+            wanted.options.keys().find(|key| key.starts_with("ovl.") && *key != NETWORK_OPTION);
+        if let Some(key) = unknown {
+            return Err(Refusal::invalid(format!(
+                "unknown option {key}; ovl knows {NETWORK_OPTION} and {MTU_OPTION}"
+            )));
+        }
         let name: ovl_ipam::NetworkName = name
             .parse()
             .map_err(|e| Refusal::invalid(format!("{NETWORK_OPTION}: {}", crate::chain(&e))))?;
@@ -82,17 +95,15 @@ impl Core {
             )));
         }
         let proposal = self.proposals.get(&data.pool).cloned().unwrap_or_default();
-        let mtu =
-            match wanted.options.get("com.docker.network.driver.mtu").map(|mtu| mtu.parse::<u16>())
-            {
-                None => None,
-                Some(Ok(mtu)) => Some(mtu),
-                Some(Err(_)) => {
-                    return Err(Refusal::invalid(
-                        "com.docker.network.driver.mtu: a number of bytes is expected",
-                    ));
-                }
-            };
+        let mtu = match wanted.options.get(MTU_OPTION).map(|mtu| mtu.parse::<u16>()) {
+            None => None,
+            Some(Ok(mtu)) => Some(mtu),
+            Some(Err(_)) => {
+                return Err(Refusal::invalid(format!(
+                    "{MTU_OPTION}: a number of bytes is expected"
+                )));
+            }
+        };
         let gateway = data.gateway.map(|g| g.addr()).or(proposal.gateway);
         let spec = NetworkSpec {
             name,
@@ -121,8 +132,10 @@ impl Core {
         let answer = network.map(|network| {
             self.proposals.remove(&network.subnet);
             self.docker_networks.insert(docker, network.id.0);
+            self.detaches.remove(&network.id.0);
             self.touch_state();
             for address in reserved {
+                self.reserved.insert((network.id.0, *address));
                 let call = StoreCall::Allocate {
                     network: network.id,
                     address: Some(*address),
@@ -148,27 +161,48 @@ impl Core {
         if self.docker_networks.values().any(|other| *other == network) {
             return Ok(Some(Response::Done));
         }
-        let then = Continuation::DockerDetached { request: id, network };
+        self.detaches.insert(network);
+        let then = Continuation::DockerDetached { request: Some(id), network };
         self.call(StoreCall::DetachDocker(NetworkId(network)), then);
         Ok(None)
     }
 
-    /// Docker forgets its network whatever is answered, so the answer is always yes.
+    /// Docker forgets its network whatever is answered, so the answer is always yes, and what the
+    /// store did not take is tried again.
     pub(super) fn docker_network_left(
         &mut self,
-        request: RequestId,
+        now: Instant,
+        request: Option<RequestId>,
         network: u64,
         answer: Result<StoreAnswer, Refusal>,
     ) {
-        if let Err(refusal) = answer {
-            tracing::warn!(
-                network,
-                error = refusal.message,
-                "the store still counts this host's Docker as a user of the network"
-            );
+        match answer {
+            Ok(_) => {
+                self.detaches.remove(&network);
+                self.touch_state();
+            }
+            Err(refusal) => {
+                let error = refusal.message;
+                tracing::warn!(
+                    network,
+                    error,
+                    "the store still counts this host's Docker as a user of the network"
+                );
+                self.release_at = Some(now + RELEASE_RETRY);
+            }
         }
-        self.call(StoreCall::Networks, Continuation::Ignore);
-        self.reply(request, Ok(Response::Done));
+        self.released(request);
+    }
+
+    pub(super) fn retry_detaches(&mut self) {
+        for network in self.detaches.clone() {
+            if self.docker_networks.values().any(|known| *known == network) {
+                self.detaches.remove(&network);
+            } else {
+                let then = Continuation::DockerDetached { request: None, network };
+                self.call(StoreCall::DetachDocker(NetworkId(network)), then);
+            }
+        }
     }
 }
 

@@ -64,6 +64,12 @@ pub enum Event {
         /// The endpoints.
         list: Vec<crate::docker::ContainerEndpoint>,
     },
+    /// Docker does not run that container any more, or not on a network of ours.
+    ContainerGone(String),
+    /// The state file is written (`None`), or why not.
+    DiskHealth(Option<String>),
+    /// Sandboxes without DNS, each as a sentence.
+    DnsHealth(Vec<String>),
     /// Docker's engine is connected (`None`), or why not.
     DockerHealth(Option<String>),
     /// The time of [`Core::poll_timeout`](super::Core::poll_timeout) has come.
@@ -149,6 +155,26 @@ pub enum Response {
     Joined(IfName),
 }
 
+impl Request {
+    /// It makes something that a restarted agent must know.
+    pub(crate) fn needs_memory(&self) -> bool {
+        matches!(
+            self,
+            Request::Attach(_)
+                | Request::DockerNetwork(_)
+                | Request::CreateEndpoint(_)
+                | Request::Join(_)
+        )
+    }
+}
+
+impl Response {
+    /// It says that something is held, which a restarted agent must know.
+    pub(crate) fn needs_memory(&self) -> bool {
+        matches!(self, Response::Endpoint(_) | Response::Mac(_) | Response::Joined(_))
+    }
+}
+
 /// What kind of no it is; the control API makes HTTP statuses of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
@@ -215,6 +241,13 @@ pub enum StoreCall {
     },
     /// Give an address back.
     Release {
+        /// In which network.
+        network: NetworkId,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// Free an address that was set aside, by whichever host.
+    ReleaseReserved {
         /// In which network.
         network: NetworkId,
         /// The address.

@@ -1,6 +1,6 @@
 //! What the kernel should hold, and what becomes of a pass over it.
 
-use ovl_vxlan::{ApplyError, Desired, DesiredNetwork, LocalEndpoint, Report};
+use ovl_vxlan::{Desired, DesiredNetwork, LocalEndpoint, Report};
 
 use super::local::{Origin, Phase};
 use super::{Core, Refusal, RequestId, Response};
@@ -46,39 +46,44 @@ impl Core {
         let failed = |id: &str| {
             report.failed_endpoints.iter().find(|((_, e), _)| e == id).map(|(_, error)| error)
         };
-        for (id, phase) in
-            self.local.values().map(|l| (l.id.clone(), l.phase.clone())).collect::<Vec<_>>()
-        {
+        let phases: Vec<_> = self.local.values().map(|l| (l.id.clone(), l.phase.clone())).collect();
+        for (id, phase) in phases {
             match phase {
                 Phase::Programming(request, since) if since <= version => {
-                    let vni = self
-                        .local
-                        .get(&id)
-                        .and_then(|l| self.networks.get(&l.network))
-                        .map(|n| n.vni.value());
-                    // What ails the network says more than what follows from it for the endpoint.
-                    let of_network = || report.failed_networks.get(&vni?);
-                    let error = failed(&id).map(|error| of_network().unwrap_or(error));
+                    let gone = report.gone.iter().any(|(_, gone)| *gone == id);
+                    let error =
+                        self.why_not(&id, &report).or(gone.then(|| "its namespace is gone".into()));
                     self.programmed(&id, request, error);
                 }
-                Phase::Leaving(request, since) if since <= version => self.removed(&id, request),
-                Phase::Up => {
-                    if let Some(error) = failed(&id) {
-                        self.health
-                            .dataplane
-                            .push(format!("endpoint {id}: {}", crate::chain(error)));
-                    }
-                    self.serve(&id, version);
+                // What could not be removed keeps its address, and is tried again by the next pass.
+                Phase::Leaving(request, since) if since <= version && failed(&id).is_none() => {
+                    self.removed(&id, request);
                 }
+                Phase::Clearing(since) if since <= version => {
+                    self.forsake(&id, "left behind by a crash");
+                }
+                Phase::Up => self.serve(&id, version),
                 Phase::Programming(..)
                 | Phase::Leaving(..)
+                | Phase::Clearing(_)
                 | Phase::Leasing(_)
                 | Phase::Created => {}
+            }
+            if let Some(error) = failed(&id) {
+                self.health.dataplane.push(format!("endpoint {id}: {}", crate::chain(error)));
             }
         }
         for (_, id) in &report.gone {
             self.lost(id, "its sandbox is gone");
         }
+    }
+
+    /// Why the endpoint is not in the kernel. What ails its network says more than what follows
+    /// from that for the endpoint.
+    fn why_not(&self, id: &str, report: &Report) -> Option<String> {
+        let vni = self.networks.get(&self.local.get(id)?.network)?.vni.value();
+        let own = report.failed_endpoints.get(&(vni, id.to_owned()))?;
+        Some(crate::chain(report.failed_networks.get(&vni).unwrap_or(own)))
     }
 
     /// Its sandbox has the resolver's address now.
@@ -92,20 +97,18 @@ impl Core {
         }
     }
 
-    fn programmed(&mut self, id: &str, request: RequestId, error: Option<&ApplyError>) {
+    fn programmed(&mut self, id: &str, request: RequestId, error: Option<String>) {
         let Some(local) = self.local.get_mut(id) else {
             return;
         };
         let docker = local.origin == Origin::Docker;
         if let Some(error) = error {
             let what = local.names.first().cloned().unwrap_or_else(|| id.to_owned());
-            let refusal = Refusal::unavailable(format!(
-                "\"{what}\" was not attached: {}",
-                crate::chain(error)
-            ));
+            let refusal = Refusal::unavailable(format!("\"{what}\" was not attached: {error}"));
             if docker {
                 local.phase = Phase::Created;
                 local.ifname = None;
+                self.remotes.joining.remove(id);
                 self.touch_desired();
                 return self.reply(request, Err(refusal));
             }
@@ -133,13 +136,12 @@ impl Core {
             return;
         };
         self.touch_state();
-        match (local.origin, local.address) {
+        let ours = local.origin == Origin::Attached || local.forsaken;
+        match local.address {
             // Answered when the address is free, so that the network can be removed right after.
-            (Origin::Attached, Some(address)) => {
-                self.release(local.network, address.addr(), request);
-            }
+            Some(address) if ours => self.release(local.network, address.addr(), request),
             // Docker gives its addresses back itself.
-            (Origin::Docker, _) | (Origin::Attached, None) => self.released(request),
+            Some(_) | None => self.released(request),
         }
     }
 }

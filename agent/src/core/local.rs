@@ -5,6 +5,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use ipnet::Ipv4Net;
 use ovl_gossip::Endpoint;
@@ -13,7 +14,9 @@ use ovl_vxlan::{Home, IfName, Mac};
 use serde::{Deserialize, Serialize};
 
 use super::store::Continuation;
-use super::{Action, Core, NamesChange, RESOLVER, Refusal, RequestId, Response, StoreCall};
+use super::{
+    Action, Core, NamesChange, RESOLVER, Refusal, RefusalKind, RequestId, Response, StoreCall,
+};
 use crate::control::api;
 
 /// Names that an endpoint may have; what is over is not announced (the gossip's bound).
@@ -67,6 +70,9 @@ pub(super) enum Phase {
     Up,
     /// Out of the desired state from this version on; its address is given back after that.
     Leaving(Option<RequestId>, u64),
+    /// A crash left it half-made or half-removed. Desired once more, from this version on, so that
+    /// the kernel's task knows what there is to remove; never announced.
+    Clearing(u64),
 }
 
 /// An endpoint of this host.
@@ -88,8 +94,10 @@ pub(super) struct Local {
     pub(super) serving: bool,
     /// Its sandbox is made ready for DNS by this version of the desired state.
     pub(super) serve_after: Option<u64>,
+    /// Nobody else gives its address back: Docker does, unless it lost the container.
+    pub(super) forsaken: bool,
     /// When its container was last known to run; see `Core::containers`.
-    pub(super) seen: Option<std::time::Instant>,
+    pub(super) seen: Option<Instant>,
 }
 
 impl Target {
@@ -121,15 +129,17 @@ impl Target {
 
 pub(super) fn is_name(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-    (1..=63).contains(&name.len())
-        && name.as_bytes()[0].is_ascii_alphanumeric()
+    let begins = name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    begins
+        && name.len() <= 63
         && name.bytes().all(inner)
+        && name.split('.').all(|label| !label.is_empty())
 }
 
 impl Local {
     /// It is in the kernel, or is to be.
     pub(super) fn wanted(&self) -> bool {
-        matches!(self.phase, Phase::Programming(..) | Phase::Up)
+        matches!(self.phase, Phase::Programming(..) | Phase::Up | Phase::Clearing(_))
     }
 
     pub(super) fn home(&self) -> Option<Home> {
@@ -169,7 +179,15 @@ impl Core {
 
     pub(super) fn attach(&mut self, request: RequestId, target: &Target) -> Result<(), Refusal> {
         let network = self.network_or_refuse(&target.network)?.id;
+        self.refuse_rival()?;
         for name in &target.names {
+            if let Some(other) = name.rsplit_once('.').and_then(|(_, end)| self.network_named(end))
+            {
+                return Err(Refusal::invalid(format!(
+                    "\"{name}\" would stand for an endpoint of network {}; choose a name that does not end in a network's",
+                    other.name
+                )));
+            }
             if let Some(host) = self.holder_of(network.0, name) {
                 return Err(Refusal::conflict(format!(
                     "the name \"{name}\" is taken on network {} by an endpoint on {host}; choose another, or detach that one first",
@@ -206,6 +224,7 @@ impl Core {
                 transit: false,
                 serving: false,
                 serve_after: None,
+                forsaken: false,
                 seen: None,
             },
         );
@@ -214,8 +233,19 @@ impl Core {
         Ok(())
     }
 
+    /// While another host has our name, what we do in its name would be undone in its name.
+    pub(super) fn refuse_rival(&self) -> Result<(), Refusal> {
+        match self.health.name_conflict {
+            None => Ok(()),
+            Some(address) => Err(Refusal::conflict(format!(
+                "another host at {address} has the node name \"{}\" too; give one of the two another --node-name",
+                self.me.node
+            ))),
+        }
+    }
+
     /// The address of an attach is held, or not.
-    pub(super) fn attach_leased(&mut self, id: &str, lease: Result<Lease, Refusal>) {
+    pub(super) fn attach_leased(&mut self, now: Instant, id: &str, lease: Result<Lease, Refusal>) {
         let Some(Local { phase: Phase::Leasing(request), network, .. }) = self.local.get(id) else {
             return;
         };
@@ -225,6 +255,10 @@ impl Core {
             Ok(lease) => lease,
             Err(refusal) => {
                 self.local.remove(id);
+                if refusal.kind == RefusalKind::Unavailable {
+                    // It may be held all the same.
+                    self.reconcile_soon(now);
+                }
                 return self.reply(request, Err(refusal));
             }
         };
@@ -333,19 +367,19 @@ impl Core {
 
     /// The endpoint's sandbox is not there any more: nobody will detach it.
     pub(super) fn lost(&mut self, id: &str, why: &str) {
-        let Some(local) = self.local.get(id) else {
+        if self.local.get(id).is_some_and(|l| l.phase == Phase::Up && !l.transit) {
+            self.forsake(id, why);
+        }
+    }
+
+    /// Removes an endpoint that nobody else will, its lease included.
+    pub(super) fn forsake(&mut self, id: &str, why: &str) {
+        let Some(local) = self.local.get_mut(id) else {
             return;
         };
-        if local.phase != Phase::Up || local.transit {
-            return;
-        }
         tracing::info!(endpoint = id, names = ?local.names, why, "endpoint removed");
-        let (network, address, docker) =
-            (local.network, local.address, local.origin == Origin::Docker);
+        local.forsaken = true;
         self.leave(id, None);
-        if let (true, Some(address)) = (docker, address) {
-            self.release(network, address.addr(), None);
-        }
     }
 
     pub(super) fn check_sandboxes(&mut self) {
@@ -390,12 +424,15 @@ impl Core {
     /// An endpoint of the last run: in the kernel already, to be announced.
     pub(super) fn adopt(&mut self, endpoint: super::state::Endpoint) {
         let mut local = Local::from(endpoint);
-        if local.origin == Origin::Attached && local.phase != Phase::Up {
-            // It was on its way out, or never whole; nobody waits for it.
-            self.releases.extend(local.address.map(|address| (local.network, address.addr())));
-            return;
+        if local.phase == Phase::Up {
+            local.serve_after = Some(self.desired_version);
+        } else if let Phase::Clearing(since) = &mut local.phase {
+            *since = self.desired_version;
         }
-        local.serve_after = Some(self.desired_version);
+        if let (true, Some(sandbox)) = (local.transit, &local.sandbox) {
+            let (endpoint, netns, mac) = (local.id.clone(), sandbox.netns.clone(), local.mac);
+            self.actions.push_back(Action::AwaitMove { endpoint, netns, mac });
+        }
         self.local.insert(local.id.clone(), local);
     }
 

@@ -106,6 +106,27 @@ impl Remotes {
             .min()
     }
 
+    /// Addresses that several endpoints claim, with the hosts; `local` are our own.
+    pub(super) fn claimed_twice(
+        &self,
+        local: &[(u64, Ipv4Addr)],
+    ) -> Vec<(u64, Ipv4Addr, Vec<String>)> {
+        let mut twice = Vec::new();
+        for (network, addresses) in &self.claims {
+            for (address, claims) in addresses {
+                let mut hosts: Vec<String> =
+                    claims.keys().map(|(_, node, _)| node.to_string()).collect();
+                if local.contains(&(*network, *address)) {
+                    hosts.push("this host".into());
+                }
+                if hosts.len() > 1 {
+                    twice.push((*network, *address, hosts));
+                }
+            }
+        }
+        twice
+    }
+
     fn claim(&mut self, node: &NodeName, vtep: Ipv4Addr, e: &Endpoint) {
         let claims = self.claims.entry(e.network).or_default().entry(e.ipv4).or_default();
         claims.insert((e.generation, node.clone(), e.id.clone()), Remote { mac: Mac(e.mac), vtep });
@@ -129,23 +150,23 @@ impl Remotes {
 
 impl Core {
     pub(super) fn gossip_changed(&mut self, now: Instant, changes: Changes) {
+        self.synced |= changes.synced;
         if changes.synced && !self.settled {
             self.settle_at = Some(now + SETTLE_AFTER);
         }
-        if let Some(address) = changes.name_conflict {
-            self.health.name_conflict = Some(address);
+        self.health.name_conflict = changes.name_conflict;
+        // In this order: a host may be forgotten and known again in one batch, and an endpoint
+        // set arrives for a host that is known.
+        for node in changes.forgotten {
+            self.withdraw_names(&node);
+            self.withdraw_rows(&node);
+            self.remotes.hosts.remove(&node);
         }
-        // Members first: an endpoint set arrives for a host that is known.
         for member in changes.members {
             self.member_changed(now, member);
         }
         for node in changes.nodes {
             self.host_endpoints(node);
-        }
-        for node in changes.forgotten {
-            self.withdraw_names(&node);
-            self.withdraw_rows(&node);
-            self.remotes.hosts.remove(&node);
         }
     }
 

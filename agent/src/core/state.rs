@@ -21,6 +21,9 @@ const PEERS_MAX: usize = 64;
 pub struct State {
     /// See [`FORMAT`].
     pub format: u32,
+    /// Whose it is: leases are held in that name.
+    #[serde(default)]
+    pub node: String,
     /// The last list of networks that the store gave.
     pub networks: Vec<Network>,
     /// This host's endpoints.
@@ -29,6 +32,12 @@ pub struct State {
     pub docker_networks: std::collections::BTreeMap<String, u64>,
     /// Addresses that the store has not taken back yet.
     pub releases: Vec<(u64, Ipv4Addr)>,
+    /// Addresses that our Docker set aside.
+    #[serde(default)]
+    pub reserved: Vec<(u64, Ipv4Addr)>,
+    /// Networks that our Docker lost and the store still counts us for.
+    #[serde(default)]
+    pub detaches: Vec<u64>,
     /// Where other agents were: tried at the next start, besides the configured ones.
     #[serde(default)]
     pub peers: Vec<std::net::SocketAddrV4>,
@@ -47,7 +56,21 @@ pub struct Endpoint {
     /// Where it is; none: Docker has made it, no container has joined.
     pub sandbox: Option<Sandbox>,
     ifname: Option<String>,
-    up: bool,
+    stage: Stage,
+    /// Docker is moving its interface.
+    transit: bool,
+}
+
+/// How far an endpoint had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Stage {
+    /// Docker has made it, no container has joined.
+    Created,
+    /// In the kernel, and announced.
+    Up,
+    /// Being made or being removed, and nobody waits for it after a crash.
+    Half,
 }
 
 impl Core {
@@ -55,6 +78,7 @@ impl Core {
     pub fn state(&self) -> State {
         State {
             format: FORMAT,
+            node: self.me.node.to_string(),
             networks: self.networks.values().cloned().collect(),
             endpoints: self
                 .local
@@ -64,6 +88,8 @@ impl Core {
                 .collect(),
             docker_networks: self.docker_networks.clone(),
             releases: self.releases.iter().copied().collect(),
+            reserved: self.reserved.iter().copied().collect(),
+            detaches: self.detaches.iter().copied().collect(),
             peers: self.remotes.peers().take(PEERS_MAX).collect(),
         }
     }
@@ -76,7 +102,8 @@ impl State {
         let before = self.endpoints.len();
         let releases = &mut self.releases;
         self.endpoints.retain(|endpoint| {
-            let keep = !endpoint.sandbox.as_ref().is_some_and(&gone);
+            // What Docker is still moving has no sandbox yet.
+            let keep = endpoint.transit || !endpoint.sandbox.as_ref().is_some_and(&gone);
             if let (false, Some(address)) = (keep, endpoint.address) {
                 releases.push((endpoint.network, address.addr()));
             }
@@ -98,14 +125,25 @@ impl From<&Local> for Endpoint {
             origin: local.origin.clone(),
             sandbox: local.sandbox.clone(),
             ifname: local.ifname.as_ref().map(ToString::to_string),
-            up: matches!(local.phase, Phase::Up | Phase::Programming(..)),
+            stage: match (&local.phase, &local.origin) {
+                (Phase::Up, _) => Stage::Up,
+                (Phase::Created | Phase::Leasing(_), _)
+                | (Phase::Programming(..), Origin::Docker) => Stage::Created,
+                (Phase::Programming(..), Origin::Attached)
+                | (Phase::Leaving(..) | Phase::Clearing(_), _) => Stage::Half,
+            },
+            transit: local.transit,
         }
     }
 }
 
 impl From<Endpoint> for Local {
     fn from(e: Endpoint) -> Local {
-        let up = e.up && e.sandbox.is_some();
+        let phase = match (e.stage, &e.sandbox) {
+            (Stage::Up, Some(_)) => Phase::Up,
+            (Stage::Half, Some(_)) => Phase::Clearing(0),
+            (Stage::Created, _) | (Stage::Up | Stage::Half, None) => Phase::Created,
+        };
         Local {
             id: e.id,
             network: e.network,
@@ -116,10 +154,11 @@ impl From<Endpoint> for Local {
             origin: e.origin,
             sandbox: e.sandbox,
             ifname: e.ifname.and_then(|name| name.parse::<IfName>().ok()),
-            phase: if up { Phase::Up } else { Phase::Created },
-            transit: false,
+            phase,
+            transit: e.transit,
             serving: false,
             serve_after: None,
+            forsaken: false,
             seen: None,
         }
     }

@@ -6,9 +6,10 @@ use std::time::Instant;
 use ipnet::Ipv4Net;
 use ovl_ipam::{Lease, Network, NetworkId, Networks};
 
+use super::local::Local;
 use super::{
-    Action, CallId, Core, NamesChange, RECONCILE_AFTER, RELEASE_RETRY, Refusal, RefusalKind,
-    Request, RequestId, Response, StoreAnswer, StoreCall,
+    Action, CallId, Core, NamesChange, RECONCILE_AFTER, RECONCILE_INTERVAL, RELEASE_RETRY, Refusal,
+    RefusalKind, Request, RequestId, Response, StoreAnswer, StoreCall,
 };
 
 /// Who holds an address that Docker set aside (`--aux-address`); it has no endpoint.
@@ -28,17 +29,19 @@ pub(super) enum Continuation {
     /// Docker's network id now stands for the network.
     DockerNetwork { request: RequestId, docker: String, reserved: Vec<Ipv4Addr> },
     /// Our Docker does not have the network any more.
-    DockerDetached { request: RequestId, network: u64 },
+    DockerDetached { request: Option<RequestId>, network: u64 },
     /// A subnet for a pool that Docker asks for.
     Proposed(RequestId),
     /// An address for Docker; `reserved`: set aside, for no endpoint.
-    DockerAddress { request: RequestId, network: u64, reserved: bool },
+    DockerAddress { request: RequestId, network: u64, address: Option<Ipv4Addr>, reserved: bool },
     /// An endpoint of Docker's whose lease was not known here any more.
     DockerEndpoint { request: RequestId, endpoint: String },
     /// An address was given back.
     Released { network: u64, address: Ipv4Addr, request: Option<RequestId> },
     /// Leases that no endpoint of ours holds are given back.
     Reconcile,
+    /// Whatever is answered, Docker hears yes.
+    Answer(RequestId),
     /// Nobody waits.
     Ignore,
 }
@@ -79,17 +82,17 @@ impl Core {
                 }
                 self.reply(id, answer.map(|_| Response::Done));
             }
-            Continuation::Attach(id) => self.attach_leased(&id, answer.and_then(lease_of)),
+            Continuation::Attach(id) => self.attach_leased(now, &id, answer.and_then(lease_of)),
             Continuation::DockerNetwork { request, docker, reserved } => {
                 let network = self.network_of(answer);
                 self.docker_network_made(request, docker, &reserved, network);
             }
             Continuation::DockerDetached { request, network } => {
-                self.docker_network_left(request, network, answer);
+                self.docker_network_left(now, request, network, answer);
             }
             Continuation::Proposed(id) => self.pool_proposed(id, answer),
-            Continuation::DockerAddress { request, network, reserved } => {
-                self.docker_leased(request, network, reserved, answer.and_then(lease_of));
+            Continuation::DockerAddress { request, network, reserved, .. } => {
+                self.docker_leased(now, request, network, reserved, answer.and_then(lease_of));
             }
             Continuation::DockerEndpoint { request, endpoint } => {
                 self.docker_endpoint_leased(request, &endpoint, answer.and_then(lease_of));
@@ -98,13 +101,12 @@ impl Core {
                 self.release_answered(now, network, address, answer);
                 self.released(request);
             }
-            Continuation::Reconcile => self.reconcile_with(answer),
+            Continuation::Reconcile => self.reconcile_with(now, answer),
+            Continuation::Answer(request) => self.released(Some(request)),
             Continuation::Ignore => {}
         }
     }
 
-    /// A request that needs a fresh list goes on with the known one when the store does not answer:
-    /// what it asks may be known here all the same.
     fn retry(
         &mut self,
         now: Instant,
@@ -113,7 +115,8 @@ impl Core {
         answer: Result<StoreAnswer, Refusal>,
     ) {
         match answer {
-            Ok(StoreAnswer::Networks(networks)) => {
+            // The watch may have brought a newer list meanwhile.
+            Ok(StoreAnswer::Networks(networks)) if networks.revision >= self.revision => {
                 self.learn_networks(networks);
                 self.request(now, id, request, true);
             }
@@ -133,6 +136,8 @@ impl Core {
     }
 
     pub(super) fn learn_networks(&mut self, networks: Networks) {
+        self.revision = networks.revision;
+        self.health.foreign = None;
         let gone: Vec<u64> = self
             .networks
             .keys()
@@ -152,11 +157,48 @@ impl Core {
         if self.networks.get(&id) == Some(&network) {
             return;
         }
+        if let Some(kept) = self.contradicted(&network) {
+            self.health.foreign = Some(format!(
+                "the store's network {} has the id or VNI of {kept}, which endpoints of this host use: the store lost its memory; detach them, or bring the old store back",
+                network.name
+            ));
+            return;
+        }
         let change = NamesChange::Network(id, network.name.to_string(), network.subnet);
         self.actions.push_back(Action::Names(change));
         self.networks.insert(id, network);
+        self.name_endpoints_of(id);
         self.touch_desired();
         self.touch_state();
+    }
+
+    /// The network in use here that cannot be beside this one, or cannot be the same.
+    fn contradicted(&self, new: &Network) -> Option<String> {
+        let in_use = |id: &u64| self.local.values().any(|l| l.network == *id);
+        let is_same =
+            |old: &Network| (&old.name, old.vni, old.subnet) == (&new.name, new.vni, new.subnet);
+        let clashes = |old: &Network| match old.id == new.id {
+            true => !is_same(old),
+            false => old.vni == new.vni,
+        };
+        let kept = self.networks.iter().find(|(id, old)| clashes(old) && in_use(id));
+        kept.map(|(_, old)| format!("{} ({})", old.name, old.subnet))
+    }
+
+    /// The names table dropped them with the network, if it ever had it.
+    fn name_endpoints_of(&mut self, id: u64) {
+        let node = self.me.node.to_string();
+        let local = self.local_endpoints().map(|e| (node.clone(), e));
+        let remote = self.remotes.visible().map(|(node, e)| (node.to_string(), e.clone()));
+        let all: Vec<_> = local.chain(remote).filter(|(_, e)| e.network == id).collect();
+        for (node, e) in all {
+            self.actions.push_back(Action::Names(NamesChange::Set {
+                network: id,
+                key: (node, e.id),
+                ipv4: e.ipv4,
+                names: e.names,
+            }));
+        }
     }
 
     /// A network that endpoints of ours use is kept, whatever the store says: a store that lost
@@ -190,17 +232,31 @@ impl Core {
 
     pub(super) fn retry_releases(&mut self) {
         for (network, address) in self.releases.clone() {
-            let held = self
-                .local
-                .values()
-                .any(|l| l.network == network && l.address.is_some_and(|a| a.addr() == address));
-            if held || self.unbound.contains_key(&(network, address)) {
+            if self.holds(network, address) || self.is_asked_for(network, Some(address)) {
                 self.releases.remove(&(network, address));
+                self.touch_state();
             } else {
                 let call = StoreCall::Release { network: NetworkId(network), address };
                 self.call(call, Continuation::Released { network, address, request: None });
             }
         }
+    }
+
+    /// An endpoint of this host has the address, or Docker is about to make one.
+    pub(super) fn holds(&self, network: u64, address: Ipv4Addr) -> bool {
+        let has =
+            |l: &Local| l.network == network && l.address.is_some_and(|a| a.addr() == address);
+        self.unbound.contains_key(&(network, address)) || self.local.values().any(has)
+    }
+
+    /// Docker asks the store for this address of the network at the moment, or for any.
+    pub(super) fn is_asked_for(&self, network: u64, address: Option<Ipv4Addr>) -> bool {
+        self.calls.values().any(|call| match call {
+            Continuation::DockerAddress { network: n, address: a, .. } => {
+                *n == network && (address.is_none() || *a == address)
+            }
+            _ => false,
+        })
     }
 
     /// Leases of this host that a crash left behind are given back; not while any is being made.
@@ -217,27 +273,34 @@ impl Core {
             self.reconcile_at = Some(now + RECONCILE_AFTER);
             return;
         }
+        self.reconcile_at = Some(now + RECONCILE_INTERVAL);
+        self.unbound.retain(|_, unbound| unbound.since + RECONCILE_AFTER > now);
         for id in self.networks.keys().copied().collect::<Vec<_>>() {
             self.call(StoreCall::Leases(NetworkId(id)), Continuation::Reconcile);
         }
     }
 
-    fn reconcile_with(&mut self, answer: Result<StoreAnswer, Refusal>) {
+    /// A call whose answer got lost may have been carried out.
+    pub(super) fn reconcile_soon(&mut self, now: Instant) {
+        self.reconcile_at = self.reconcile_at.map(|at| at.min(now + RECONCILE_AFTER));
+    }
+
+    fn reconcile_with(&mut self, now: Instant, answer: Result<StoreAnswer, Refusal>) {
         let Ok(StoreAnswer::Leases(leases)) = answer else {
+            self.reconcile_at = Some(now + RECONCILE_AFTER);
             return;
         };
+        let me = self.me.node.to_string();
         for lease in leases {
-            let key = (lease.network.0, lease.address);
-            let held = self
-                .local
-                .values()
-                .any(|l| l.network == key.0 && l.address.is_some_and(|a| a.addr() == key.1));
-            let pending = self.local.values().any(|l| l.address.is_none() && l.id == lease.holder.endpoint)
-                || self.calls.values().any(|c| matches!(c, Continuation::DockerAddress { network, .. } if *network == key.0));
-            let ours =
-                lease.holder.node == self.me.node.to_string() && lease.holder.endpoint != RESERVED;
-            if ours && !held && !pending && !self.unbound.contains_key(&key) {
-                tracing::info!(address = %lease.address, "a lease that no endpoint of this host holds is given back");
+            let (network, address) = (lease.network.0, lease.address);
+            let ours = lease.holder.node == me && lease.holder.endpoint != RESERVED;
+            let leasing = self.local.contains_key(&lease.holder.endpoint);
+            if ours
+                && !leasing
+                && !self.holds(network, address)
+                && !self.is_asked_for(network, None)
+            {
+                tracing::info!(%address, "a lease that no endpoint of this host holds is given back");
                 self.call(StoreCall::ReleaseLease(lease), Continuation::Ignore);
             }
         }

@@ -42,6 +42,7 @@ fn identity(expects_peers: bool) -> Identity {
         vxlan_port: 4789,
         underlay_mtu: 1500,
         expects_peers,
+        warnings: Vec::new(),
     }
 }
 
@@ -83,10 +84,24 @@ fn target(name: &str) -> Target {
 }
 
 impl World {
+    /// Whose kernel waits to be told.
+    fn new_waiting(state: State) -> World {
+        let mut world = World::unsettled(state, false);
+        world.kernel_waits = true;
+        world.settle();
+        world
+    }
+
     fn new(state: State, expects_peers: bool) -> World {
+        let mut world = World::unsettled(state, expects_peers);
+        world.settle();
+        world
+    }
+
+    fn unsettled(state: State, expects_peers: bool) -> World {
         #[expect(clippy::disallowed_methods, reason = "any start will do for virtual time")]
         let now = Instant::now();
-        let mut world = World {
+        World {
             core: Core::new(identity(expects_peers), state, true, now),
             now,
             next: 0,
@@ -103,9 +118,7 @@ impl World {
             probes: Vec::new(),
             moves: Vec::new(),
             log: Vec::new(),
-        };
-        world.settle();
-        world
+        }
     }
 
     /// With the store's networks known.
@@ -246,6 +259,10 @@ impl World {
             }
             StoreCall::Release { network, address } => {
                 self.log.push("release".into());
+                self.leases.remove(&(network.0, address));
+                StoreAnswer::Done
+            }
+            StoreCall::ReleaseReserved { network, address } => {
                 self.leases.remove(&(network.0, address));
                 StoreAnswer::Done
             }
@@ -663,4 +680,125 @@ fn requests_of_docker_that_come_twice_or_late_are_harmless() {
     ] {
         assert_eq!(world.get(request.clone()), Ok(Response::Done), "{request:?}");
     }
+}
+
+#[test]
+fn what_a_crash_left_half_removed_is_cleared_before_its_address_is_free() {
+    let mut world = World::ready();
+    world.get(Request::Attach(target("leader"))).unwrap();
+    world.kernel_waits = true;
+    world.ask(Request::Detach { network: "rethinkdb".into(), name: "leader".into() });
+    let state = world.core.state();
+    let mut restarted = World::new_waiting(state);
+    restarted.leases = world.leases.clone();
+    assert_eq!(restarted.core.desired().networks.len(), 1, "the kernel's task must know of it");
+    assert!(restarted.core.announcements().is_empty() && restarted.announced.is_empty());
+    restarted.apply();
+    restarted.settle();
+    assert!(restarted.core.desired().networks.is_empty());
+    assert_eq!(restarted.leases.len(), 1, "held until its interface is gone");
+    restarted.apply();
+    restarted.settle();
+    assert!(restarted.leases.is_empty() && restarted.core.state().endpoints.is_empty());
+}
+
+#[test]
+fn an_endpoint_that_the_kernel_does_not_let_go_keeps_its_address() {
+    let mut world = World::ready();
+    world.get(Request::Attach(target("leader"))).unwrap();
+    let id = world.announced.keys().next().unwrap().clone();
+    world.kernel_waits = true;
+    let asked = world.ask(Request::Detach { network: "rethinkdb".into(), name: "leader".into() });
+    let mut report = Report::default();
+    report.failed_endpoints.insert((4098, id), kernel_error());
+    let version = world.core.desired_version();
+    world.event(Event::Applied { version, audit: false, report });
+    assert!(world.leases.len() == 1 && !world.replies.contains_key(&asked));
+    world.kernel_waits = false;
+    world.event(Event::Applied { version, audit: true, report: Report::default() });
+    assert!(world.leases.is_empty() && world.replies.contains_key(&asked));
+}
+
+#[test]
+fn one_address_is_not_given_to_two_containers_of_a_host() {
+    let mut world = World::ready();
+    docker_network(&mut world, "net1", "10.88.0.0/16", "rethinkdb").unwrap();
+    let wanted = RequestAddress {
+        pool_id: "10.88.0.0/16".into(),
+        address: Some("10.88.0.50".parse().unwrap()),
+        gateway: false,
+        mac: None,
+    };
+    world.get(Request::Address(wanted.clone())).unwrap();
+    let again = world.get(Request::Address(wanted)).unwrap_err();
+    assert_eq!(again.kind, RefusalKind::Conflict);
+}
+
+#[test]
+fn an_agent_restarted_while_docker_moves_an_interface_waits_for_it() {
+    let mut world = World::ready();
+    docker_network(&mut world, "net1", "10.88.0.0/16", "rethinkdb").unwrap();
+    docker_run(&mut world, "0123456789abcdef").unwrap();
+    let mut state = world.core.state();
+    assert_eq!(state.forget_endpoints(|_| true), 0, "its sandbox is not there yet");
+    let restarted = World::new(state, false);
+    assert_eq!(restarted.moves, ["0123456789abcdef"]);
+    let desired = restarted.core.desired();
+    let endpoint = desired.networks.values().next().unwrap().endpoints.values().next().unwrap();
+    assert_eq!(endpoint.home, Home::Transit);
+}
+
+#[test]
+fn an_endpoint_that_docker_does_not_run_goes_with_its_address() {
+    let mut world = World::ready();
+    docker_network(&mut world, "net1", "10.88.0.0/16", "rethinkdb").unwrap();
+    docker_run(&mut world, "0123456789abcdef").unwrap();
+    world.event(Event::DockerHealth(None));
+    world.event(Event::Containers { complete: true, list: Vec::new() });
+    world.pass(Duration::from_secs(60));
+    assert!(world.leases.is_empty() && world.announced.is_empty());
+}
+
+#[test]
+fn a_network_that_docker_lost_in_an_outage_is_left_later() {
+    let mut world = World::ready();
+    docker_network(&mut world, "net1", "10.88.0.0/16", "rethinkdb").unwrap();
+    world.store_down = true;
+    world.get(Request::DeleteDockerNetwork("net1".into())).unwrap();
+    assert_eq!(world.core.state().detaches, [1], "over a restart, too");
+    world.store_down = false;
+    world.pass(RELEASE_RETRY);
+    assert!(world.core.state().detaches.is_empty());
+}
+
+#[test]
+fn a_store_that_gives_a_network_in_use_another_subnet_is_not_believed() {
+    let mut world = World::ready();
+    world.get(Request::Attach(target("leader"))).unwrap();
+    let before = world.core.desired();
+    let list = vec![network(1, "other", "10.99.0.0/16")];
+    world.event(Event::Networks(Networks { revision: 3, list }));
+    assert_eq!(world.core.desired(), before);
+    let Ok(Response::Status(status)) = world.get(Request::Status) else { panic!("no status") };
+    assert!(status.problems.iter().any(|p| p.contains("lost its memory")), "{:?}", status.problems);
+}
+
+#[test]
+fn while_the_state_cannot_be_written_nothing_new_is_attached() {
+    let mut world = World::ready();
+    world.event(Event::DiskHealth(Some("no space left".into())));
+    let refusal = world.get(Request::Attach(target("leader"))).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    world.event(Event::DiskHealth(None));
+    assert!(world.get(Request::Attach(target("leader"))).is_ok());
+}
+
+#[test]
+fn names_that_no_question_could_reach_are_refused() {
+    for name in ["", "-a", "a..b", "a.", ".a", "a b", "ä"] {
+        assert!(Target::names(name, &[]).is_err(), "{name:?}");
+    }
+    let mut world = World::ready();
+    let shadow = Target { names: vec!["leader.rethinkdb".into()], ..target("x") };
+    assert_eq!(world.get(Request::Attach(shadow)).unwrap_err().kind, RefusalKind::Invalid);
 }

@@ -8,6 +8,12 @@ use ovl_ipam::Network;
 use super::{Core, Refusal};
 use crate::control::api;
 
+/// How long hosts to join may take before status says so.
+const JOIN_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Doubly held addresses that status names.
+const SHOWN_MAX: usize = 8;
+
 impl Core {
     pub(super) fn members(&self) -> Vec<api::Member> {
         let me = api::Member {
@@ -111,17 +117,37 @@ impl Core {
                 errors: self.health.dataplane.clone(),
             },
             docker: self.health.docker.clone().unwrap_or_else(|| "connected".to_owned()),
-            problems: self.problems(),
+            problems: self.problems(now),
         }
     }
 
-    fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+    fn problems(&self, now: Instant) -> Vec<String> {
+        let mut problems = self.me.warnings.clone();
+        if self.me.expects_peers && !self.synced && now > self.started + JOIN_WITHIN {
+            problems.push("none of the hosts to join has answered yet; check --join, and that TCP and UDP 7946 are open between the hosts".into());
+        }
+        let local: Vec<_> = self.local_endpoints().map(|e| (e.network, e.ipv4)).collect();
+        for (network, address, hosts) in
+            self.remotes.claimed_twice(&local).into_iter().take(SHOWN_MAX)
+        {
+            let network = self.networks.get(&network).map_or("?", |n| n.name.as_ref());
+            problems.push(format!(
+                "{address} of network {network} is held more than once, on {}; do all agents use the same --store?",
+                hosts.join(" and ")
+            ));
+        }
         if let Some(error) = &self.health.store {
             problems.push(format!(
                 "the store does not answer, so no network and no address can be given out: {error}"
             ));
         }
+        problems.extend(self.health.foreign.clone());
+        if let Some(error) = &self.health.disk {
+            problems.push(format!(
+                "the agent's state cannot be written, so nothing new is attached: {error}"
+            ));
+        }
+        problems.extend(self.health.dns.iter().cloned());
         if let Some(address) = self.health.name_conflict {
             problems.push(format!(
                 "another host at {address} uses the node name \"{}\" too; give one of the two another --node-name",

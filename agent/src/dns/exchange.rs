@@ -5,8 +5,8 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use rand::TryRngCore;
-use rand::rngs::OsRng;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -25,7 +25,7 @@ pub(crate) struct Query {
 impl Query {
     /// `question_end`: where the question section ends, in bytes. Draws a new id.
     pub(crate) fn new(mut message: Vec<u8>, question_end: usize) -> io::Result<Query> {
-        let random = OsRng.try_next_u32().map_err(io::Error::other)?;
+        let random = SysRng.try_next_u32().map_err(io::Error::other)?;
         let [high, low, ..] = random.to_be_bytes();
         wire::set_id(&mut message, u16::from_be_bytes([high, low]));
         Ok(Query { message, question_end })

@@ -43,6 +43,18 @@ pub enum RunError {
     /// The agent's memory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Endpoints of the last run hold their addresses under another node name.
+    #[error(
+        "this host was {was} and is to be {is}, but {endpoints} endpoints run here whose addresses are held by {was}; start with --node-name {was} and detach them first"
+    )]
+    Renamed {
+        /// The name in the state.
+        was: String,
+        /// The configured one.
+        is: String,
+        /// How many endpoints.
+        endpoints: usize,
+    },
     /// The kernel did not let us in.
     #[error("the kernel's network cannot be managed")]
     Kernel(#[source] ovl_vxlan::OpenError),
@@ -59,11 +71,15 @@ pub enum RunError {
     },
 }
 
-/// Runs the agent until `stop` completes. Stopping takes nothing down.
+/// Runs the agent until `stop` completes. `warnings` are of the configuration, for its status. Stopping takes nothing down.
 ///
 /// # Errors
 /// Only from the start; once it runs, what fails is tried again and shown in its status.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+pub async fn run(
+    config: Config,
+    warnings: Vec<String>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     let vtep = check_host(&config).await?;
     let (state_file, state) = StateFile::open(&config.state_dir)?;
     let dataplane = Dataplane::open().await.map_err(RunError::Kernel)?;
@@ -72,12 +88,20 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     }
     let underlay_mtu = dataplane.underlay_mtu(vtep).await.unwrap_or(1500);
     let known = state.is_some();
+    if let Some(state) = state
+        .as_ref()
+        .filter(|s| !s.endpoints.is_empty() && s.node != config.node_name.as_ref() as &str)
+    {
+        let (was, is) = (state.node.clone(), config.node_name.to_string());
+        return Err(RunError::Renamed { was, is, endpoints: state.endpoints.len() });
+    }
     let state = still_there(state.unwrap_or_default());
     let me = Identity {
         node: config.node_name.clone(),
         vtep,
         vxlan_port: config.vxlan_port,
         underlay_mtu,
+        warnings,
         expects_peers: !config.join.is_empty() || !state.peers.is_empty(),
     };
     tracing::info!(node = %me.node, address = %vtep, store = %config.store, endpoints = state.endpoints.len(), "starting");
@@ -237,8 +261,7 @@ fn follow_docker(docker_host: String, events: mpsc::Sender<Event>) -> Engine {
                 EngineEvent::Lost { why } => Event::DockerHealth(Some(why)),
                 EngineEvent::Containers(list) => Event::Containers { complete: true, list },
                 EngineEvent::Changed(list) => Event::Containers { complete: false, list },
-                // Docker tells the driver itself, by Leave and DeleteEndpoint.
-                EngineEvent::Gone { .. } => continue,
+                EngineEvent::Gone { container } => Event::ContainerGone(container),
             };
             if events.send(event).await.is_err() {
                 return;

@@ -54,20 +54,27 @@ impl StateFile {
         Ok((StateFile { path, written: 0, failing: false }, state))
     }
 
-    /// Writes the state if it moved. A disk that does not take it is reported once, and tried
-    /// again with the next change.
-    pub(super) fn keep(&mut self, core: &Core) {
+    /// Writes the state if it moved, or was not written then. The answer is news only: what the
+    /// disk says when that changed.
+    pub(super) fn keep(&mut self, core: &Core) -> Option<Result<(), String>> {
         if self.written == core.state_version() {
-            return;
+            return None;
         }
-        self.written = core.state_version();
         match write(&self.path, &core.state()) {
-            Ok(()) => self.failing = false,
-            Err(error) if !self.failing => {
-                self.failing = true;
-                tracing::error!(path = %self.path.display(), %error, "the state could not be written: a restart now would not know this host's newest endpoints");
+            Ok(()) => {
+                self.written = core.state_version();
+                std::mem::take(&mut self.failing).then_some(Ok(()))
             }
-            Err(_) => {}
+            Err(error) => {
+                let why = format!("{}: {error}", self.path.display());
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(
+                        error = why,
+                        "the state cannot be written; nothing new is attached until it can"
+                    );
+                }
+                Some(Err(why))
+            }
         }
     }
 }

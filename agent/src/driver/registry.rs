@@ -3,13 +3,14 @@
 //! The agent starts without the store, too: containers that run keep running, and are adopted
 //! from the state file. Until the store is found, what needs it is refused with its last error.
 
+use std::net::Ipv4Addr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use ovl_gossip::NodeName;
 use ovl_ipam::{
-    AllocateError, CreateNetworkError, Defaults, Holder, Lease, Network, NetworkSpec, Networks,
-    Registry, RemoveNetworkError, StoreError, StoreUrl,
+    AllocateError, CreateNetworkError, Defaults, Holder, Lease, Network, NetworkId, NetworkSpec,
+    Networks, Registry, RemoveNetworkError, StoreError, StoreUrl,
 };
 use tokio::sync::mpsc;
 
@@ -72,6 +73,9 @@ impl Store {
                 Ok(registry) => break registry,
                 Err(error) => {
                     let why = crate::chain(&error);
+                    if retry == RETRY {
+                        tracing::warn!(error = why, "the store does not answer; trying again");
+                    }
                     self.set(Err(why.clone()));
                     if unhealthy(&events, why, &mut retry).await.is_err() {
                         return;
@@ -196,6 +200,9 @@ async fn carry_out(
         StoreCall::Release { network, address } => {
             registry.release(network, address, node).await.map(|_| StoreAnswer::Done).map_err(store)
         }
+        StoreCall::ReleaseReserved { network, address } => {
+            release_reserved(registry, network, address).await.map_err(store)
+        }
         StoreCall::ReleaseLease(lease) => {
             registry.release_lease(&lease).await.map(|_| StoreAnswer::Done).map_err(store)
         }
@@ -203,6 +210,20 @@ async fn carry_out(
             registry.leases(network).await.map(StoreAnswer::Leases).map_err(store)
         }
     }
+}
+
+/// The lease may be another host's: every host sets the same addresses aside.
+async fn release_reserved(
+    registry: &Registry,
+    network: NetworkId,
+    address: Ipv4Addr,
+) -> Result<StoreAnswer, StoreError> {
+    let leases = registry.leases(network).await?;
+    let it = |lease: &&Lease| lease.address == address && lease.holder.endpoint == RESERVED;
+    if let Some(lease) = leases.iter().find(it) {
+        registry.release_lease(lease).await?;
+    }
+    Ok(StoreAnswer::Done)
 }
 
 fn both_reserved(lease: &Lease, holder: &Holder) -> bool {

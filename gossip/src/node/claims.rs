@@ -45,7 +45,7 @@ impl Node {
     pub(super) fn judge(&mut self, claim: &foca::Member<Identity>, left: bool) -> Verdict {
         let verdict = self.members.judge(claim, left);
         match verdict {
-            Verdict::Pass => verdict,
+            Verdict::Pass | Verdict::Stale => verdict,
             Verdict::NoRoom => {
                 self.make_room();
                 self.members.judge(claim, left)
@@ -72,6 +72,7 @@ impl Node {
         let left = self.table.has_left(&subject.name, subject.epoch);
         match self.judge(&claim, left) {
             Verdict::Pass => Some(claim),
+            Verdict::Stale => None,
             Verdict::NoRoom => {
                 self.stats.rejected += 1;
                 None

@@ -3,8 +3,8 @@
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
-use rand_010::RngExt;
-use rand_010::seq::IndexedRandom;
+use rand::RngExt;
+use rand::seq::IndexedRandom;
 
 use super::{Call, MAX_CALLS, Node};
 use crate::rival::Turn;

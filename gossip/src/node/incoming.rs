@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
-use rand_010::RngExt;
+use rand::RngExt;
 
 use super::Node;
 use crate::NodeName;

@@ -44,7 +44,7 @@ pub(super) fn measure(lab: &Lab, plan: Plan) -> Result<(), LabError> {
         path("overlay", server.sandbox(), client.sandbox(), address.to_string()),
     ];
     for path in &paths {
-        serve(path)?;
+        serve(lab, path)?;
     }
     for round in 0..plan.rounds {
         eprintln!("path: round {} of {}", round + 1, plan.rounds);
@@ -61,10 +61,16 @@ pub(super) fn measure(lab: &Lab, plan: Plan) -> Result<(), LabError> {
 }
 
 /// Both servers end with the lab.
-fn serve(path: &Path) -> Result<(), LabError> {
-    let script = "taskset -c 0 iperf3 -s -D -p $1; taskset -c 0 sockperf server --tcp -p $2 --daemonize || \
-                  (setsid taskset -c 0 sockperf server --tcp -p $2 </dev/null >/dev/null 2>&1 &)";
-    path.server.script(script, &[THROUGHPUT_PORT, LATENCY_PORT])?;
+fn serve(lab: &Lab, path: &Path) -> Result<(), LabError> {
+    let servers: [(&str, &[&str]); 2] = [
+        ("iperf3", &["iperf3", "-s", "-p", THROUGHPUT_PORT]),
+        ("sockperf", &["sockperf", "server", "--tcp", "-p", LATENCY_PORT]),
+    ];
+    for (name, argv) in servers {
+        let pinned = [&["taskset", "-c", "0"], argv].concat();
+        let record = lab.folder().join(format!("{name}-{}.daemon", path.name));
+        path.server.spawn(name, &pinned, "/dev/null".as_ref(), &record)?;
+    }
     for port in [5201, 11111] {
         path.server.wait_for_port("the measuring server", port, LIMIT)?;
     }

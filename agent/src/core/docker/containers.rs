@@ -12,7 +12,7 @@ use super::super::{Action, Core, Refusal, RequestId, Response, StoreCall};
 use crate::docker::{ContainerEndpoint, CreateEndpoint, Join};
 
 /// An endpoint that Docker's engine does not list is taken as gone after this long.
-const STALE_AFTER: Duration = Duration::from_secs(30);
+const STALE_AFTER: Duration = Duration::from_secs(45);
 
 impl Core {
     pub(in crate::core) fn create_endpoint(
@@ -24,13 +24,26 @@ impl Core {
             .docker_networks
             .get(&wanted.network)
             .ok_or_else(|| unknown_network(&wanted.network))?;
+        self.refuse_rival()?;
         let address = wanted.address.ok_or_else(|| {
             Refusal::invalid(
                 "Docker gave the endpoint no address; create the network with: --ipam-driver ovl",
             )
         })?;
         let mac = wanted.mac.map_or_else(|| Mac::from_ipv4(address.addr()), Mac);
-        let generation = self.unbound.remove(&(network, address.addr()));
+        match self.local.values().find(|l| l.network == network && l.address == Some(address)) {
+            // Docker repeats itself when an answer got lost.
+            Some(same) if same.id == wanted.endpoint => return Ok(Some(Response::Mac(same.mac))),
+            Some(other) => {
+                let (address, id) = (address.addr(), &other.id);
+                return Err(Refusal::conflict(format!(
+                    "{address} is held by endpoint {id} of this host"
+                )));
+            }
+            None => {}
+        }
+        let generation =
+            self.unbound.remove(&(network, address.addr())).map(|held| held.generation);
         let local = Local {
             id: wanted.endpoint.clone(),
             network,
@@ -45,6 +58,7 @@ impl Core {
             transit: false,
             serving: false,
             serve_after: None,
+            forsaken: false,
             seen: None,
         };
         self.local.insert(local.id.clone(), local);
@@ -79,6 +93,7 @@ impl Core {
             (Ok(_), None) => Err(Refusal::not_found("the endpoint was deleted meanwhile")),
             (Err(refusal), _) => {
                 self.local.remove(endpoint);
+                self.touch_state();
                 Err(refusal)
             }
         };
@@ -135,9 +150,13 @@ impl Core {
         let Some(ifname) = ifname else {
             tracing::warn!(
                 endpoint = id,
-                "Docker did not take the endpoint's interface into its sandbox"
+                "Docker has not yet taken the interface into its sandbox"
             );
-            return;
+            let Some(netns) = local.sandbox.as_ref().map(|s| s.netns.clone()) else {
+                return;
+            };
+            let (endpoint, mac) = (id.to_owned(), local.mac);
+            return self.actions.push_back(Action::AwaitMove { endpoint, netns, mac });
         };
         local.transit = false;
         local.ifname = Some(ifname);
@@ -179,32 +198,10 @@ impl Core {
 
     /// Names come from the engine, after the fact; and so does the knowledge that a container went
     /// while the agent or dockerd was away.
-    pub(in crate::core) fn containers(
-        &mut self,
-        now: Instant,
-        complete: bool,
-        list: Vec<ContainerEndpoint>,
-    ) {
-        let mut named: BTreeMap<String, Vec<String>> =
+    pub(in crate::core) fn containers(&mut self, complete: bool, list: Vec<ContainerEndpoint>) {
+        self.note_running(complete, &list);
+        let named: BTreeMap<String, Vec<String>> =
             list.into_iter().map(|c| (c.endpoint_id, c.names)).collect();
-        let mut stale = Vec::new();
-        for local in
-            self.local.values_mut().filter(|l| l.origin == Origin::Docker && l.phase == Phase::Up)
-        {
-            match named.get_mut(&local.id) {
-                Some(_) => local.seen = Some(now),
-                None if complete
-                    && local
-                        .seen
-                        .get_or_insert(now)
-                        .checked_add(STALE_AFTER)
-                        .is_some_and(|at| at <= now) =>
-                {
-                    stale.push(local.id.clone());
-                }
-                None => {}
-            }
-        }
         for (id, mut names) in named {
             names.retain(|name| is_name(name));
             let changed = self.local.get_mut(&id).filter(|l| l.names != names).map(|l| {
@@ -218,8 +215,42 @@ impl Core {
                 self.publish(&id);
             }
         }
+    }
+
+    fn note_running(&mut self, complete: bool, list: &[ContainerEndpoint]) {
+        if complete {
+            self.running = Some(BTreeMap::new());
+        }
+        if let Some(running) = &mut self.running {
+            running.retain(|_, container| !list.iter().any(|c| c.container == *container));
+            running.extend(list.iter().map(|c| (c.endpoint_id.clone(), c.container.clone())));
+        }
+    }
+
+    pub(in crate::core) fn container_gone(&mut self, gone: &str) {
+        if let Some(running) = &mut self.running {
+            running.retain(|_, container| container != gone);
+        }
+    }
+
+    /// Endpoints of containers that went while the agent or dockerd was away: Docker says nothing
+    /// of them any more, so nobody else removes them.
+    pub(in crate::core) fn remove_stale(&mut self, now: Instant) {
+        let Some(running) = &self.running else {
+            return;
+        };
+        let mut stale = Vec::new();
+        for local in self.local.values_mut().filter(|l| l.origin == Origin::Docker) {
+            if running.contains_key(&local.id) {
+                local.seen = Some(now);
+            } else if matches!(local.phase, Phase::Up | Phase::Created)
+                && *local.seen.get_or_insert(now) + STALE_AFTER <= now
+            {
+                stale.push(local.id.clone());
+            }
+        }
         for id in stale {
-            self.lost(&id, "Docker does not run its container any more");
+            self.forsake(&id, "Docker does not run its container any more");
         }
     }
 }

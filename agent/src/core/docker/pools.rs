@@ -1,12 +1,13 @@
 //! Address pools, as Docker asks for them.
 
 use std::net::Ipv4Addr;
+use std::time::Instant;
 
 use ipnet::Ipv4Net;
 use ovl_ipam::Lease;
 
 use super::super::store::{Continuation, RESERVED, unexpected};
-use super::super::{Core, Refusal, RequestId, Response, StoreAnswer, StoreCall};
+use super::super::{Core, Refusal, RequestId, Response, StoreAnswer, StoreCall, Unbound};
 use super::{NETWORK_OPTION, wrong_subnet};
 use crate::docker::{RequestAddress, RequestPool};
 
@@ -112,6 +113,11 @@ impl Core {
         // Before our Docker has the network, only addresses that it sets aside are asked for.
         let reserved = !self.docker_networks.values().any(|known| *known == network.id.0);
         let endpoint = if reserved { RESERVED } else { "docker" };
+        if let Some(address) = wanted.address.filter(|_| !reserved) {
+            self.refuse_held(network.id.0, address)?;
+            // It is wanted again before it was given back.
+            self.releases.remove(&(network.id.0, address));
+        }
         let call = StoreCall::Allocate {
             network: network.id,
             address: wanted.address,
@@ -119,7 +125,12 @@ impl Core {
         };
         self.call(
             call,
-            Continuation::DockerAddress { request: id, network: network.id.0, reserved },
+            Continuation::DockerAddress {
+                request: id,
+                network: network.id.0,
+                address: wanted.address,
+                reserved,
+            },
         );
         Ok(None)
     }
@@ -147,6 +158,7 @@ impl Core {
 
     pub(in crate::core) fn docker_leased(
         &mut self,
+        now: Instant,
         request: RequestId,
         network: u64,
         reserved: bool,
@@ -155,15 +167,33 @@ impl Core {
         let subnet = self.networks.get(&network).map(|n| n.subnet);
         let answer = match (lease, subnet) {
             (Ok(lease), Some(subnet)) => {
-                if !reserved {
-                    self.unbound.insert((network, lease.address), lease.generation);
+                if reserved {
+                    self.reserved.insert((network, lease.address));
+                    self.touch_state();
+                } else {
+                    let unbound = Unbound { generation: lease.generation, since: now };
+                    self.unbound.insert((network, lease.address), unbound);
                 }
                 Ok(Some(Response::Address(within(lease.address, subnet))))
             }
             (Ok(_), None) => Err(Refusal::not_found("the network was removed meanwhile")),
-            (Err(refusal), _) => Err(refusal),
+            (Err(refusal), _) => {
+                self.reconcile_soon(now);
+                Err(refusal)
+            }
         };
         self.answer(request, answer);
+    }
+
+    /// The store gives one holder the same address again, and all of Docker on this host is one
+    /// holder: that it is not held twice is known here.
+    fn refuse_held(&self, network: u64, address: Ipv4Addr) -> Result<(), Refusal> {
+        if self.holds(network, address) || self.is_asked_for(network, Some(address)) {
+            let what =
+                format!("{address} is held by another container of this host; choose another --ip");
+            return Err(Refusal::conflict(what));
+        }
+        Ok(())
     }
 
     pub(in crate::core) fn docker_release(
@@ -173,17 +203,23 @@ impl Core {
         address: Ipv4Addr,
     ) -> Result<Option<Response>, Refusal> {
         let subnet = pool_subnet(pool)?;
-        let network = self.networks.values().find(|n| n.subnet == subnet);
-        if let Some((id, gateway)) = network.map(|n| (n.id.0, n.gateway)) {
-            let held = self
-                .local
-                .values()
-                .any(|l| l.network == id && l.address.is_some_and(|a| a.addr() == address));
-            if address != gateway && !held {
-                self.unbound.remove(&(id, address));
-                self.release(id, address, Some(request));
+        let Some(network) = self.networks.values().find(|n| n.subnet == subnet) else {
+            return Ok(Some(Response::Done));
+        };
+        let (id, gateway) = (network.id.0, network.gateway);
+        let me = self.me.node.to_string();
+        let (known, elsewhere) = (network.id, network.docker_hosts.iter().any(|host| *host != me));
+        if self.reserved.remove(&(id, address)) {
+            self.touch_state();
+            if !elsewhere {
+                let call = StoreCall::ReleaseReserved { network: known, address };
+                self.call(call, Continuation::Answer(request));
                 return Ok(None);
             }
+        } else if address != gateway && !self.holds(id, address) {
+            self.unbound.remove(&(id, address));
+            self.release(id, address, Some(request));
+            return Ok(None);
         }
         Ok(Some(Response::Done))
     }
