@@ -4,6 +4,7 @@ pub mod api;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, State};
@@ -25,6 +26,9 @@ const BODY_MAX: usize = 64 * 1024;
 
 /// Open connections. Further ones wait in the kernel's queue until one is closed.
 const CONNECTIONS_MAX: usize = 128;
+
+/// A connection ends after this long; every request is answered sooner.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
 
 /// The routes of the table in [`api`].
 pub fn router(agent: Agent) -> Router {
@@ -52,7 +56,7 @@ pub async fn serve(
         stop.await;
         drop(file);
     };
-    let limited = Limited::new(listener, CONNECTIONS_MAX);
+    let limited = Limited::new(listener, CONNECTIONS_MAX).ending_after(CONNECTION_WITHIN);
     // Accepting goes on whatever a connection does; the server itself has no error to give.
     let _ = axum::serve(limited, router(agent)).with_graceful_shutdown(stop).await;
 }

@@ -17,6 +17,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream, unix};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 
 /// How long to wait for another agent that is binding in the same directory, and for a peer to
 /// accept a probe.
@@ -162,12 +163,20 @@ fn bind_and_rename(fresh: &Path, path: &Path) -> io::Result<UnixSocket> {
 pub struct Limited {
     listener: UnixListener,
     permits: Arc<Semaphore>,
+    within: Option<Duration>,
 }
 
 impl Limited {
     /// Limits the connections of a listener to `most` at a time.
     pub fn new(listener: UnixListener, most: usize) -> Limited {
-        Limited { listener, permits: Arc::new(Semaphore::new(most)) }
+        Limited { listener, permits: Arc::new(Semaphore::new(most)), within: None }
+    }
+
+    /// Ends each connection after that time, whatever it does, so that idle ones do not keep others
+    /// out for ever.
+    #[must_use]
+    pub fn ending_after(self, within: Duration) -> Limited {
+        Limited { within: Some(within), ..self }
     }
 }
 
@@ -180,7 +189,8 @@ impl Listener for Limited {
         // Never closed: no permit would only mean one connection too many.
         let permit = permit.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        (Held { stream, _permit: permit }, address)
+        let deadline = self.within.map(|within| Box::pin(tokio::time::sleep(within)));
+        (Held { stream, deadline, _permit: permit }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -191,6 +201,7 @@ impl Listener for Limited {
 /// A connection that holds its permit until it is closed.
 pub struct Held {
     stream: UnixStream,
+    deadline: Option<Pin<Box<Sleep>>>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -200,6 +211,11 @@ impl AsyncRead for Held {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -219,5 +235,27 @@ impl AsyncWrite for Held {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_idle_connection_makes_room_for_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = UnixSocket::bind(&folder.path().join("ovl.sock")).await.unwrap();
+        let mut limited = Limited::new(socket.listener, 1).ending_after(Duration::from_millis(10));
+        let path = folder.path().join("ovl.sock");
+        let (_first, _second) =
+            (UnixStream::connect(&path).await.unwrap(), UnixStream::connect(&path).await.unwrap());
+        let (mut held, _) = limited.accept().await;
+        let ended = held.read(&mut [0; 1]).await.unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        drop(held);
+        limited.accept().await;
     }
 }
