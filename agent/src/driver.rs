@@ -171,7 +171,11 @@ impl Driver {
             Action::Announce(endpoint) => self.gossip.announce(endpoint).await,
             Action::Withdraw(id) => self.gossip.withdraw(id).await,
             Action::Names(change) => self.rename(change),
-            Action::Dns { netns, scope } => self.sandboxes.want(netns, scope),
+            Action::Dns { netns, scope } => {
+                self.sandboxes.want(netns, scope);
+                let problems = self.sandboxes.problems();
+                self.feed(Event::DnsHealth(problems));
+            }
             Action::AwaitMove { endpoint, netns, mac } => {
                 self.kernel.await_move(endpoint, netns, mac, self.events_in.clone());
             }

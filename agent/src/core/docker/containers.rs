@@ -234,7 +234,8 @@ impl Core {
     }
 
     /// Endpoints of containers that went while the agent or dockerd was away: Docker says nothing
-    /// of them any more, so nobody else removes them.
+    /// of them any more, so nobody else removes them. One that is in its sandbox is not judged by
+    /// what Docker lists, but by whether the sandbox is there: see `check_sandboxes`.
     pub(in crate::core) fn remove_stale(&mut self, now: Instant) {
         let Some(running) = &self.running else {
             return;
@@ -243,7 +244,7 @@ impl Core {
         for local in self.local.values_mut().filter(|l| l.origin == Origin::Docker) {
             if running.contains_key(&local.id) {
                 local.seen = Some(now);
-            } else if matches!(local.phase, Phase::Up | Phase::Created)
+            } else if (local.phase == Phase::Created || local.transit)
                 && *local.seen.get_or_insert(now) + STALE_AFTER <= now
             {
                 stale.push(local.id.clone());
