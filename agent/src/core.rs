@@ -112,6 +112,8 @@ pub struct Core {
     detaches: BTreeSet<u64>,
     /// Docker's endpoints that run → their containers; none: Docker was not heard yet.
     running: Option<BTreeMap<String, String>>,
+    /// Networks in use here that the store does not know (any more).
+    orphaned: BTreeSet<u64>,
     /// Revision of the newest list of networks.
     revision: u64,
     /// Releases that the store has not taken yet.
@@ -168,6 +170,7 @@ impl Core {
             reserved: state.reserved.into_iter().collect(),
             detaches: state.detaches.into_iter().collect(),
             running: None,
+            orphaned: BTreeSet::new(),
             revision: 0,
             releases: state.releases.into_iter().collect(),
             calls: BTreeMap::new(),
@@ -220,7 +223,10 @@ impl Core {
                 }
                 self.health.docker = error;
             }
-            Event::DiskHealth(error) => self.health.disk = error,
+            Event::DiskHealth(error) => {
+                self.health.disk = error;
+                self.refuse_half_made();
+            }
             Event::DnsHealth(errors) => self.health.dns = errors,
             Event::Timeout => self.timeout(now),
         }

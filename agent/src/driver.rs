@@ -19,7 +19,7 @@ mod docker;
 mod registry;
 mod sandboxes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -104,6 +104,9 @@ struct Driver {
     requests: mpsc::Receiver<(Request, oneshot::Sender<Result<Response, Refusal>>)>,
     replies: BTreeMap<RequestId, oneshot::Sender<Result<Response, Refusal>>>,
     next_request: u64,
+    /// Actions that wait for the disk; bounded by what the core has in hand: requests, endpoints
+    /// and addresses.
+    held: VecDeque<Action>,
     gossip: Gossip,
     kernel: Kernel,
     store: Store,
@@ -145,22 +148,30 @@ impl Driver {
         self.feed(Event::Request(id, request));
     }
 
-    /// State to disk first: what is answered and announced after it is true after a crash, too.
+    /// State to disk first: what is answered, announced, given back or done in the kernel after it is
+    /// true after a crash, too. While the disk does not take it, all that waits; it is tried again
+    /// with each event, and the core's own timers see to it that there is one.
     async fn flush(&mut self) {
         let disk = self.state_file.keep(&self.core);
         let durable = !matches!(disk, Some(Err(_)));
         if let Some(news) = disk {
             self.feed(Event::DiskHealth(news.err()));
         }
-        while let Some(action) = self.core.poll_action() {
-            match action {
-                Action::Reply(id, Ok(answer)) if !durable && answer.needs_memory() => {
-                    self.reply(id, Err(not_durable()));
-                }
-                action => self.carry_out(action).await,
+        if durable {
+            while let Some(action) = self.held.pop_front() {
+                self.carry_out(action).await;
             }
         }
-        self.kernel.keep(&self.core);
+        while let Some(action) = self.core.poll_action() {
+            if !durable && action.needs_memory() {
+                self.held.push_back(action);
+            } else {
+                self.carry_out(action).await;
+            }
+        }
+        if durable {
+            self.kernel.keep(&self.core);
+        }
     }
 
     /// What waits here is only the gossip's mailbox, which its task empties whatever we do.
@@ -221,13 +232,6 @@ impl Driver {
             NamesChange::Remove(network, key) => names.remove(network, &key),
         }
     }
-}
-
-/// What was done is not undone: the disk may be back in a moment, and the caller can look.
-fn not_durable() -> Refusal {
-    Refusal::unavailable(
-        "it was done, but the agent cannot write its state, and would not know of it after a restart: make room in --state-dir, then detach and attach again",
-    )
 }
 
 /// A connection, or its refusal, is a sign of life; silence and "no route" are not.

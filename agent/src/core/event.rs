@@ -156,11 +156,12 @@ pub enum Response {
 }
 
 impl Request {
-    /// It makes something that a restarted agent must know.
+    /// It makes or ends something that a restarted agent must know.
     pub(crate) fn needs_memory(&self) -> bool {
         matches!(
             self,
             Request::Attach(_)
+                | Request::Detach { .. }
                 | Request::DockerNetwork(_)
                 | Request::CreateEndpoint(_)
                 | Request::Join(_)
@@ -168,10 +169,30 @@ impl Request {
     }
 }
 
-impl Response {
-    /// It says that something is held, which a restarted agent must know.
+impl Action {
+    /// It says that something is held, or gives something away: a restarted agent must know.
     pub(crate) fn needs_memory(&self) -> bool {
-        matches!(self, Response::Endpoint(_) | Response::Mac(_) | Response::Joined(_))
+        match self {
+            Action::Reply(_, Ok(answer)) => matches!(
+                answer,
+                Response::Done | Response::Endpoint(_) | Response::Mac(_) | Response::Joined(_)
+            ),
+            Action::Store(_, call) => matches!(
+                call,
+                StoreCall::Release { .. }
+                    | StoreCall::ReleaseLease(_)
+                    | StoreCall::ReleaseReserved { .. }
+                    | StoreCall::DetachDocker(_)
+            ),
+            Action::Announce(_) | Action::Withdraw(_) => true,
+            Action::Reply(_, Err(_))
+            | Action::Names(_)
+            | Action::Dns { .. }
+            | Action::AwaitMove { .. }
+            | Action::Probe { .. }
+            | Action::Audit
+            | Action::CheckSandboxes(_) => false,
+        }
     }
 }
 

@@ -14,13 +14,14 @@ use ovl_vxlan::{Home, IfName, Mac};
 use serde::{Deserialize, Serialize};
 
 use super::store::Continuation;
-use super::{
-    Action, Core, NamesChange, RESOLVER, Refusal, RefusalKind, RequestId, Response, StoreCall,
-};
+use super::{Action, Core, NamesChange, RESOLVER, Refusal, RequestId, Response, StoreCall};
 use crate::control::api;
 
 /// Names that an endpoint may have; what is over is not announced (the gossip's bound).
 pub(super) const NAMES_MAX: usize = 16;
+
+/// Addresses in doubt that an attach passes over.
+pub(super) const DOUBTED_MAX: u32 = 32;
 
 /// A network namespace: where it is, and which one it was when it was attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +181,7 @@ impl Core {
     pub(super) fn attach(&mut self, request: RequestId, target: &Target) -> Result<(), Refusal> {
         let network = self.network_or_refuse(&target.network)?.id;
         self.refuse_rival()?;
+        self.refuse_orphaned(network.0)?;
         for name in &target.names {
             if let Some(other) = name.rsplit_once('.').and_then(|(_, end)| self.network_named(end))
             {
@@ -229,7 +231,7 @@ impl Core {
             },
         );
         let call = StoreCall::Allocate { network, address: target.address, endpoint: id.clone() };
-        self.call(call, Continuation::Attach(id));
+        self.call(call, Continuation::Attach { id, address: target.address, doubted: 0 });
         Ok(())
     }
 
@@ -244,21 +246,34 @@ impl Core {
         }
     }
 
-    /// The address of an attach is held, or not.
-    pub(super) fn attach_leased(&mut self, now: Instant, id: &str, lease: Result<Lease, Refusal>) {
+    /// The address of an attach is held, or not. One in doubt stays held for now, so that the next
+    /// try gets another; it is given back with what no endpoint holds.
+    pub(super) fn attach_leased(
+        &mut self,
+        now: Instant,
+        id: &str,
+        (asked, doubted): (Option<Ipv4Addr>, u32),
+        lease: Result<Lease, Refusal>,
+    ) {
         let Some(Local { phase: Phase::Leasing(request), network, .. }) = self.local.get(id) else {
             return;
         };
         let (request, network) = (*request, *network);
         let prefix = self.networks.get(&network).map_or(32, |n| n.subnet.prefix_len());
-        let lease = match lease {
+        let doubt = lease.as_ref().ok().and_then(|lease| self.doubt(network, lease.address));
+        if doubt.is_some() && asked.is_none() && doubted < DOUBTED_MAX {
+            let endpoint = id.to_owned();
+            let then =
+                Continuation::Attach { id: id.to_owned(), address: None, doubted: doubted + 1 };
+            let network = NetworkId(network);
+            return self.call(StoreCall::Allocate { network, address: None, endpoint }, then);
+        }
+        let lease = match doubt.map_or(lease, Err) {
             Ok(lease) => lease,
             Err(refusal) => {
                 self.local.remove(id);
-                if refusal.kind == RefusalKind::Unavailable {
-                    // It may be held all the same.
-                    self.reconcile_soon(now);
-                }
+                // It may be held all the same.
+                self.reconcile_soon(now);
                 return self.reply(request, Err(refusal));
             }
         };
@@ -317,6 +332,24 @@ impl Core {
         let version = self.desired_version;
         if let Some(local) = self.local.get_mut(id) {
             local.phase = Phase::Leaving(request, version);
+        }
+    }
+
+    /// The state cannot be written: what was not given to the kernel yet is taken back.
+    pub(super) fn refuse_half_made(&mut self) {
+        let Some(why) = self.health.disk.clone() else {
+            return;
+        };
+        let half = self.local.values().filter_map(|l| match (&l.phase, &l.origin) {
+            (Phase::Programming(request, _), Origin::Attached) => Some((l.id.clone(), *request)),
+            _ => None,
+        });
+        for (id, request) in half.collect::<Vec<_>>() {
+            self.leave(&id, None);
+            let why = format!(
+                "the agent's state cannot be written ({why}); make room in --state-dir and try again"
+            );
+            self.reply(request, Err(Refusal::unavailable(why)));
         }
     }
 

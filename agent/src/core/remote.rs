@@ -77,6 +77,13 @@ impl Remotes {
             .collect()
     }
 
+    /// The host that is there and claims the address.
+    pub(super) fn alive_holder(&self, network: u64, address: Ipv4Addr) -> Option<&NodeName> {
+        let claims = self.claims.get(&network)?.get(&address)?;
+        let alive = |node: &&NodeName| self.hosts.get(*node).is_some_and(|h| h.away.is_none());
+        claims.keys().map(|(_, node, _)| node).find(alive)
+    }
+
     /// Endpoints whose names are answered.
     pub(super) fn visible(&self) -> impl Iterator<Item = (&NodeName, &Endpoint)> {
         let hosts = self.hosts.iter().filter(|(_, host)| host.named());

@@ -6,7 +6,7 @@ use std::time::Instant;
 use ipnet::Ipv4Net;
 use ovl_ipam::{Lease, Network, NetworkId, Networks};
 
-use super::local::Local;
+use super::local::{Local, Origin, Phase};
 use super::{
     Action, CallId, Core, NamesChange, RECONCILE_AFTER, RECONCILE_INTERVAL, RELEASE_RETRY, Refusal,
     RefusalKind, Request, RequestId, Response, StoreAnswer, StoreCall,
@@ -24,8 +24,8 @@ pub(super) enum Continuation {
     Create(RequestId),
     /// Forget the network, reply.
     Remove(RequestId),
-    /// An attach goes on.
-    Attach(String),
+    /// An attach goes on; `doubted` addresses were passed over.
+    Attach { id: String, address: Option<Ipv4Addr>, doubted: u32 },
     /// Docker's network id now stands for the network.
     DockerNetwork { request: RequestId, docker: String, reserved: Vec<Ipv4Addr> },
     /// Our Docker does not have the network any more.
@@ -38,8 +38,11 @@ pub(super) enum Continuation {
     DockerEndpoint { request: RequestId, endpoint: String },
     /// An address was given back.
     Released { network: u64, address: Ipv4Addr, request: Option<RequestId> },
-    /// Leases that no endpoint of ours holds are given back.
-    Reconcile,
+    /// Leases of that network that no endpoint of ours holds are given back, and those that ours
+    /// lack are taken again.
+    Reconcile(u64),
+    /// An endpoint of ours has its lease again.
+    Retaken(String),
     /// Whatever is answered, Docker hears yes.
     Answer(RequestId),
     /// Nobody waits.
@@ -82,7 +85,9 @@ impl Core {
                 }
                 self.reply(id, answer.map(|_| Response::Done));
             }
-            Continuation::Attach(id) => self.attach_leased(now, &id, answer.and_then(lease_of)),
+            Continuation::Attach { id, address, doubted } => {
+                self.attach_leased(now, &id, (address, doubted), answer.and_then(lease_of));
+            }
             Continuation::DockerNetwork { request, docker, reserved } => {
                 let network = self.network_of(answer);
                 self.docker_network_made(request, docker, &reserved, network);
@@ -101,7 +106,8 @@ impl Core {
                 self.release_answered(now, network, address, answer);
                 self.released(request);
             }
-            Continuation::Reconcile => self.reconcile_with(now, answer),
+            Continuation::Reconcile(network) => self.reconcile_with(now, network, answer),
+            Continuation::Retaken(id) => self.retaken(&id, answer.and_then(lease_of)),
             Continuation::Answer(request) => self.released(Some(request)),
             Continuation::Ignore => {}
         }
@@ -129,7 +135,12 @@ impl Core {
         match answer? {
             StoreAnswer::Network(network) => {
                 self.learn_network(network.clone());
-                Ok(network)
+                let learnt =
+                    self.networks.get(&network.id.0).is_some_and(|n| n.name == network.name);
+                match &self.health.foreign {
+                    Some(why) if !learnt => Err(Refusal::conflict(why.clone())),
+                    Some(_) | None => Ok(network),
+                }
             }
             other => Err(unexpected(&other)),
         }
@@ -154,14 +165,15 @@ impl Core {
 
     pub(super) fn learn_network(&mut self, network: Network) {
         let id = network.id.0;
-        if self.networks.get(&id) == Some(&network) {
+        if let Some(kept) = self.contradicted(&network).cloned() {
+            self.orphan(&kept);
             return;
         }
-        if let Some(kept) = self.contradicted(&network) {
-            self.health.foreign = Some(format!(
-                "the store's network {} has the id or VNI of {kept}, which endpoints of this host use: the store lost its memory; detach them, or bring the old store back",
-                network.name
-            ));
+        if self.orphaned.remove(&id) {
+            // The store knows it again, and may have forgotten who holds which address.
+            self.call(StoreCall::Leases(network.id), Continuation::Reconcile(id));
+        }
+        if self.networks.get(&id) == Some(&network) {
             return;
         }
         let change = NamesChange::Network(id, network.name.to_string(), network.subnet);
@@ -173,7 +185,7 @@ impl Core {
     }
 
     /// The network in use here that cannot be beside this one, or cannot be the same.
-    fn contradicted(&self, new: &Network) -> Option<String> {
+    fn contradicted(&self, new: &Network) -> Option<&Network> {
         let in_use = |id: &u64| self.local.values().any(|l| l.network == *id);
         let is_same =
             |old: &Network| (&old.name, old.vni, old.subnet) == (&new.name, new.vni, new.subnet);
@@ -182,7 +194,43 @@ impl Core {
             false => old.vni == new.vni,
         };
         let kept = self.networks.iter().find(|(id, old)| clashes(old) && in_use(id));
-        kept.map(|(_, old)| format!("{} ({})", old.name, old.subnet))
+        kept.map(|(_, old)| old)
+    }
+
+    /// Endpoints of ours use it, and the store does not know it: they run on, but nothing new may
+    /// be put there, because what the store says of that id is of another network.
+    fn orphan(&mut self, network: &Network) {
+        self.orphaned.insert(network.id.0);
+        self.health.foreign = Some(format!(
+            "the store does not know network {} ({}), which endpoints of this host use: it lost its memory; bring it back, or create the network again with the same name and subnet, or detach them",
+            network.name, network.subnet
+        ));
+    }
+
+    /// Nothing new on a network that the store does not know.
+    pub(super) fn refuse_orphaned(&self, network: u64) -> Result<(), Refusal> {
+        match &self.health.foreign {
+            Some(why) if self.orphaned.contains(&network) => Err(Refusal::conflict(why.clone())),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether an address that the store gave out can be used: a store that lost its memory gives
+    /// out what is held.
+    pub(super) fn doubt(&self, network: u64, address: Ipv4Addr) -> Option<Refusal> {
+        let known = self.networks.get(&network)?;
+        if !known.subnet.contains(&address) {
+            let (name, subnet) = (&known.name, known.subnet);
+            let why = format!(
+                "the store gave {address} for network {name} ({subnet}): it lost its memory"
+            );
+            return Some(Refusal::conflict(why));
+        }
+        let host = self.remotes.alive_holder(network, address)?;
+        let why = format!(
+            "{address} is held by an endpoint on {host}, though the store does not know it"
+        );
+        Some(Refusal::conflict(why))
     }
 
     /// The names table dropped them with the network, if it ever had it.
@@ -205,6 +253,9 @@ impl Core {
     /// its memory must not take running containers down.
     fn forget_network(&mut self, id: u64) {
         if self.local.values().any(|l| l.network == id) {
+            if let Some(network) = self.networks.get(&id).cloned() {
+                self.orphan(&network);
+            }
             return;
         }
         if self.networks.remove(&id).is_some() {
@@ -264,7 +315,7 @@ impl Core {
         let leasing = |c: &Continuation| {
             matches!(
                 c,
-                Continuation::Attach(_)
+                Continuation::Attach { .. }
                     | Continuation::DockerAddress { .. }
                     | Continuation::DockerEndpoint { .. }
             )
@@ -276,7 +327,7 @@ impl Core {
         self.reconcile_at = Some(now + RECONCILE_INTERVAL);
         self.unbound.retain(|_, unbound| unbound.since + RECONCILE_AFTER > now);
         for id in self.networks.keys().copied().collect::<Vec<_>>() {
-            self.call(StoreCall::Leases(NetworkId(id)), Continuation::Reconcile);
+            self.call(StoreCall::Leases(NetworkId(id)), Continuation::Reconcile(id));
         }
     }
 
@@ -285,14 +336,18 @@ impl Core {
         self.reconcile_at = self.reconcile_at.map(|at| at.min(now + RECONCILE_AFTER));
     }
 
-    fn reconcile_with(&mut self, now: Instant, answer: Result<StoreAnswer, Refusal>) {
+    fn reconcile_with(&mut self, now: Instant, network: u64, answer: Result<StoreAnswer, Refusal>) {
         let Ok(StoreAnswer::Leases(leases)) = answer else {
-            self.reconcile_at = Some(now + RECONCILE_AFTER);
+            self.reconcile_at = self.reconcile_at.map(|_| now + RECONCILE_AFTER);
             return;
         };
+        if self.orphaned.contains(&network) {
+            return;
+        }
+        self.retake(network, &leases);
         let me = self.me.node.to_string();
         for lease in leases {
-            let (network, address) = (lease.network.0, lease.address);
+            let address = lease.address;
             let ours = lease.holder.node == me && lease.holder.endpoint != RESERVED;
             let leasing = self.local.contains_key(&lease.holder.endpoint);
             if ours
@@ -302,6 +357,46 @@ impl Core {
             {
                 tracing::info!(%address, "a lease that no endpoint of this host holds is given back");
                 self.call(StoreCall::ReleaseLease(lease), Continuation::Ignore);
+            }
+        }
+    }
+
+    /// Endpoints that run here without a lease: the store forgot them.
+    fn retake(&mut self, network: u64, leases: &[Lease]) {
+        let up = self.local.values().filter(|l| l.network == network && l.phase == Phase::Up);
+        let missing = up.filter_map(|l| Some((l.id.clone(), l.origin.clone(), l.address?.addr())));
+        let missing: Vec<_> = missing
+            .filter(|(_, _, address)| !leases.iter().any(|l| l.address == *address))
+            .collect();
+        for (id, origin, address) in missing {
+            let endpoint = match origin {
+                Origin::Attached => id.clone(),
+                Origin::Docker => "docker".to_owned(),
+            };
+            let call = StoreCall::Allocate {
+                network: NetworkId(network),
+                address: Some(address),
+                endpoint,
+            };
+            self.call(call, Continuation::Retaken(id));
+        }
+    }
+
+    fn retaken(&mut self, id: &str, lease: Result<Lease, Refusal>) {
+        match (lease, self.local.get_mut(id)) {
+            (Ok(lease), Some(local)) if local.phase == Phase::Up => {
+                tracing::warn!(address = %lease.address, "the store had forgotten this lease; it is held again");
+                local.generation = lease.generation;
+                self.touch_state();
+                self.publish(id);
+            }
+            (Ok(lease), _) => self.call(StoreCall::ReleaseLease(lease), Continuation::Ignore),
+            (Err(refusal), _) => {
+                tracing::error!(
+                    endpoint = id,
+                    error = refusal.message,
+                    "an endpoint that runs has no lease"
+                );
             }
         }
     }

@@ -802,3 +802,46 @@ fn names_that_no_question_could_reach_are_refused() {
     let shadow = Target { names: vec!["leader.rethinkdb".into()], ..target("x") };
     assert_eq!(world.get(Request::Attach(shadow)).unwrap_err().kind, RefusalKind::Invalid);
 }
+
+#[test]
+fn a_store_that_lost_its_memory_is_shown_and_given_back_what_runs() {
+    let mut world = World::ready();
+    world.get(Request::Attach(target("leader"))).unwrap();
+    let held = std::mem::take(&mut world.leases);
+    world.event(Event::Networks(Networks { revision: 1, list: Vec::new() }));
+    let refusal = world.get(Request::Attach(target("second"))).unwrap_err();
+    assert!(refusal.message.contains("lost its memory"), "{}", refusal.message);
+    let Ok(Response::Status(status)) = world.get(Request::Status) else { panic!("no status") };
+    assert!(status.problems.iter().any(|p| p.contains("lost its memory")), "{:?}", status.problems);
+    world.publish_networks();
+    assert_eq!(world.leases, held, "its endpoint's lease is taken again");
+    assert!(world.get(Request::Attach(target("second"))).is_ok());
+}
+
+#[test]
+fn an_address_that_a_living_host_announces_is_passed_over() {
+    let mut world = World::ready();
+    world.member("workerbee-1", MemberState::Alive);
+    world.endpoints_of("workerbee-1", vec![remote("a", "10.88.0.2", 3, "there")]);
+    let Ok(Response::Endpoint(e)) = world.get(Request::Attach(target("here"))) else {
+        panic!("no endpoint")
+    };
+    assert_eq!(e.ipv4.to_string(), "10.88.0.3");
+    let given = Target { address: Some("10.88.0.2".parse().unwrap()), ..target("given") };
+    world.leases.clear();
+    assert_eq!(world.get(Request::Attach(given)).unwrap_err().kind, RefusalKind::Conflict);
+}
+
+#[test]
+fn an_attach_that_meets_a_full_disk_is_taken_back() {
+    let mut world = World::ready();
+    world.kernel_waits = true;
+    let asked = world.ask(Request::Attach(target("leader")));
+    world.event(Event::DiskHealth(Some("no space left".into())));
+    assert_eq!(world.replies.remove(&asked).unwrap().unwrap_err().kind, RefusalKind::Unavailable);
+    assert!(world.core.desired().networks.is_empty());
+    world.event(Event::DiskHealth(None));
+    world.kernel_waits = false;
+    world.settle();
+    assert!(world.leases.is_empty());
+}

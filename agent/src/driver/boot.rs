@@ -146,6 +146,7 @@ pub async fn run(
         requests,
         replies: std::collections::BTreeMap::new(),
         next_request: 0,
+        held: std::collections::VecDeque::new(),
         gossip: gossip.clone(),
         kernel,
         store,

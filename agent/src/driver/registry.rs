@@ -20,8 +20,9 @@ use crate::core::{CallId, Event, RESERVED, Refusal, RefusalKind, StoreAnswer, St
 /// No call on the store takes longer.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// One watch of the list of networks; then the next.
-const WATCH: Duration = Duration::from_secs(60);
+/// One watch of the list of networks; then the next. It bounds how long a store that hangs, or that
+/// is back, goes unnoticed when nobody calls it.
+const WATCH: Duration = Duration::from_secs(10);
 
 /// After a store that does not answer is asked again: at first, and at most.
 const RETRY: Duration = Duration::from_millis(500);
@@ -62,6 +63,17 @@ impl Store {
                 Ok(registry) => carry_out(&registry, &node, avoiding(call, &routes).await).await,
                 Err(why) => Err(Refusal::unavailable(format!("the store does not answer: {why}"))),
             };
+            // A store that hangs shows in a call before it shows in the watch.
+            let health = match &answer {
+                Ok(_) => Some(None),
+                Err(refusal) if refusal.kind == RefusalKind::Unavailable => {
+                    Some(Some(refusal.message.clone()))
+                }
+                Err(_) => None,
+            };
+            if let Some(health) = health {
+                let _ = events.send(Event::StoreHealth(health)).await;
+            }
             let _ = events.send(Event::Store(id, answer)).await;
         });
     }
@@ -97,8 +109,9 @@ async fn watch(registry: &Registry, events: &mpsc::Sender<Event>) {
     let (mut known, mut healthy, mut retry) = (None, false, RETRY);
     loop {
         let answer = match known {
-            None => registry.networks().await,
-            Some(revision) => registry.watch_networks(revision, WATCH).await,
+            // After an error too: that it answers again must not wait for a change.
+            Some(revision) if healthy => registry.watch_networks(revision, WATCH).await,
+            Some(_) | None => registry.networks().await,
         };
         let sent = match answer {
             Ok(networks) => {
@@ -131,8 +144,9 @@ async fn heard(
 ) -> Result<(), Gone> {
     if !std::mem::replace(healthy, true) {
         tracing::info!("the store answers");
-        events.send(Event::StoreHealth(None)).await.map_err(|_| Gone)?;
     }
+    // A call may have found it silent meanwhile.
+    events.send(Event::StoreHealth(None)).await.map_err(|_| Gone)?;
     if news {
         events.send(Event::Networks(networks)).await.map_err(|_| Gone)?;
     }

@@ -113,6 +113,7 @@ impl Core {
         // Before our Docker has the network, only addresses that it sets aside are asked for.
         let reserved = !self.docker_networks.values().any(|known| *known == network.id.0);
         let endpoint = if reserved { RESERVED } else { "docker" };
+        self.refuse_orphaned(network.id.0)?;
         if let Some(address) = wanted.address.filter(|_| !reserved) {
             self.refuse_held(network.id.0, address)?;
             // It is wanted again before it was given back.
@@ -165,7 +166,8 @@ impl Core {
         lease: Result<Lease, Refusal>,
     ) {
         let subnet = self.networks.get(&network).map(|n| n.subnet);
-        let answer = match (lease, subnet) {
+        let doubt = lease.as_ref().ok().and_then(|lease| self.doubt(network, lease.address));
+        let answer = match (doubt.map_or(lease, Err), subnet) {
             (Ok(lease), Some(subnet)) => {
                 if reserved {
                     self.reserved.insert((network, lease.address));
