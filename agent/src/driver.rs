@@ -205,7 +205,9 @@ impl Driver {
                     .map(|(id, _)| id)
                     .collect();
                 if !gone.is_empty() {
-                    self.feed(Event::SandboxesGone(gone));
+                    // Not fed from here: what follows from it waits for the state file, too. When
+                    // the mailbox is full, the next check says it again.
+                    let _ = self.events_in.try_send(Event::SandboxesGone(gone));
                 }
             }
         }

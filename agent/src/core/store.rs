@@ -345,6 +345,10 @@ impl Core {
             return;
         }
         self.retake(network, &leases);
+        if self.reconcile_at.is_none() {
+            // There was no state file: what nobody here knows of may be a container that runs.
+            return;
+        }
         let me = self.me.node.to_string();
         for lease in leases {
             let address = lease.address;

@@ -845,3 +845,17 @@ fn an_attach_that_meets_a_full_disk_is_taken_back() {
     world.settle();
     assert!(world.leases.is_empty());
 }
+
+#[test]
+fn without_a_state_file_no_lease_of_this_host_is_given_back() {
+    let mut world = World::ready();
+    world.core = Core::new(identity(false), State::default(), false, world.now);
+    world.applied = 0;
+    world.publish_networks();
+    world.get(Request::Attach(target("leader"))).unwrap();
+    world.leases.insert((1, "10.88.0.77".parse().unwrap()), "unknown here".into());
+    world.event(Event::Networks(Networks { revision: 1, list: Vec::new() }));
+    world.publish_networks();
+    world.pass(RECONCILE_INTERVAL + RECONCILE_AFTER);
+    assert_eq!(world.leases.len(), 2, "it may belong to a container that runs");
+}

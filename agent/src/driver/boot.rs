@@ -71,7 +71,8 @@ pub enum RunError {
     },
 }
 
-/// Runs the agent until `stop` completes. `warnings` are of the configuration, for its status. Stopping takes nothing down.
+/// Runs the agent until `stop` completes. Stopping takes nothing down. `warnings` are of the
+/// configuration, for its status.
 ///
 /// # Errors
 /// Only from the start; once it runs, what fails is tried again and shown in its status.
@@ -88,14 +89,12 @@ pub async fn run(
     }
     let underlay_mtu = dataplane.underlay_mtu(vtep).await.unwrap_or(1500);
     let known = state.is_some();
-    if let Some(state) = state
-        .as_ref()
-        .filter(|s| !s.endpoints.is_empty() && s.node != config.node_name.as_ref() as &str)
-    {
-        let (was, is) = (state.node.clone(), config.node_name.to_string());
-        return Err(RunError::Renamed { was, is, endpoints: state.endpoints.len() });
-    }
     let state = still_there(state.unwrap_or_default());
+    let node: &str = config.node_name.as_ref();
+    if !state.endpoints.is_empty() && state.node != node {
+        let endpoints = state.endpoints.len();
+        return Err(RunError::Renamed { was: state.node, is: node.to_owned(), endpoints });
+    }
     let me = Identity {
         node: config.node_name.clone(),
         vtep,
