@@ -7,6 +7,7 @@
 //!
 //! [`parse`] is pure: [`Sources`] in, settings and where each came from out. [`start()`] adds the
 //! command line and the reading of the file. Nothing is bound or created in here.
+use crate::docker::Scope;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -63,6 +64,8 @@ pub struct Config {
     pub plugin_socket: PathBuf,
     /// Docker's engine, `unix:///path`.
     pub docker_host: String,
+    /// The scope that Docker is told for our networks; `None`: what its own configuration asks for.
+    pub docker_scope: Option<Scope>,
     /// Resolvers for names that are not of an overlay network, in resolv.conf(5) form.
     pub resolv_conf: PathBuf,
     /// Log filter: levels and `target=level`, comma-separated.

@@ -2,7 +2,7 @@
 
 pub mod api;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
-use ovl_ipam::{NetworkName, NetworkSpec};
+use ovl_ipam::{Ipv6Spec, NetworkName, NetworkSpec};
 use ovl_vxlan::IfName;
 use serde::Deserialize;
 
@@ -88,6 +88,7 @@ impl IntoResponse for Response {
             | Response::Pool(..)
             | Response::Address(_)
             | Response::Mac(_)
+            | Response::Scope(_)
             | Response::Joined(_) => Json(serde_json::json!({})).into_response(),
         }
     }
@@ -114,13 +115,14 @@ async fn create_network(
     body: Result<Json<api::CreateNetwork>, JsonRejection>,
 ) -> Result<Response, Refusal> {
     let Json(wanted) = body.map_err(|e| Refusal::invalid(e.body_text()))?;
+    let ipv6 = wanted.ipv6 || wanted.subnet6.is_some();
     let spec = NetworkSpec {
-        name: network_name(&wanted.name)?,
         subnet: wanted.subnet,
         gateway: wanted.gateway,
-        range: None,
         mtu: wanted.mtu,
-        avoid: Vec::new(),
+        ipv6: ipv6.then_some(Ipv6Spec { subnet: wanted.subnet6, gateway: None, range: None }),
+        internal: wanted.internal,
+        ..NetworkSpec::named(network_name(&wanted.name)?)
     };
     agent.ask(Request::CreateNetwork(spec)).await
 }
@@ -231,7 +233,7 @@ struct Resolve {
 async fn resolve(
     State(agent): State<Agent>,
     query: QueryOf<Resolve>,
-) -> Result<Json<Vec<Ipv4Addr>>, Refusal> {
+) -> Result<Json<Vec<IpAddr>>, Refusal> {
     let Query(Resolve { name, network }) = query.map_err(|e| Refusal::invalid(e.body_text()))?;
     let scope = match &network {
         Some(network) => Some(vec![agent.network_id(network).await?]),

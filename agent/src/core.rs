@@ -30,21 +30,26 @@ mod tests;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use ovl_gossip::NodeName;
 use ovl_ipam::Network;
 
+pub use self::docker::Had;
 pub use self::event::{
-    Action, CallId, Event, NamesChange, Refusal, RefusalKind, Request, RequestId, Response,
-    StoreAnswer, StoreCall,
+    Action, CallId, DockerCall, DockerError, Event, NamesChange, Refusal, RefusalKind, Request,
+    RequestId, Response, StoreAnswer, StoreCall,
 };
 pub use self::local::{Sandbox, Target};
 pub use self::state::{FORMAT as STATE_FORMAT, State};
-pub use self::store::RESERVED;
-use self::{docker::Proposal, local::Local, remote::Remotes};
+use self::{
+    docker::{Docker, Proposal, Returning},
+    local::Local,
+    remote::Remotes,
+};
+use crate::docker::Scope;
 
 /// Where every sandbox finds its DNS server: link-local (RFC 3927), so it shadows no user's
 /// subnet, and on the sandbox's own `lo`, so it needs no route.
@@ -89,6 +94,8 @@ pub struct Identity {
     /// True when the configuration names hosts to join, or an earlier run knew some: then the
     /// first exchange with one of them is awaited before old rows are removed.
     pub expects_peers: bool,
+    /// The scope that Docker is told; `None`: what its configuration asks for.
+    pub docker_scope: Option<Scope>,
     /// What is allowed in the configuration, but likely not meant.
     pub warnings: Vec<String>,
 }
@@ -98,26 +105,27 @@ pub struct Identity {
 pub struct Core {
     me: Identity,
     started: Instant,
+    /// Of the event that is being handled.
+    now: Instant,
     networks: BTreeMap<u64, Network>,
     local: BTreeMap<String, Local>,
     remotes: Remotes,
-    /// Docker's network id → ours.
-    docker_networks: BTreeMap<String, u64>,
-    proposals: BTreeMap<Ipv4Net, Proposal>,
+    docker: Docker,
+    proposals: BTreeMap<IpNet, Proposal>,
     /// Addresses that Docker asked for and has made no endpoint of yet.
-    unbound: BTreeMap<(u64, Ipv4Addr), Unbound>,
-    /// Addresses that our Docker set aside (`--aux-address`).
-    reserved: BTreeSet<(u64, Ipv4Addr)>,
-    /// Networks that our Docker lost and the store still counts us for.
-    detaches: BTreeSet<u64>,
+    unbound: BTreeMap<(u64, IpAddr), Unbound>,
     /// Docker's endpoints that run → their containers; none: Docker was not heard yet.
     running: Option<BTreeMap<String, String>>,
     /// Networks in use here that the store does not know (any more).
     orphaned: BTreeSet<u64>,
     /// Revision of the newest list of networks.
     revision: u64,
+    /// The id that the store gives to the next network.
+    next_network: u64,
+    /// The store gave its list of networks since the start.
+    heard_store: bool,
     /// Releases that the store has not taken yet.
-    releases: BTreeSet<(u64, Ipv4Addr)>,
+    releases: BTreeSet<(u64, IpAddr)>,
     calls: BTreeMap<CallId, store::Continuation>,
     next_call: u64,
     actions: VecDeque<Action>,
@@ -159,19 +167,22 @@ impl Core {
     /// Starts from what the last run wrote down. `known`: there was such a state, so leases of
     /// ours that it does not name are leftovers.
     pub fn new(me: Identity, state: State, known: bool, now: Instant) -> Core {
+        let mut docker = Docker::restored(state.docker_networks, state.docker_global);
+        docker.returning = Returning::restored(state.returning, now);
         let mut core = Core {
             started: now,
+            now,
             networks: BTreeMap::new(),
             local: BTreeMap::new(),
             remotes: Remotes::default(),
-            docker_networks: state.docker_networks,
+            docker,
             proposals: BTreeMap::new(),
             unbound: BTreeMap::new(),
-            reserved: state.reserved.into_iter().collect(),
-            detaches: state.detaches.into_iter().collect(),
             running: None,
             orphaned: BTreeSet::new(),
             revision: 0,
+            next_network: 0,
+            heard_store: false,
             releases: state.releases.into_iter().collect(),
             calls: BTreeMap::new(),
             next_call: 0,
@@ -203,6 +214,7 @@ impl Core {
 
     /// Takes in one event. Never blocks, never fails; what follows from it are actions.
     pub fn handle(&mut self, now: Instant, event: Event) {
+        self.now = now;
         match event {
             Event::Request(id, request) => self.request(now, id, request, false),
             Event::Store(call, answer) => self.store_answered(now, call, answer),
@@ -217,12 +229,9 @@ impl Core {
             }
             Event::Containers { complete, list } => self.containers(complete, list),
             Event::ContainerGone(container) => self.container_gone(&container),
-            Event::DockerHealth(error) => {
-                if error.is_some() {
-                    self.running = None;
-                }
-                self.health.docker = error;
-            }
+            Event::DockerNetworks(list) => self.docker_networks(list),
+            Event::Docker(call, answer) => self.docker_answered(call, answer),
+            Event::DockerHealth(error) => self.docker_health(error),
             Event::DiskHealth(error) => {
                 self.health.disk = error;
                 self.refuse_half_made();
@@ -239,10 +248,17 @@ impl Core {
 
     /// When [`Event::Timeout`] is due.
     pub fn poll_timeout(&self) -> Instant {
-        [self.settle_at, self.reconcile_at, self.release_at, self.remotes.next_timeout()]
-            .into_iter()
-            .flatten()
-            .fold(self.audit_at.min(self.sandboxes_at), Instant::min)
+        [
+            self.settle_at,
+            self.reconcile_at,
+            self.release_at,
+            self.remotes.next_timeout(),
+            self.docker.next_retry(),
+            self.next_overdue(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.audit_at.min(self.sandboxes_at), Instant::min)
     }
 
     /// Counts up whenever [`Core::desired`] would differ.
@@ -286,6 +302,11 @@ impl Core {
                 Ok(None)
             }
             Request::RemoveNetwork(name) => {
+                if let Some(refusal) =
+                    self.network_named(name.as_ref()).and_then(|n| self.refuse_used(n.id.0))
+                {
+                    return self.reply(id, Err(refusal));
+                }
                 self.call(StoreCall::RemoveNetwork(name), store::Continuation::Remove(id));
                 Ok(None)
             }
@@ -296,7 +317,8 @@ impl Core {
                 answer => answer.map(|()| None),
             },
             Request::Detach { network, name } => self.detach(id, &network, &name).map(|()| None),
-            Request::Pool(_)
+            Request::Scope(_)
+            | Request::Pool(_)
             | Request::ReleasePool(_)
             | Request::Address(_)
             | Request::ReleaseAddress(..)
@@ -336,7 +358,6 @@ impl Core {
         if self.release_at.is_some_and(|at| at <= now) {
             self.release_at = None;
             self.retry_releases();
-            self.retry_detaches();
         }
         if self.sandboxes_at <= now {
             self.sandboxes_at = now + SANDBOX_INTERVAL;
@@ -347,6 +368,10 @@ impl Core {
             self.audit_at = now + AUDIT_INTERVAL;
             self.actions.push_back(Action::Audit);
         }
+        if self.docker.next_retry().is_some_and(|at| at <= now) {
+            self.match_networks();
+        }
+        self.refuse_overdue();
         self.remote_timeout(now);
     }
 

@@ -10,15 +10,21 @@
 //! The Engine API is never asked from within a plugin call: dockerd holds the container's lock
 //! during `RequestAddress`, `CreateEndpoint`, `Join`, `Leave` and `DeleteEndpoint`, and an inspect
 //! of that container would wait for the very call that asks.
+mod daemon;
 pub mod engine;
 mod fields;
 pub mod plugin;
 pub mod server;
 mod wire;
 
-pub use engine::{ContainerEndpoint, Engine, EngineEvent};
+pub use engine::{
+    ContainerEndpoint, Daemon, DaemonError, DockerNetwork, Engine, EngineEvent, NetworkConfig,
+    PoolConfig,
+};
 pub use plugin::{
     Backend, CreateEndpoint, CreateEndpointReply, CreateNetwork, GLOBAL_ADDRESS_SPACE, IpamData,
     Join, JoinReply, LOCAL_ADDRESS_SPACE, PluginError, PoolReply, RequestAddress, RequestPool,
+    Scope,
 };
 pub use server::PluginServer;
+pub use wire::MAX_ENDPOINT_NAME;

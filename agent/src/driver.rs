@@ -33,6 +33,7 @@ use self::registry::Store;
 use self::sandboxes::Sandboxes;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
 use crate::dns::Names;
+use crate::docker::Daemon;
 
 /// Events that wait for the core. When it is full their senders wait: the store's watch, the
 /// gossip and the engine coalesce on their side, and requests are answered later.
@@ -112,6 +113,7 @@ struct Driver {
     store: Store,
     names: Arc<RwLock<Names>>,
     sandboxes: Sandboxes,
+    daemon: Daemon,
     state_file: disk::StateFile,
 }
 
@@ -182,8 +184,9 @@ impl Driver {
             Action::Announce(endpoint) => self.gossip.announce(endpoint).await,
             Action::Withdraw(id) => self.gossip.withdraw(id).await,
             Action::Names(change) => self.rename(change),
-            Action::Dns { netns, scope } => {
-                self.sandboxes.want(netns, scope);
+            Action::Docker(call) => docker::call(&self.daemon, call, self.events_in.clone()),
+            Action::Dns { netns, scope, embedded } => {
+                self.sandboxes.want(netns, scope, embedded);
                 let problems = self.sandboxes.problems();
                 self.feed(Event::DnsHealth(problems));
             }
@@ -226,10 +229,12 @@ impl Driver {
     fn rename(&mut self, change: NamesChange) {
         let mut names = self.names.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         match change {
-            NamesChange::Network(id, name, subnet) => names.set_network(id, &name, subnet),
+            NamesChange::Network(id, name, subnet, subnet6) => {
+                names.set_network(id, &name, subnet, subnet6);
+            }
             NamesChange::NoNetwork(id) => names.remove_network(id),
-            NamesChange::Set { network, key, ipv4, names: list } => {
-                names.set(network, key, ipv4, &list);
+            NamesChange::Set { network, key, ipv4, ipv6, names: list } => {
+                names.set(network, key, ipv4, ipv6, &list);
             }
             NamesChange::Remove(network, key) => names.remove(network, &key),
         }

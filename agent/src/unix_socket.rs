@@ -205,6 +205,14 @@ pub struct Held {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
+impl Held {
+    /// The process that connected, as this process numbers it; None when it cannot see it.
+    pub fn peer(&self) -> Option<i32> {
+        // A process of another pid namespace has the number 0.
+        self.stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0)
+    }
+}
+
 impl AsyncRead for Held {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use foca::State as Life;
 use proptest::prelude::*;
@@ -27,10 +27,16 @@ fn version() -> impl Strategy<Value = Version> {
     (any::<u64>(), any::<u64>()).prop_map(|(epoch, seq)| Version { epoch, seq })
 }
 
+/// An address of a network fd00::/64.
+fn address(station: u64) -> Ipv6Addr {
+    Ipv6Addr::from_bits(0xfd00 << 112 | u128::from(station))
+}
+
 fn item() -> impl Strategy<Value = Item> {
-    let delta = (name(), version(), 0..3_u8).prop_map(|(origin, version, what)| {
+    let ipv6 = prop::option::of((1..=u64::MAX).prop_map(address));
+    let delta = (name(), version(), 0..3_u8, ipv6).prop_map(|(origin, version, what, ipv6)| {
         let change = match what {
-            0 => Change::Upsert(endpoint("e", 1)),
+            0 => Change::Upsert(Endpoint { ipv6, ..endpoint("e", 1) }),
             1 => Change::Remove("e".into()),
             _ => Change::Leaving,
         };
@@ -171,13 +177,18 @@ fn another_version_and_another_kind_are_told_apart_from_junk() {
 
 #[test]
 fn what_breaks_a_bound_is_refused_though_it_decodes() {
-    let bad = Endpoint { mac: [0; 6], ..endpoint("e", 1) };
-    let item = Item::Delta(Delta {
-        origin: "a".parse().unwrap(),
-        version: Version::default(),
-        change: Change::Upsert(bad),
-    });
-    assert_eq!(parse_items(&item_bytes(&item)), Err(WireError::Body));
+    let link_local = Some("fe80::1".parse().unwrap());
+    for bad in [
+        Endpoint { mac: [0; 6], ..endpoint("e", 1) },
+        Endpoint { ipv6: link_local, ..endpoint("e", 1) },
+    ] {
+        let item = Item::Delta(Delta {
+            origin: "a".parse().unwrap(),
+            version: Version::default(),
+            change: Change::Upsert(bad),
+        });
+        assert_eq!(parse_items(&item_bytes(&item)), Err(WireError::Body));
+    }
 }
 
 #[test]
@@ -185,6 +196,7 @@ fn the_largest_endpoint_fits_a_datagram() {
     let mut largest = endpoint(&"i".repeat(crate::MAX_ENDPOINT_ID), u64::MAX);
     largest.names = vec!["n".repeat(crate::MAX_ENDPOINT_NAME); crate::MAX_ENDPOINT_NAMES];
     largest.network = u64::MAX;
+    largest.ipv6 = Some(Ipv6Addr::from_bits(u128::MAX >> 3));
     assert!(largest.is_valid());
     let item = Item::Delta(Delta {
         origin: "o".repeat(crate::MAX_NODE_NAME).parse().unwrap(),

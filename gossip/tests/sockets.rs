@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use ovl_gossip::{Changes, Config, Endpoint, Gossip, MemberState, NodeName, StartError};
@@ -102,6 +102,7 @@ fn endpoint(id: &str) -> Endpoint {
         id: id.into(),
         network: 1,
         ipv4: Ipv4Addr::new(10, 0, 0, 1),
+        ipv6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
         mac: [2, 0, 0, 0, 0, 1],
         names: vec![format!("{id}.name")],
         generation: 1,

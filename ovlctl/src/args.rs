@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -84,16 +84,16 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NetworkCommand {
-    /// Create a network, on every host at once
+    /// Create a network, on every host at once, in its Docker as well
     Create(Create),
     /// List all networks
     ///
-    /// JSON: [{name, vni, subnet, mtu}].
+    /// JSON: [{name, vni, subnet, subnet6, internal, mtu}].
     #[command(visible_alias = "list")]
     Ls,
     /// Show one network and its endpoints on every host
     ///
-    /// JSON: {name, vni, subnet, mtu, gateway, device, endpoints}.
+    /// JSON: {name, vni, subnet, subnet6, internal, mtu, gateway, device, endpoints}.
     Inspect {
         /// Its name
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -134,13 +134,31 @@ pub(crate) struct Create {
     /// Without it each host's underlay decides: its MTU less the 50 bytes of VXLAN.
     #[arg(long, value_name = "BYTES")]
     pub(crate) mtu: Option<u16>,
+
+    /// IPv6 addresses beside IPv4 ones
+    ///
+    /// From a unique local subnet of the cluster (RFC 4193), unless --subnet6 gives another.
+    #[arg(long)]
+    pub(crate) ipv6: bool,
+
+    /// Where its IPv6 addresses come from, in CIDR form; implies --ipv6
+    ///
+    /// No other network may overlap it.
+    #[arg(long, value_name = "SUBNET")]
+    pub(crate) subnet6: Option<Ipv6Net>,
+
+    /// No way out, and no published ports, for containers of Docker
+    ///
+    /// As `docker network create --internal`.
+    #[arg(long)]
+    pub(crate) internal: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EndpointCommand {
     /// Put an interface on a network into a network namespace of this host
     ///
-    /// JSON: {network, name, names, ipv4, mac, host}.
+    /// JSON: {network, name, names, ipv4, ipv6, mac, host}.
     Attach(Attach),
     /// Take an endpoint of this host off its network
     ///
@@ -158,7 +176,7 @@ pub(crate) enum EndpointCommand {
     },
     /// List the endpoints of every host
     ///
-    /// JSON: [{network, name, names, ipv4, mac, host}].
+    /// JSON: [{network, name, names, ipv4, ipv6, mac, host}].
     #[command(visible_alias = "list")]
     Ls {
         /// Of this network only

@@ -6,8 +6,10 @@
 //! - `path`: TCP throughput and round trip between two containers on two hosts.
 //! - `attach`: from the request to an endpoint that answers by name from another host.
 //! - `memory`: what an agent holds with four hosts and a hundred endpoints.
+//! - `docker`: `docker run` on ovl, on Docker's classic overlay and on Swarm's.
 
 mod attach;
+mod docker;
 mod memory;
 mod path;
 
@@ -24,6 +26,8 @@ pub enum Figure {
     Attach,
     /// Memory of an agent
     Memory,
+    /// `docker run` on ovl and on Docker's own overlays
+    Docker,
 }
 
 /// How much of it.
@@ -33,6 +37,8 @@ pub struct Plan {
     pub rounds: usize,
     /// Attaches to measure.
     pub attaches: usize,
+    /// `docker run`s of each kind.
+    pub runs: usize,
     /// Where the agents keep networks and addresses.
     pub store: StoreKind,
 }
@@ -55,6 +61,7 @@ impl Figure {
             Figure::Path => &all[..2],
             Figure::Attach => &all[..3],
             Figure::Memory => all,
+            Figure::Docker => docker::hosts(),
         }
     }
 
@@ -63,6 +70,7 @@ impl Figure {
             Figure::Path => path::measure(lab, plan),
             Figure::Attach => attach::measure(lab, plan),
             Figure::Memory => memory::measure(lab),
+            Figure::Docker => docker::measure(lab, plan),
         }
     }
 }
@@ -73,10 +81,14 @@ fn with_lab(figure: Figure, plan: Plan) -> Result<(), LabError> {
     let hosts = hosts.collect::<Result<Vec<NodeName>, _>>()?;
     let mut spec = LabSpec::new(name.clone(), hosts, plan.store)?;
     spec.owned = true;
+    // Docker's own overlays gossip on the agents' port: their hosts have no agent.
+    spec.agents = figure != Figure::Docker;
     let lab = Lab::up(&spec, &mut |line| eprintln!("{line}"));
     let measured = lab.and_then(|lab| {
-        let create = ["network", "create", "bench", "--subnet", "10.88.0.0/16"];
-        lab.host("queenbee")?.ctl_ok(&create)?;
+        if spec.agents {
+            let create = ["network", "create", "bench", "--subnet", "10.88.0.0/16"];
+            lab.host("queenbee")?.ctl_ok(&create)?;
+        }
         figure.measure(&lab, plan)
     });
     Lab::down(&name)?;
@@ -87,6 +99,22 @@ fn with_lab(figure: Figure, plan: Plan) -> Result<(), LabError> {
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn ms(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+fn quantile(values: &mut [f64], part: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index of a short list"
+    )]
+    let at = ((values.len().saturating_sub(1)) as f64 * part).round() as usize;
+    values.get(at).copied().unwrap_or(f64::NAN)
 }
 
 fn missing(what: &str, outcome: &crate::Outcome) -> LabError {

@@ -152,6 +152,9 @@ enum Action {
         /// Attaches to measure
         #[arg(long, default_value_t = 50)]
         attaches: usize,
+        /// Runs of each kind of `docker`
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
         /// sqlite or consul
         #[arg(long, value_name = "KIND", default_value = "sqlite", value_parser = store_kind)]
         store: StoreKind,
@@ -219,10 +222,10 @@ fn run(args: Args) -> Result<(), LabError> {
             catch_interrupts();
             demo::run(&demo_name(name), store, keep)
         }
-        Action::Bench { figures, rounds, attaches, store } => {
+        Action::Bench { figures, rounds, attaches, runs, store } => {
             catch_interrupts();
             let figures = if figures.is_empty() { Figure::value_variants() } else { &figures };
-            bench::run(figures, bench::Plan { rounds, attaches, store })
+            bench::run(figures, bench::Plan { rounds, attaches, runs, store })
         }
     }
 }

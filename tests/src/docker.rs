@@ -1,93 +1,135 @@
 //! A real dockerd in a host of the lab.
 //!
 //! /run, /etc/docker and /var/lib/docker are the host's own already, so that the daemon is started
-//! much as on a machine of its own. Images come from busybox, since no registry can be reached.
-use std::fs;
+//! much as on a machine of its own. Images are made here, since no registry can be reached.
+//!
+//! | file | task |
+//! |---|---|
+//! | `docker.rs` | [`Dockerd`]: start, stop, kill, start again on its data |
+//! | `docker/edition.rs` | [`Edition`]: which Docker |
+//! | `docker/image.rs` | images out of the machine's own programs |
+//! | `docker/groups.rs` | control groups that containers leave |
+mod edition;
+mod groups;
+mod image;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+pub use self::edition::{EDITION, Edition};
+pub use self::groups::remove_control_groups;
+pub(crate) use self::groups::remove_of as remove_groups_of;
+pub use self::image::{IMAGE, REDIS_IMAGE};
 use crate::exec::{self, Outcome};
-use crate::folder::{self, Folder};
 use crate::process::Process;
-use crate::programs::Programs;
 use crate::{Host, LabError, sandbox, wait};
 
-/// The one image of every daemon.
-pub const IMAGE: &str = "busybox";
+/// Where the Engine API is, in every host.
+pub const SOCKET: &str = "unix:///run/docker.sock";
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 const COMMAND_LIMIT: Duration = Duration::from_secs(90);
-const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 
-/// `$1` busybox, `$2` a folder for the image's files.
-const IMPORT_IMAGE: &str = r#"
-mkdir -p "$2/bin" "$2/etc" "$2/tmp"
-cp "$1" "$2/bin/busybox"
-"$2/bin/busybox" --install -s "$2/bin"
-for link in "$2"/bin/*; do
-    if [ -L "$link" ]; then ln -sf busybox "$link"; fi
-done
-tar -C "$2" -c . | docker import - busybox
-"#;
+/// How a dockerd is started.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Which Docker.
+    pub edition: Edition,
+    /// Containers go on when the daemon ends.
+    pub live_restore: bool,
+    /// Further flags, such as `--cluster-store=…`.
+    pub flags: Vec<String>,
+}
 
 /// A dockerd in a host, with its containerd; it ends with the host.
 #[derive(Clone, Debug)]
 pub struct Dockerd {
     host: Host,
+    options: Options,
     process: Process,
 }
 
 impl Dockerd {
-    /// Starts the daemon, waits until it answers, and gives it the busybox image.
-    /// Its containers ask the agent for names.
+    /// Starts the daemon that [`EDITION`] names, waits until it answers, and gives it the busybox
+    /// image. Nothing is configured beyond what a lab needs: no DNS server, no plugin.
     ///
     /// # Errors
     /// [`LabError::NoProgram`], [`LabError::EndedAtOnce`], [`LabError::Timeout`].
     pub fn start(host: &Host) -> Result<Self, LabError> {
-        let daemon = Self::spawn(host)?;
-        let busybox = Programs::find()?.tool("busybox")?.display().to_string();
-        let files = host.folder().join("image").display().to_string();
-        let mut import = host.command("sh");
-        import.args(["-euc", IMPORT_IMAGE, "sh", &busybox, &files]);
-        exec::run(&mut import, COMMAND_LIMIT)?.require()?;
+        Self::start_with(host, Options { edition: Edition::from_env(), ..Options::default() })
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// As [`Dockerd::start`].
+    pub fn start_with(host: &Host, options: Options) -> Result<Self, LabError> {
+        let process = spawn(host, &options)?;
+        let daemon = Self { host: host.clone(), options, process };
+        daemon.wait_for_answer()?;
+        image::import_busybox(&daemon)?;
         Ok(daemon)
     }
 
-    /// Starts the daemon again on what it had, and waits until it answers.
+    /// Starts it again after its end, on what it had, in the same host or in the host as it is
+    /// after a reboot, and waits until it answers.
     ///
     /// # Errors
-    /// [`LabError::EndedAtOnce`], [`LabError::Timeout`].
-    pub fn spawn(host: &Host) -> Result<Self, LabError> {
-        let dockerd = Programs::find()?.tool("dockerd")?.display().to_string();
-        let parent = format!("--cgroup-parent={}", control_group(host));
-        let argv = [
-            dockerd.as_str(),
-            "--host=unix:///run/docker.sock",
-            "--pidfile=/run/docker.pid",
-            "--exec-root=/run/docker-exec",
-            "--data-root=/var/lib/docker",
-            "--storage-driver=vfs",
-            "--log-level=warn",
-            "--dns=169.254.53.53",
-            &parent,
-        ];
-        let log = host.folder().join("dockerd.log");
-        let record = host.folder().join("dockerd");
-        let what = format!("dockerd of {}", host.name());
-        let process = host.sandbox().spawn(&what, &argv, &log, &record)?;
-        let daemon = Self { host: host.clone(), process };
-        daemon.wait_for_answer(&what, &log)?;
-        Ok(daemon)
+    /// As [`Dockerd::start`].
+    pub fn start_again(&mut self, host: &Host) -> Result<(), LabError> {
+        self.spawn_again(host)?;
+        self.wait_for_answer()
+    }
+
+    /// The same without waiting.
+    ///
+    /// # Errors
+    /// [`LabError::EndedAtOnce`].
+    pub fn spawn_again(&mut self, host: &Host) -> Result<(), LabError> {
+        self.host = host.clone();
+        self.process = spawn(host, &self.options)?;
+        Ok(())
+    }
+
+    /// Gives it an image of the machine's Redis, [`REDIS_IMAGE`].
+    ///
+    /// # Errors
+    /// [`LabError::NoProgram`], [`LabError::Command`].
+    pub fn import_redis(&self) -> Result<(), LabError> {
+        image::import_redis(self)
+    }
+
+    /// Its host.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The server's version, as it says itself.
+    ///
+    /// # Errors
+    /// As [`exec::run`].
+    pub fn version(&self) -> Result<String, LabError> {
+        let outcome = self.docker(&["version", "--format", "{{.Server.Version}}"])?.require()?;
+        Ok(outcome.stdout.trim().to_owned())
     }
 
     /// `docker ARGS` in the host.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.host.command("docker");
+        let mut command = self.program(&self.options.edition.client());
         command.args(args);
+        command
+    }
+
+    /// Another program in the host that talks to this daemon, such as `docker-compose`.
+    #[must_use]
+    pub fn program(&self, program: &str) -> Command {
+        let mut command = self.host.command(program);
+        command.env("DOCKER_HOST", SOCKET);
         command
     }
 
@@ -108,60 +150,74 @@ impl Dockerd {
     /// Its log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
-        self.host.folder().join("dockerd.log")
+        log(&self.host)
     }
 
-    /// Ends it with SIGTERM, and with it its containers.
+    /// Ends it with SIGTERM, and with it its containers, unless it is to restore them live.
     ///
     /// # Errors
     /// [`LabError::Timeout`].
     pub fn stop(&self) -> Result<(), LabError> {
-        self.process.signal(Signal::SIGTERM)?;
-        self.process.wait_gone(&format!("dockerd of {}", self.host.name()), STOP_LIMIT)
+        self.end(Signal::SIGTERM)
     }
 
-    fn wait_for_answer(&self, what: &str, log: &Path) -> Result<(), LabError> {
-        wait::until(&format!("an answer of {what}"), START_LIMIT, || {
+    /// Ends it with SIGKILL; its containers go on until a daemon that does not restore them starts.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`].
+    pub fn kill(&self) -> Result<(), LabError> {
+        self.end(Signal::SIGKILL)
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`].
+    pub fn wait_for_answer(&self) -> Result<(), LabError> {
+        wait::until(&format!("an answer of {}", what(&self.host)), START_LIMIT, || {
             if !self.process.is_alive() {
-                return Err(format!("it has ended: {}", sandbox::log_tail(log)));
+                let (what, log) = (what(&self.host), self.log());
+                let tail = sandbox::log_tail(&log);
+                return Ok(Err(LabError::EndedAtOnce { what, log, tail }));
             }
-            match self.docker(&["version", "--format", "{{.Server.Version}}"]) {
-                Ok(outcome) if outcome.ok() => Ok(()),
-                Ok(outcome) => Err(exec::last_lines(&outcome.stderr, 2)),
-                Err(error) => Err(error.chain()),
-            }
-        })
+            self.version().map(|_| Ok(())).map_err(|error| error.chain())
+        })?
+    }
+
+    fn end(&self, signal: Signal) -> Result<(), LabError> {
+        self.process.signal(signal)?;
+        self.process.wait_reaped(&what(&self.host), STOP_LIMIT)
     }
 }
 
-/// Removes the control groups of a lab's containers: they outlive processes and namespaces.
-/// Best effort: one that is busy is no reason to keep the lab.
-pub fn remove_control_groups(lab: &Folder) {
-    let prefix = group_prefix(lab);
-    let controllers = folder::subfolders(Path::new(CONTROL_GROUPS));
-    let roots = controllers.into_iter().chain([PathBuf::from(CONTROL_GROUPS)]);
-    for group in roots.flat_map(|root| folder::subfolders(&root)) {
-        let ours = group.file_name().and_then(|name| name.to_str());
-        if ours.is_some_and(|name| name.starts_with(&prefix)) {
-            remove_group(&group);
-        }
-    }
+fn spawn(host: &Host, options: &Options) -> Result<Process, LabError> {
+    let path = format!("PATH={}", options.edition.search_path()?);
+    let parent = format!("--cgroup-parent={}", groups::of(host));
+    let live_restore = format!("--live-restore={}", options.live_restore);
+    let dockerd = options.edition.server()?;
+    let host_flag = format!("--host={SOCKET}");
+    let mut argv = vec![
+        "env",
+        &path,
+        &dockerd,
+        &host_flag,
+        "--pidfile=/run/docker.pid",
+        "--exec-root=/run/docker-exec",
+        "--data-root=/var/lib/docker",
+        "--storage-driver=overlay2",
+        "--log-level=warn",
+        &live_restore,
+        &parent,
+    ];
+    argv.extend(options.flags.iter().map(String::as_str));
+    let record = host.folder().join("dockerd");
+    host.sandbox().spawn(&what(host), &argv, &log(host), &record)
 }
 
-fn remove_group(group: &Path) {
-    for child in folder::subfolders(group) {
-        remove_group(&child);
-    }
-    // The files in it are the kernel's: rmdir takes them along.
-    let _ = fs::remove_dir(group);
+fn what(host: &Host) -> String {
+    format!("dockerd of {}", host.name())
 }
 
-fn control_group(host: &Host) -> String {
-    format!("/{}{}", group_prefix(host.lab()), host.name())
-}
-
-fn group_prefix(lab: &Folder) -> String {
-    let name = lab.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    // No lab's name holds a dot: one lab's prefix is never the start of another's.
-    format!("ovl-lab.{name}.")
+fn log(host: &Host) -> PathBuf {
+    host.folder().join(Path::new("dockerd.log"))
 }

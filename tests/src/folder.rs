@@ -221,7 +221,8 @@ pub fn subfolders(path: &Path) -> Vec<PathBuf> {
     folders
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LabError {
+/// Turns an I/O error into ours.
+pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LabError {
     let path = path.to_owned();
     move |source| LabError::File { action, path, source }
 }

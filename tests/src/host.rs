@@ -1,4 +1,5 @@
 //! A host of the lab: its files, its agent, its link.
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,12 +9,12 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::exec::{self, Outcome};
-use crate::folder::{Folder, HostRecord, Lock, Record};
+use crate::folder::{self, Folder, HostRecord, Lock, Record};
 use crate::process::{Activity, Process};
 use crate::programs::Programs;
 use crate::sandbox::{self, Sandbox};
 use crate::underlay::{INTERFACE, Underlay, host_port};
-use crate::{Container, LabError, StoreKind, node, spec, wait};
+use crate::{Container, LabError, StoreKind, docker, node, spec, wait};
 
 /// How long an agent gets to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -49,6 +50,26 @@ impl Host {
         let sandbox = node::create(lab, record, name, lock)?;
         underlay.plug(&host_port(index), &sandbox, *address)?;
         Ok(Self { lab: lab.clone(), record: record.clone(), index, sandbox })
+    }
+
+    /// What a power cut and a boot do: everything that runs in it ends at once, its namespaces,
+    /// interfaces and /run are gone; /etc and /var/lib stay. Nothing is started in it.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`], and any of [`LabError`]'s about commands and files.
+    pub fn reboot(&self) -> Result<Self, LabError> {
+        let lock = self.lab.lock()?;
+        self.sandbox.end()?;
+        docker::remove_groups_of(self);
+        for gone in ["run", "containers"] {
+            let path = self.folder().join(gone);
+            fs::remove_dir_all(&path).map_err(folder::failed("remove", &path))?;
+        }
+        let underlay = self.underlay()?;
+        underlay.unplug(&host_port(self.index))?;
+        let host = Self::create(&self.lab, &self.record, self.index, &underlay, &lock)?;
+        host.wait_for_cable(true)?;
+        Ok(host)
     }
 
     /// A host of a lab that is up.

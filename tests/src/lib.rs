@@ -24,7 +24,8 @@
 //! | `host.rs` | [`Host`]: its agent, its link, commands in it |
 //! | `container.rs` | [`Container`]: a namespace attached to an overlay network |
 //! | `kvstore.rs` | a real Consul server |
-//! | `docker.rs` | a real dockerd in a host |
+//! | `docker.rs` | a real dockerd in a host, the machine's or another |
+//! | `etcd.rs` | a real etcd in a host |
 //! | `node.rs` | the files and namespaces of a host or of the kvstore |
 //! | `sandbox.rs` | namespaces and the processes in them |
 //! | `names.rs` | one DNS question from inside a container |
@@ -37,6 +38,7 @@ pub mod container;
 pub mod demo;
 pub mod docker;
 pub mod error;
+pub mod etcd;
 pub mod exec;
 pub mod folder;
 pub mod host;

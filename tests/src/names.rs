@@ -19,20 +19,26 @@ const A_IN: [u8; 4] = [0, 1, 0, 1];
 /// # Errors
 /// No answer in time, or one without an address.
 pub fn resolve(container: &Container, name: &str) -> io::Result<(Ipv4Addr, Duration)> {
+    container.sandbox().inside_network(|| ask(SocketAddr::from(SERVER), name, LIMIT))
+}
+
+/// Asks a server for the address of `name`, from the network namespace of the calling thread.
+///
+/// # Errors
+/// No answer within `limit`, or one without an address.
+pub fn ask(server: SocketAddr, name: &str, limit: Duration) -> io::Result<(Ipv4Addr, Duration)> {
     let query = query(name);
-    container.sandbox().inside_network(move || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.set_read_timeout(Some(LIMIT))?;
-        socket.connect(SocketAddr::from(SERVER))?;
-        let mut answer = [0; LONGEST_ANSWER];
-        let (length, took) = timed(|| {
-            socket.send(&query)?;
-            socket.recv(&mut answer)
-        });
-        let address = first_address(&answer[..length?], query.len());
-        let none = || io::Error::new(io::ErrorKind::NotFound, "the answer holds no address");
-        Ok((address.ok_or_else(none)?, took))
-    })
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(limit))?;
+    socket.connect(server)?;
+    let mut answer = [0; LONGEST_ANSWER];
+    let (length, took) = timed(|| {
+        socket.send(&query)?;
+        socket.recv(&mut answer)
+    });
+    let address = first_address(&answer[..length?], query.len());
+    let none = || io::Error::new(io::ErrorKind::NotFound, "the answer holds no address");
+    Ok((address.ok_or_else(none)?, took))
 }
 
 /// A query with recursion desired (RFC 1035 section 4.1).

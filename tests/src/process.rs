@@ -133,6 +133,18 @@ impl Process {
         })
     }
 
+    /// Waits until it has ended and nothing of it is left in /proc: its threads may take longer
+    /// than itself, and a daemon that finds the pid of its pidfile there does not start.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`].
+    pub fn wait_reaped(&self, what: &str, limit: Duration) -> Result<(), LabError> {
+        wait::until(&format!("the end of {what}"), limit, || match Self::observe(self.pid) {
+            Some(process) if process == *self => Err(format!("process {} is there", self.pid)),
+            Some(_) | None => Ok(()),
+        })
+    }
+
     /// Waits until it has ended.
     ///
     /// # Errors

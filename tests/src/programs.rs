@@ -50,6 +50,12 @@ impl Programs {
         self.bin.join("ovlctl")
     }
 
+    /// The folder of what `scripts/tools` unpacks.
+    #[must_use]
+    pub fn tools(&self) -> &Path {
+        &self.tools
+    }
+
     /// A third-party program: from the tools folder, else from the `PATH`.
     ///
     /// # Errors

@@ -25,8 +25,9 @@ use crate::{LabError, wait};
 const END_LIMIT: Duration = Duration::from_secs(20);
 /// Mounts that the machine makes or ends later come and go inside as well; never the other way.
 const UNSHARE: [&str; 7] = ["-n", "-m", "-u", "-p", "--propagation", "slave", "--"];
-/// Keeps process 1 alive and reaping; terminals' signals do not reach it.
-const HOLD: &str = r#"trap "" CHLD HUP; exec sleep infinity"#;
+/// Keeps process 1 alive and reaping; terminals' signals do not reach it. It is `env` that has the
+/// kernel reap: not every shell lets a script ignore CHLD.
+const HOLD: &str = "exec env --ignore-signal=CHLD,HUP sleep infinity";
 /// Starts process 1 and writes its record, before anything else could be interrupted.
 /// `$1` process 1's script, `$2` the record.
 const CREATE: &str = r#"setsid sh -c "$1" </dev/null >/dev/null 2>&1 &
@@ -200,14 +201,20 @@ impl Sandbox {
         &self,
         work: impl FnOnce() -> io::Result<T> + Send,
     ) -> io::Result<T> {
-        let namespace = File::open(self.network_path())?;
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(move || {
-                setns(&namespace, CloneFlags::CLONE_NEWNET)?;
-                work()
-            });
-            thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
-        })
+        inside(&self.network_path(), work)
+    }
+
+    /// The same in the network namespace of a process in the sandbox, which numbers it `pid`.
+    ///
+    /// # Errors
+    /// Those of `work`, and of entering the namespace.
+    pub fn inside_network_of<T: Send>(
+        &self,
+        pid: &str,
+        work: impl FnOnce() -> io::Result<T> + Send,
+    ) -> io::Result<T> {
+        // The /proc of the sandbox numbers processes as the sandbox does.
+        inside(&format!("/proc/{}/root/proc/{pid}/ns/net", self.pid()), work)
     }
 
     /// Waits until a TCP port inside takes connections.
@@ -234,6 +241,18 @@ impl Sandbox {
             })
             .collect()
     }
+}
+
+/// Runs `work` on a thread of its own in a network namespace.
+fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let namespace = File::open(namespace)?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+            work()
+        });
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    })
 }
 
 /// The last lines of a log, for an error.
@@ -302,6 +321,17 @@ mod tests {
         assert!(outer_daemon.is_alive() && inner_daemon.is_alive());
         drop(held);
         assert!(!outer_daemon.is_alive() && !inner_daemon.is_alive());
+    }
+
+    #[test]
+    fn what_a_daemon_leaves_is_reaped() {
+        let held = Held::new("ovl-sandbox-reaps");
+        let record = held.folder.join("d");
+        let daemon =
+            held.sandbox.spawn("sleep", &["sleep", "600"], Path::new("/dev/null"), &record);
+        let daemon = daemon.expect("sleep starts");
+        daemon.signal(Signal::SIGKILL).expect("it is ours");
+        daemon.wait_reaped("sleep", exec::QUICK).expect("process 1 reaps");
     }
 
     #[test]

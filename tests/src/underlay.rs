@@ -65,6 +65,16 @@ impl Underlay {
         Ok(())
     }
 
+    /// Takes away the port of a node that has ended: the kernel would do so too, but some time later.
+    ///
+    /// # Errors
+    /// [`LabError::Spawn`].
+    pub fn unplug(&self, port: &str) -> Result<(), LabError> {
+        let mut command = self.sandbox.network_command("ip");
+        // The kernel may have been faster.
+        exec::run(command.args(["link", "del", port]), exec::QUICK).map(drop)
+    }
+
     /// Pulls a node's cable (`false`), or plugs it in again.
     ///
     /// # Errors

@@ -1,8 +1,12 @@
 //! What the kernel of this host should hold. The agent writes it, this crate follows it.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::{IfName, Mac};
 
@@ -29,8 +33,10 @@ pub struct DesiredNetwork {
     pub mtu: u16,
     /// By endpoint id.
     pub endpoints: BTreeMap<String, LocalEndpoint>,
-    /// Endpoints of other hosts, by their address in the overlay.
-    pub remotes: BTreeMap<Ipv4Addr, Remote>,
+    /// Endpoints of other hosts, by their address in the overlay. One with both families stands here
+    /// twice, with the same MAC. While there is an IPv6 address among them, IPv6 is turned on on the
+    /// device.
+    pub remotes: BTreeMap<IpAddr, Remote>,
     /// False after a start until the cluster's state is known: rows that are not desired are then
     /// left alone, since their endpoints may only not have been heard of yet.
     pub settled: bool,
@@ -43,6 +49,9 @@ pub struct LocalEndpoint {
     pub mac: Mac,
     /// Address and prefix length in the overlay.
     pub address: Ipv4Net,
+    /// IPv6 address and prefix length in the overlay, where the network has IPv6. It is set without
+    /// duplicate address detection: addresses are given out once.
+    pub address6: Option<Ipv6Net>,
     /// Where its interface belongs.
     pub home: Home,
 }
@@ -58,7 +67,7 @@ pub enum Home {
     },
     /// Somewhere between the two; not touched.
     Transit,
-    /// In a sandbox: the interface with its address, up; `lo` up, with `resolver`/32.
+    /// In a sandbox: the interface with its addresses, up; `lo` up, with `resolver`/32.
     ///
     /// Made anew when missing. An interface that has this MAC and hangs on this network is adopted
     /// whatever its name.

@@ -34,14 +34,14 @@ impl Pass<'_> {
         }
     }
 
-    /// The index of the new device; `None` when it failed.
-    pub(crate) async fn create_device(&mut self, want: &DesiredNetwork) -> Option<u32> {
+    /// The new device; `None` when it failed.
+    pub(crate) async fn create_device(&mut self, want: &DesiredNetwork) -> Option<Link> {
         match self.try_create_device(want).await {
-            Ok(index) => {
+            Ok(link) => {
                 let device = plan::device_name(want.vni);
                 tracing::info!(%device, network = %want.name, "device created");
                 self.report.count(Op::CreateDevice.kind());
-                Some(index)
+                Some(link)
             }
             Err(error) => {
                 self.fail_network(want.vni, error);
@@ -50,24 +50,27 @@ impl Pass<'_> {
         }
     }
 
-    async fn try_create_device(&mut self, want: &DesiredNetwork) -> Result<u32, ApplyError> {
+    async fn try_create_device(&mut self, want: &DesiredNetwork) -> Result<Link, ApplyError> {
         let name = plan::device_name(want.vni);
         if let Err(error) = self.kernel.create_device(want).await {
             return Err(self.explain(want, error).await);
         }
         let find = ApplyError::netlink(format!("find {name} after it was created"));
         let device = self.kernel.link(&name).await.map_err(find)?;
-        let Some(device) = device else {
+        let Some(mut device) = device else {
             return Err(ApplyError::NoSuchInterface(name));
         };
         self.refuse_advertisements(want).await;
+        if plan::wants_ipv6(want) {
+            device.quiet.ipv6 = Some(self.enable_ipv6(want, &device).await);
+        }
         if let Err(error) = self.kernel.set_device(Setting::Up, want).await {
             let explained = self.explain(want, error).await;
             // New, so nothing hangs on it.
             let _ = self.kernel.delete_link(device.index).await;
             return Err(explained);
         }
-        Ok(device.index)
+        Ok(device)
     }
 
     pub(crate) async fn set_device(&mut self, want: &DesiredNetwork, setting: Setting) {
@@ -81,6 +84,24 @@ impl Pass<'_> {
         let what = format!("change {setting:?} of {}", plan::device_name(want.vni));
         let result = self.kernel.set_device(setting, want).await;
         self.note(want.vni, &op, result.map_err(ApplyError::netlink(what)));
+    }
+
+    /// Whether the device takes IPv6 rows afterwards. If not, the network is reported; the rest of it
+    /// goes on.
+    pub(crate) async fn enable_ipv6(&mut self, want: &DesiredNetwork, device: &Link) -> bool {
+        if device.quiet.ipv6 == Some(true) {
+            return true;
+        }
+        let Err(error) = self.kernel.set_device(Setting::Ipv6, want).await else {
+            return true;
+        };
+        let (ifname, place) = (device.name.clone(), "on this host".to_owned());
+        let error = match error {
+            NetlinkError::Socket(source) => ApplyError::no_ipv6(ifname, place, want.mtu, source),
+            error => ApplyError::netlink(format!("turn IPv6 on on {ifname}"))(error),
+        };
+        self.fail_network(want.vni, error);
+        false
     }
 
     /// Not worth a failure: the nftables rule drops router advertisements too. False: /proc/sys is

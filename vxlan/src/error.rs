@@ -126,10 +126,38 @@ pub enum ApplyError {
         /// Name of the network.
         network: String,
     },
-    /// More remote endpoints than this host takes.
+    /// IPv6 is off on an interface, and stays off. IPv4 is not concerned.
     #[error(
-        "network {network} has {left_out} more remote endpoints than {max}: those with the highest addresses cannot \
-         be reached from this host; split the network"
+        "{ifname} {place} carries no IPv6: it is off there, and could not be turned on; make \
+         /proc/sys/net/ipv6/conf/{ifname}/disable_ipv6 writable for the agent, or write 0 to it"
+    )]
+    Ipv6Off {
+        /// The interface.
+        ifname: String,
+        /// Where: `on this host` or `in PATH`.
+        place: String,
+        /// Why it could not be turned on.
+        #[source]
+        source: io::Error,
+    },
+    /// An interface has no IPv6 that could be turned on. IPv4 is not concerned.
+    #[error(
+        "{ifname} {place} carries no IPv6: this kernel runs without it (see ipv6.disable in /proc/cmdline), or the \
+         network's MTU of {mtu} bytes is below the 1280 that IPv6 needs; start the host with IPv6, raise the MTU, or \
+         use a network without IPv6"
+    )]
+    NoIpv6 {
+        /// The interface.
+        ifname: String,
+        /// Where: `on this host` or `in PATH`.
+        place: String,
+        /// MTU of the network, in bytes (RFC 8200, section 5).
+        mtu: u16,
+    },
+    /// More remote addresses of one family than this host takes.
+    #[error(
+        "network {network} has {left_out} more remote addresses than {max} of one family: the highest ones cannot be \
+         reached from this host; split the network"
     )]
     TooManyRemotes {
         /// Name of the network.
@@ -162,6 +190,14 @@ impl ApplyError {
                 matches!(source.errno(), Some(Errno::ENODEV | Errno::ENOENT | Errno::EEXIST))
             }
             _ => false,
+        }
+    }
+
+    /// Why IPv6 could not be turned on on an interface.
+    pub(crate) fn no_ipv6(ifname: String, place: String, mtu: u16, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::NoIpv6 { ifname, place, mtu },
+            _ => Self::Ipv6Off { ifname, place, source },
         }
     }
 

@@ -2,15 +2,16 @@
 //!
 //! Per overlay network there is one vxlan device `ovl-<vni>` in the host's namespace, and each
 //! local endpoint is a macvlan child (bridge mode) of it, in its container. The tables that the
-//! device works from are pushed: neighbour rows, from which it answers ARP itself (`proxy`), and
-//! FDB rows with the VTEP behind each MAC. Nothing is learned, and nothing is asked per packet.
+//! device works from are pushed: neighbour rows, from which it answers ARP and neighbour
+//! solicitations itself (`proxy`), and FDB rows with the VTEP behind each MAC. Nothing is learned, and nothing is asked per packet.
 //!
 //! - [`Desired`] says what should be; the agent writes it.
 //! - [`Dataplane`] looks at the kernel, plans and carries out. What one pass did is in its
 //!   [`Report`].
+//! - [`DnsRedirect`] leads a container's DNS to the agent while the agent lives.
 //! - [`netns`] is about network namespaces by path.
 //!
-//! Inside, `plan` and `rows` are pure: (desired, observed) → ordered operations. `observe` reads
+//! Inside, `plan`, `plan_inside` and `rows` are pure: (desired, observed) → ordered operations. `observe` reads
 //! netlink answers, `socket` carries messages, and `netlink` is the only file that changes network
 //! state.
 //!
@@ -25,12 +26,16 @@ mod host;
 mod ifname;
 mod look;
 mod mac;
+mod message;
 mod netlink;
 pub mod netns;
 mod nft;
+mod nft_redirect;
 mod observe;
 mod pass;
 mod plan;
+mod plan_inside;
+mod redirect;
 mod report;
 mod rows;
 mod sandbox;
@@ -42,5 +47,6 @@ pub use error::{ApplyError, KernelError, NetlinkError, OpenError};
 pub use host::MAX_USED_SUBNETS;
 pub use ifname::{IfName, ParseIfNameError};
 pub use mac::{Mac, ParseMacError};
+pub use redirect::{DnsRedirect, RedirectError};
 pub use report::Report;
 pub use rows::MAX_REMOTES;

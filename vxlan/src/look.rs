@@ -1,6 +1,6 @@
 //! Reading the kernel, through the same socket that changes it.
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::AddressMessage,
@@ -45,14 +45,15 @@ impl Kernel {
     /// The rows of the vxlan device with this index.
     pub(crate) async fn rows(&mut self, index: u32) -> Result<Rows, NetlinkError> {
         let fdb = self.neighbours(AddressFamily::Bridge, index).await?;
-        let neighbours = self.neighbours(AddressFamily::Inet, index).await?;
+        let mut neighbours = self.neighbours(AddressFamily::Inet, index).await?;
+        neighbours.extend(self.neighbours(AddressFamily::Inet6, index).await?);
         Ok(observe::rows(index, fdb, neighbours))
     }
 
     /// Interfaces and addresses of a sandbox.
     pub(crate) async fn inside(&mut self) -> Result<Inside, NetlinkError> {
         let mut inside = Inside { links: self.links(None).await?, ..Inside::default() };
-        for (index, address) in self.addresses().await? {
+        for (index, address) in self.all_addresses(AddressFamily::Unspec).await? {
             inside.addresses.entry(index).or_default().insert(address);
         }
         Ok(inside)
@@ -60,8 +61,21 @@ impl Kernel {
 
     /// IPv4 addresses, with the index of their interface, in the kernel's order.
     pub(crate) async fn addresses(&mut self) -> Result<Vec<(u32, Ipv4Net)>, NetlinkError> {
+        let all = self.all_addresses(AddressFamily::Inet).await?;
+        let of_ipv4 = |(index, net)| match net {
+            IpNet::V4(net) => Some((index, net)),
+            IpNet::V6(_) => None,
+        };
+        Ok(all.into_iter().filter_map(of_ipv4).collect())
+    }
+
+    /// Addresses of one family, or with `Unspec` of all, with the index of their interface.
+    async fn all_addresses(
+        &mut self,
+        family: AddressFamily,
+    ) -> Result<Vec<(u32, IpNet)>, NetlinkError> {
         let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
+        message.header.family = family;
         let answers = self.socket.dump(RouteNetlinkMessage::GetAddress(message)).await?;
         let read = |answer: &RouteNetlinkMessage| match answer {
             RouteNetlinkMessage::NewAddress(message) => observe::address(message),

@@ -1,29 +1,22 @@
 //! The one place that changes kernel network state: each operation of a plan becomes its messages
 //! here, and nothing is sent to change anything from elsewhere.
 
-use std::{io, net::Ipv4Addr, path::Path};
+use std::io;
 
-use ipnet::Ipv4Net;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_netfilter::NetfilterMessage;
-use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
-    address::AddressMessage,
-    link::{
-        AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, LinkAttribute,
-        LinkMessage, MacVlanMode,
-    },
-    neighbour::{
-        NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
-    },
-};
+use netlink_packet_route::{RouteNetlinkMessage, link::MacVlanMode};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
-use rtnetlink::{AddressMessageBuilder, LinkMacVlan, LinkUnspec, LinkVxlan};
+use rtnetlink::{LinkMacVlan, LinkUnspec, LinkVxlan};
 
 use crate::{
     DesiredNetwork, Mac,
     error::{KernelError, NetlinkError},
+    message::{
+        address_message, child_message, conf_key, new_link, row_request, set_link, setting_request,
+    },
     netns::{Namespace, NetnsError},
     nft,
     observe::Kind,
@@ -31,8 +24,6 @@ use crate::{
     rows::RowOp,
     socket::{Netlink, Request},
 };
-
-type RouteRequest = Request<RouteNetlinkMessage>;
 
 /// One network namespace, for reading and for changing it.
 pub(crate) struct Kernel {
@@ -102,12 +93,16 @@ impl Kernel {
         setting: Setting,
         network: &DesiredNetwork,
     ) -> Result<(), NetlinkError> {
-        match setting_request(setting, network) {
-            Some(request) => match self.socket.request(request).await {
-                Err(NetlinkError::Kernel(refused)) => Ok(ignore_no_ipv6(refused)?),
-                result => result,
-            },
-            None => refuse_router_advertisements(network.vni).map_err(NetlinkError::Socket),
+        if let Some(key) = conf_key(setting) {
+            let name = plan::device_name(network.vni);
+            return clear_ipv6_conf(&name, key).map_err(NetlinkError::Socket);
+        }
+        let Some(request) = setting_request(setting, network) else {
+            return Ok(());
+        };
+        match self.socket.request(request).await {
+            Err(NetlinkError::Kernel(refused)) => Ok(ignore_no_ipv6(refused)?),
+            result => result,
         }
     }
 
@@ -206,6 +201,14 @@ impl Kernel {
         self.socket.request(set_link(link.build())).await
     }
 
+    /// Turns IPv6 on on an interface in another namespace.
+    pub(crate) async fn enable_ipv6_in(
+        namespace: &Namespace,
+        ifname: String,
+    ) -> Result<io::Result<()>, NetnsError> {
+        namespace.inside(move || clear_ipv6_conf(&ifname, "disable_ipv6")).await
+    }
+
     /// Removes an interface; that it is gone already is fine.
     pub(crate) async fn delete_link(&mut self, index: u32) -> Result<(), NetlinkError> {
         let message = LinkUnspec::new_with_index(index).build();
@@ -217,7 +220,7 @@ impl Kernel {
     pub(crate) async fn add_address(
         &mut self,
         index: u32,
-        address: Ipv4Net,
+        address: IpNet,
     ) -> Result<(), NetlinkError> {
         let message = RouteNetlinkMessage::NewAddress(address_message(index, address));
         let request = Request::new(message, NLM_F_CREATE | NLM_F_EXCL);
@@ -228,7 +231,7 @@ impl Kernel {
     pub(crate) async fn delete_address(
         &mut self,
         index: u32,
-        address: Ipv4Net,
+        address: IpNet,
     ) -> Result<(), NetlinkError> {
         let message = RouteNetlinkMessage::DelAddress(address_message(index, address));
         let result = self.socket.request(Request::new(message, 0)).await;
@@ -260,89 +263,41 @@ impl Firewall {
     }
 }
 
-fn new_link(message: LinkMessage) -> RouteRequest {
-    Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+/// An nftables table that goes with the socket that made it, in the namespace of the thread that
+/// opened it.
+pub(crate) struct OwnedTable {
+    socket: Netlink,
 }
 
-fn set_link(message: LinkMessage) -> RouteRequest {
-    Request::new(RouteNetlinkMessage::SetLink(message), 0)
-}
+impl OwnedTable {
+    pub(crate) fn open() -> io::Result<Self> {
+        let socket = Netlink::open(NETLINK_NETFILTER)?;
+        Ok(Self { socket })
+    }
 
-fn child_message(child: &NewChild<'_>) -> rtnetlink::LinkMessageBuilder<LinkMacVlan> {
-    LinkMacVlan::new(child.ifname, child.device, MacVlanMode::Bridge)
-        .address(child.mac.0.to_vec())
-        .mtu(child.mtu.into())
-}
+    /// Puts the table in place, all at once or nothing.
+    pub(crate) async fn install(
+        &mut self,
+        messages: Vec<nft::Message>,
+    ) -> Result<(), NetlinkError> {
+        self.socket.transaction(messages).await?;
+        self.socket.rest();
+        Ok(())
+    }
 
-/// The message for a setting, by the device's name; `None` for what netlink has no message for.
-fn setting_request(setting: Setting, network: &DesiredNetwork) -> Option<RouteRequest> {
-    let name = plan::device_name(network.vni);
-    let link = LinkUnspec::new_with_name(&name);
-    // Attributes of the vxlan itself are changed by RTM_NEWLINK without NLM_F_CREATE.
-    let vxlan = rtnetlink::LinkMessageBuilder::<LinkVxlan>::new(&name);
-    let changed = |message| Some(Request::new(RouteNetlinkMessage::NewLink(message), 0));
-    let set = |message| Some(set_link(message));
-    match setting {
-        Setting::Alias => set(link.alias(plan::device_alias(network)).build()),
-        Setting::Local => changed(vxlan.local(network.local).build()),
-        Setting::NoLearning => changed(vxlan.learning(false).build()),
-        Setting::Mtu => set(link.mtu(network.mtu.into()).build()),
-        Setting::NoIpv6Address => {
-            let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-            let spec = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]);
-            set(link.append_extra_attribute(spec).build())
-        }
-        Setting::NoArpReply => {
-            let mut conf = InetDevConf::default();
-            conf.arp_ignore = plan::NO_ARP_REPLY;
-            let conf = AfSpecInet::DevConfRequest(conf);
-            let spec = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![conf])]);
-            set(link.append_extra_attribute(spec).build())
-        }
-        Setting::Up => set(link.up().build()),
-        Setting::NoRouterAdvertisement => None,
+    /// The netlink port that owns the table which is asked for; `None`: no table, or nobody owns it.
+    pub(crate) async fn owner(
+        &mut self,
+        question: NetfilterMessage,
+    ) -> Result<Option<u32>, NetlinkError> {
+        let found = self.socket.get(question).await?;
+        Ok(found.as_ref().and_then(nft::owner))
     }
 }
 
 /// There is no netlink message for it. The file belongs to the namespace of the calling thread.
-fn refuse_router_advertisements(vni: u32) -> io::Result<()> {
-    let path = format!("/proc/sys/net/ipv6/conf/{}/accept_ra", plan::device_name(vni));
-    std::fs::write(Path::new(&path), "0")
-}
-
-fn row_request(device: u32, row: &RowOp) -> RouteRequest {
-    let mut message = NeighbourMessage::default();
-    message.header.ifindex = device;
-    message.header.state = NeighbourState::Permanent;
-    let lladdr = |mac: Mac| NeighbourAttribute::LinkLayerAddress(mac.0.to_vec());
-    let to = |ip: Ipv4Addr| NeighbourAttribute::Destination(NeighbourAddress::Inet(ip));
-    let (family, attributes, is_set) = match *row {
-        RowOp::SetFdb { mac, vtep } => (AddressFamily::Bridge, vec![lladdr(mac), to(vtep)], true),
-        // Without a destination all of them go.
-        RowOp::DeleteFdb { mac } => (AddressFamily::Bridge, vec![lladdr(mac)], false),
-        RowOp::SetNeighbour { address, mac } => {
-            (AddressFamily::Inet, vec![to(address), lladdr(mac)], true)
-        }
-        RowOp::DeleteNeighbour { address } => (AddressFamily::Inet, vec![to(address)], false),
-    };
-    if family == AddressFamily::Bridge {
-        message.header.flags = NeighbourFlags::Own;
-    }
-    message.header.family = family;
-    message.attributes = attributes;
-    if is_set {
-        let flags = NLM_F_CREATE | NLM_F_REPLACE;
-        Request::new(RouteNetlinkMessage::NewNeighbour(message), flags)
-    } else {
-        Request::new(RouteNetlinkMessage::DelNeighbour(message), 0)
-    }
-}
-
-fn address_message(index: u32, address: Ipv4Net) -> AddressMessage {
-    AddressMessageBuilder::<Ipv4Addr>::new()
-        .index(index)
-        .address(address.addr(), address.prefix_len())
-        .build()
+fn clear_ipv6_conf(ifname: &str, key: &str) -> io::Result<()> {
+    std::fs::write(format!("/proc/sys/net/ipv6/conf/{ifname}/{key}"), "0")
 }
 
 /// Where IPv6 is off there is nothing to be silenced.

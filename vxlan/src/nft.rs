@@ -18,7 +18,7 @@
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterProtoFamily,
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     nftables::{
         ChainAttribute, ChainMessage, Cmp, DataAttribute, Expressions, Hook, Immediate,
         InetHookNumber, Meta, MetaKey, NfTablesMessage, Operator, Register, RuleAttribute,
@@ -42,40 +42,57 @@ const PRIORITY_RAW: i32 = -300;
 const SUBSYSTEM: u16 = 10;
 
 const NF_DROP: u32 = 0;
-const NF_ACCEPT: u32 = 1;
+pub(crate) const NF_ACCEPT: u32 = 1;
 
 /// Registers hold 16 bytes, as an interface name does.
 const REGISTER: Register = Register::Reg1;
 
-type Message = Request<NetfilterMessage>;
+pub(crate) type Message = Request<NetfilterMessage>;
 
 /// Puts the table in place, whatever stood in it: the kernel takes all of it at once, or nothing.
 /// Adding it first makes the removal find something.
 pub(crate) fn install() -> Vec<Message> {
     vec![
         control(ControlMessage::BatchBegin),
-        message(NLM_F_CREATE, NfTablesMessage::NewTable(table())),
-        message(0, NfTablesMessage::DeleteTable(table())),
-        message(NLM_F_CREATE, NfTablesMessage::NewTable(table())),
-        message(NLM_F_CREATE, NfTablesMessage::NewChain(chain())),
-        message(NLM_F_CREATE | NLM_F_APPEND, NfTablesMessage::NewRule(rule())),
+        about(NLM_F_CREATE, NfTablesMessage::NewTable(table())),
+        about(0, NfTablesMessage::DeleteTable(table())),
+        about(NLM_F_CREATE, NfTablesMessage::NewTable(table())),
+        about(NLM_F_CREATE, NfTablesMessage::NewChain(chain())),
+        about(NLM_F_CREATE | NLM_F_APPEND, NfTablesMessage::NewRule(rule())),
         control(ControlMessage::BatchEnd),
     ]
 }
 
 /// Asks whether the table is there: another program may have flushed the whole ruleset.
 pub(crate) fn question() -> NetfilterMessage {
-    message(0, NfTablesMessage::GetTable(table())).message
+    about(0, NfTablesMessage::GetTable(table())).message
 }
 
-fn control(inner: ControlMessage) -> Message {
+fn about(flags: u16, inner: NfTablesMessage) -> Message {
+    message(NetfilterProtoFamily::Inet, flags, inner)
+}
+
+/// The mark at the start or the end of what the kernel takes all at once.
+pub(crate) fn control(inner: ControlMessage) -> Message {
     let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM);
     Request::new(NetfilterMessage::new(header, inner), 0)
 }
 
-fn message(flags: u16, inner: NfTablesMessage) -> Message {
-    let header = NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0);
+/// A message about a table of a family.
+pub(crate) fn message(family: NetfilterProtoFamily, flags: u16, inner: NfTablesMessage) -> Message {
+    let header = NetfilterHeader::new(family, 0, 0);
     Request::new(NetfilterMessage::new(header, inner), flags)
+}
+
+/// The port of the socket that owns the table in an answer of the kernel.
+pub(crate) fn owner(answer: &NetfilterMessage) -> Option<u32> {
+    let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = &answer.inner else {
+        return None;
+    };
+    table.attributes.iter().find_map(|attribute| match attribute {
+        TableAttribute::Owner(port) => Some(*port),
+        _ => None,
+    })
 }
 
 fn table() -> TableMessage {

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
@@ -59,21 +59,24 @@ pub(crate) struct Vxlan {
 }
 
 /// The settings that keep an interface from taking part in the host's own traffic. `None`: the
-/// kernel says nothing of it, as for IPv6 where that is off.
+/// kernel says nothing of it, as for IPv6 where the interface has none at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Quiet {
     /// Whether IPv6 addresses are made for it by the kernel.
     pub(crate) makes_addresses: Option<bool>,
     pub(crate) accept_ra: Option<i32>,
     pub(crate) arp_ignore: Option<i32>,
+    /// Whether IPv6 is on (`disable_ipv6` 0): else the kernel takes no IPv6 neighbour row and no
+    /// address.
+    pub(crate) ipv6: Option<bool>,
 }
 
 /// A namespace from the inside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inside {
     pub(crate) links: Vec<Link>,
-    /// IPv4 addresses by interface index.
-    pub(crate) addresses: BTreeMap<u32, BTreeSet<Ipv4Net>>,
+    /// Addresses of both families by interface index.
+    pub(crate) addresses: BTreeMap<u32, BTreeSet<IpNet>>,
 }
 
 impl Inside {
@@ -86,8 +89,8 @@ impl Inside {
         self.links.iter().find(|l| l.name == "lo")
     }
 
-    pub(crate) fn has_address(&self, index: u32, address: Ipv4Net) -> bool {
-        self.addresses.get(&index).is_some_and(|held| held.contains(&address))
+    pub(crate) fn has_address(&self, index: u32, address: impl Into<IpNet>) -> bool {
+        self.addresses.get(&index).is_some_and(|held| held.contains(&address.into()))
     }
 }
 
@@ -185,7 +188,10 @@ impl Quiet {
     fn read_inet6(&mut self, attributes: Vec<AfSpecInet6>) {
         for attribute in attributes {
             match attribute {
-                AfSpecInet6::DevConf(conf) => self.accept_ra = Some(conf.accept_ra),
+                AfSpecInet6::DevConf(conf) => {
+                    self.accept_ra = Some(conf.accept_ra);
+                    self.ipv6 = Some(conf.disable_ipv6 == 0);
+                }
                 AfSpecInet6::AddrGenMode(mode) => {
                     self.makes_addresses = Some(mode != In6AddrGenMode::None);
                 }
@@ -195,8 +201,8 @@ impl Quiet {
     }
 }
 
-/// The interface index and the address of an IPv4 address message.
-pub(crate) fn address(message: &AddressMessage) -> Option<(u32, Ipv4Net)> {
+/// The interface index and the address of an address message.
+pub(crate) fn address(message: &AddressMessage) -> Option<(u32, IpNet)> {
     let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| {
         message.attributes.iter().find_map(wanted)
     };
@@ -209,10 +215,7 @@ pub(crate) fn address(message: &AddressMessage) -> Option<(u32, Ipv4Net)> {
         AddressAttribute::Address(address) => Some(*address),
         _ => None,
     });
-    let IpAddr::V4(address) = local.or(any)? else {
-        return None;
-    };
-    let net = Ipv4Net::new(address, message.header.prefix_len).ok()?;
+    let net = IpNet::new(local.or(any)?, message.header.prefix_len).ok()?;
     Some((message.header.index, net))
 }
 
@@ -268,9 +271,9 @@ fn fdb_row(message: &NeighbourMessage) -> Option<(Mac, Option<Ipv4Addr>)> {
     Some((mac?, vtep.filter(|_| plain)))
 }
 
-fn neighbour_row(message: &NeighbourMessage) -> Option<(Ipv4Addr, Mac)> {
-    let is_permanent = message.header.state == NeighbourState::Permanent;
-    if message.header.family != AddressFamily::Inet || !is_permanent {
+fn neighbour_row(message: &NeighbourMessage) -> Option<(IpAddr, Mac)> {
+    let is_ip = matches!(message.header.family, AddressFamily::Inet | AddressFamily::Inet6);
+    if !is_ip || message.header.state != NeighbourState::Permanent {
         return None;
     }
     let mut address = None;
@@ -278,7 +281,10 @@ fn neighbour_row(message: &NeighbourMessage) -> Option<(Ipv4Addr, Mac)> {
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => {
-                address = Some(*found);
+                address = Some(IpAddr::V4(*found));
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(found)) => {
+                address = Some(IpAddr::V6(*found));
             }
             NeighbourAttribute::LinkLayerAddress(bytes) => mac = Mac::from_bytes(bytes),
             _ => {}

@@ -13,7 +13,7 @@ use crate::{
     error::NetlinkError,
     netlink::{Kernel, NewChild, Removal},
     observe::{Kind, Link},
-    plan::{self, Have, Op},
+    plan::{self, Have, Op, Setting},
     rows::{RowOp, Rows, WantedRows},
 };
 
@@ -135,41 +135,72 @@ impl<'a> Pass<'a> {
             self.replace(want, &mut have).await;
             ops = plan::network(want, &have);
         }
-        let mut device = have.device.as_ref().map(|d| d.index);
+        let mut device = have.device.clone();
         for group in ops.chunk_by(|a, b| matches!((a, b), (Op::Row(_), Op::Row(_)))) {
             if matches!(group, [Op::CreateDevice]) {
                 device = self.create_device(want).await;
                 (have.rows, are_rows_known) = (Rows::default(), true);
             }
-            let Some(device) = device else {
+            let Some(device) = &mut device else {
                 return self.fail_endpoints(want);
             };
             match group {
+                [Op::SetDevice(Setting::Ipv6)] => self.turn_ipv6_on(want, device).await,
                 [Op::Row(_), ..] => {
-                    are_rows_known &= self.change_rows(want, device, &mut have.rows, group).await;
+                    let rows = self.possible_rows(want, device, group).await;
+                    are_rows_known &=
+                        self.change_rows(want, device.index, &mut have.rows, &rows).await;
                 }
-                _ => self.carry_out(want, device, group).await,
+                _ => self.carry_out(want, device.index, group).await,
             }
         }
         self.check_bound(want);
-        let Some(device) = device else {
+        let Some(Link { index, .. }) = device else {
             return;
         };
         if are_rows_known {
-            self.memory.rows.insert(device, have.rows);
+            self.memory.rows.insert(index, have.rows);
         }
-        self.sandboxes(want, device, &have.children).await;
+        self.sandboxes(want, index, &have.children).await;
+    }
+
+    async fn turn_ipv6_on(&mut self, want: &DesiredNetwork, device: &mut Link) {
+        device.quiet.ipv6 = Some(self.enable_ipv6(want, device).await);
+        if device.quiet.ipv6 == Some(true) {
+            self.report.count(Op::SetDevice(Setting::Ipv6).kind());
+        }
+    }
+
+    /// The changes of rows that the kernel can take: where it has no IPv6, those of IPv4. The others
+    /// stay due, and the network is reported.
+    async fn possible_rows(
+        &mut self,
+        want: &DesiredNetwork,
+        device: &Link,
+        group: &[Op],
+    ) -> Vec<RowOp> {
+        let mut rows: Vec<RowOp> = group.iter().filter_map(Op::row).collect();
+        // `None`: it has none at all, and asking for it says why.
+        let is_on = match device.quiet.ipv6 {
+            Some(is_on) => is_on,
+            None => !rows.iter().any(RowOp::is_ipv6) || self.enable_ipv6(want, device).await,
+        };
+        rows.retain(|row| is_on || !row.is_ipv6());
+        rows
     }
 
     /// Enters the rows of the device, as remembered or else read. They are remembered again when
     /// all changes to them succeeded. False: they cannot be read.
+    ///
+    /// A device that was down has lost its rows, and so have its IPv6 rows where IPv6 was off.
     async fn recall_rows(&mut self, want: &DesiredNetwork, have: &mut Have) -> bool {
         let Some(device) = &have.device else {
             return true;
         };
+        let is_intact = device.up && (device.quiet.ipv6 == Some(true) || !plan::wants_ipv6(want));
         let known = match self.memory.rows.remove(&device.index) {
-            Some(rows) => Ok(rows),
-            None => self.kernel.rows(device.index).await,
+            Some(rows) if is_intact => Ok(rows),
+            Some(_) | None => self.kernel.rows(device.index).await,
         };
         match known {
             Ok(rows) => {
@@ -239,11 +270,10 @@ impl<'a> Pass<'a> {
         want: &DesiredNetwork,
         device: u32,
         known: &mut Rows,
-        group: &[Op],
+        rows: &[RowOp],
     ) -> bool {
-        let rows: Vec<RowOp> = group.iter().filter_map(Op::row).collect();
         let name = plan::device_name(want.vni);
-        let results = match self.kernel.change_rows(device, &rows).await {
+        let results = match self.kernel.change_rows(device, rows).await {
             Ok(results) => results,
             Err(error) => {
                 let what = format!("change {} rows of {name}", rows.len());
@@ -269,6 +299,7 @@ impl<'a> Pass<'a> {
     }
 
     fn check_bound(&mut self, want: &DesiredNetwork) {
+        // Of both families together, so that only large networks are counted.
         if want.remotes.len() <= MAX_REMOTES {
             return;
         }

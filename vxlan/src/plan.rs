@@ -1,8 +1,8 @@
 //! What to do, in which order, to bring the kernel where it should be. Pure: no sockets, no clock.
 //!
-//! Two kinds of plan. [`network`] and [`removal`] concern the host's own namespace: a device, its
-//! rows, and the children that wait there to be taken. [`sandbox`] concerns one endpoint inside
-//! its sandbox.
+//! [`network`] and [`removal`] concern the host's own namespace: a device, its rows, and the children
+//! that wait there to be taken. What one endpoint needs inside its sandbox is planned in
+//! [`crate::plan_inside`].
 //!
 //! One rule stands above all others: a device takes its children with it when it goes, wherever
 //! they are. It is therefore never removed by a plain delete, but by [`Op::DeleteDevice`] and
@@ -10,11 +10,9 @@
 
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
-
 use crate::{
-    DesiredNetwork, Home, LocalEndpoint, Mac,
-    observe::{Inside, Kind, Link, Vxlan},
+    DesiredNetwork, Home, Mac,
+    observe::{Kind, Link, Vxlan},
     rows::{RowOp, Rows, WantedRows},
 };
 
@@ -23,7 +21,7 @@ const DEVICE_MARK: &str = "ovl network ";
 
 /// Start of the alias of our endpoints' interfaces. A macvlan on our device without it is someone
 /// else's, for example an operator's way into the overlay, and left alone.
-const ENDPOINT_MARK: &str = "ovl endpoint ";
+pub(crate) const ENDPOINT_MARK: &str = "ovl endpoint ";
 
 /// Start of the MAC of our devices, see [`device_mac`].
 const DEVICE_MAC: [u8; 2] = [0x02, 0x6f];
@@ -86,21 +84,9 @@ pub(crate) enum Setting {
     NoIpv6Address,
     NoRouterAdvertisement,
     NoArpReply,
+    /// IPv6 on: without it the kernel takes no IPv6 neighbour row.
+    Ipv6,
     Up,
-}
-
-/// One change inside a sandbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SandboxOp {
-    LoopbackUp,
-    AddResolver(Ipv4Addr),
-    /// Straight into the sandbox, down. The operations behind it concern the new interface.
-    CreateChild,
-    Alias,
-    SetMtu,
-    AddAddress(Ipv4Net),
-    DeleteAddress(Ipv4Net),
-    ChildUp,
 }
 
 impl Op {
@@ -131,20 +117,6 @@ impl Op {
             | Self::CreateChild { .. }
             | Self::SetChildMtu { .. }
             | Self::DeleteChild { .. } => None,
-        }
-    }
-}
-
-impl SandboxOp {
-    /// The name under which it is counted.
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Self::LoopbackUp => "loopback_up",
-            Self::AddResolver(_) => "resolver_add",
-            Self::CreateChild => "child_create",
-            Self::Alias | Self::SetMtu | Self::ChildUp => "child_set",
-            Self::AddAddress(_) => "address_add",
-            Self::DeleteAddress(_) => "address_delete",
         }
     }
 }
@@ -220,67 +192,17 @@ pub(crate) fn removal(have: &Have) -> Vec<Op> {
     children.chain(device).collect()
 }
 
+/// Whether there are IPv6 rows, for which the device needs IPv6. They come last in the order.
+pub(crate) fn wants_ipv6(want: &DesiredNetwork) -> bool {
+    want.remotes.last_key_value().is_some_and(|(address, _)| address.is_ipv6())
+}
+
 /// Whether the device differs in what the kernel does not change.
 pub(crate) fn must_be_replaced(want: &DesiredNetwork, device: &Link) -> bool {
     match &device.kind {
         Kind::Vxlan(vxlan) => vxlan.port != want.port || !vxlan.proxy || vxlan.external,
         Kind::Macvlan { .. } | Kind::Other => true,
     }
-}
-
-/// The changes that an endpoint needs inside its sandbox. `device` is the index of its network's
-/// device, `before` what this endpoint was when it was last made here.
-pub(crate) fn sandbox(
-    want: &LocalEndpoint,
-    mtu: u16,
-    device: u32,
-    inside: &Inside,
-    before: Option<&LocalEndpoint>,
-) -> Vec<SandboxOp> {
-    let resolver = match want.home {
-        Home::Sandbox { resolver, .. } => resolver,
-        Home::Handover { .. } | Home::Transit => return Vec::new(),
-    };
-    let mut ops = loopback(resolver, inside);
-    let address = want.address;
-    let Some(child) = inside.child(device, want.mac) else {
-        ops.extend([SandboxOp::CreateChild, SandboxOp::Alias]);
-        ops.extend([SandboxOp::AddAddress(address), SandboxOp::ChildUp]);
-        return ops;
-    };
-    if !child.alias.starts_with(ENDPOINT_MARK) {
-        ops.push(SandboxOp::Alias);
-    }
-    if child.mtu != u32::from(mtu) {
-        ops.push(SandboxOp::SetMtu);
-    }
-    // An address that someone added inside is theirs; only the one set here is removed. First:
-    // with the first address of a subnet the kernel removes those that were added to it later.
-    let outdated = before.map(|b| b.address).filter(|a| *a != address);
-    if let Some(old) = outdated.filter(|a| inside.has_address(child.index, *a)) {
-        ops.push(SandboxOp::DeleteAddress(old));
-    }
-    if !inside.has_address(child.index, address) {
-        ops.push(SandboxOp::AddAddress(address));
-    }
-    if !child.up {
-        ops.push(SandboxOp::ChildUp);
-    }
-    ops
-}
-
-fn loopback(resolver: Option<Ipv4Addr>, inside: &Inside) -> Vec<SandboxOp> {
-    let Some(lo) = inside.loopback() else {
-        return Vec::new();
-    };
-    let mut ops = Vec::new();
-    if !lo.up {
-        ops.push(SandboxOp::LoopbackUp);
-    }
-    if let Some(resolver) = resolver.filter(|r| !inside.has_address(lo.index, Ipv4Net::from(*r))) {
-        ops.push(SandboxOp::AddResolver(resolver));
-    }
-    ops
 }
 
 /// The device's MTU before its children's: theirs cannot be larger. `Up` last.
@@ -298,6 +220,7 @@ fn settings(want: &DesiredNetwork, device: &Link) -> Vec<Op> {
         (Setting::NoIpv6Address, quiet.makes_addresses == Some(true)),
         (Setting::NoRouterAdvertisement, quiet.accept_ra.is_some_and(|v| v != 0)),
         (Setting::NoArpReply, quiet.arp_ignore.is_some_and(|v| v != NO_ARP_REPLY)),
+        (Setting::Ipv6, wants_ipv6(want) && quiet.ipv6 == Some(false)),
         (Setting::Up, !device.up),
     ];
     let due = is_due.into_iter().filter(|(_, due)| *due);

@@ -2,13 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
     path::PathBuf,
 };
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Remote, observe::Quiet};
+use crate::{
+    LocalEndpoint, Remote,
+    observe::{Inside, Quiet},
+    plan_inside::{SandboxOp, sandbox},
+};
 
 const VNI: u32 = 5000;
 
@@ -21,6 +27,8 @@ struct Model {
     host: Vec<Link>,
     sandboxes: BTreeMap<PathBuf, Inside>,
     next_index: u32,
+    /// Whether IPv6 is on on new interfaces.
+    default_ipv6: bool,
 }
 
 impl Model {
@@ -106,6 +114,8 @@ impl Model {
             Op::DeleteDevice => {}
             Op::SetDevice(setting) => self.set_device(want, *setting),
             Op::Row(row) => {
+                let device = self.device.as_ref().unwrap();
+                assert!(!row.is_ipv6() || device.quiet.ipv6 == Some(true), "IPv6 is off");
                 self.assert_order(want, row);
                 self.rows.record(row);
             }
@@ -131,6 +141,7 @@ impl Model {
             mac: Some(mac),
             mtu: mtu.into(),
             kind: Kind::Macvlan { parent: device.index },
+            quiet: Quiet { ipv6: Some(self.default_ipv6), ..Quiet::default() },
             index: self.index(),
             ..Link::default()
         }
@@ -155,7 +166,9 @@ impl Model {
 
     fn create_device(&mut self, want: &DesiredNetwork) {
         assert_eq!(self.device, None);
-        let device = device(want, self.index());
+        let mut device = device(want, self.index());
+        // The shell turns it on at once where it is needed.
+        device.quiet.ipv6 = Some(self.default_ipv6 || wants_ipv6(want));
         self.device = Some(device);
         self.rows = Rows::default();
     }
@@ -186,6 +199,7 @@ impl Model {
             Setting::NoIpv6Address => device.quiet.makes_addresses = Some(false),
             Setting::NoRouterAdvertisement => device.quiet.accept_ra = Some(0),
             Setting::NoArpReply => device.quiet.arp_ignore = Some(NO_ARP_REPLY),
+            Setting::Ipv6 => device.quiet.ipv6 = Some(true),
             Setting::Up => device.up = true,
         }
     }
@@ -215,20 +229,24 @@ impl Model {
             SandboxOp::CreateChild => {}
             SandboxOp::LoopbackUp | SandboxOp::ChildUp => link.up = true,
             SandboxOp::AddResolver(address) => {
-                addresses.insert(Ipv4Net::from(*address));
+                addresses.insert(Ipv4Net::from(*address).into());
             }
             SandboxOp::Alias => link.alias = endpoint_alias(id),
             SandboxOp::SetMtu => {
                 assert!(u32::from(want.mtu) <= limit);
                 link.mtu = want.mtu.into();
             }
+            SandboxOp::Ipv6 => link.quiet.ipv6 = Some(true),
             SandboxOp::AddAddress(address) => {
+                let is_ipv4 = matches!(address, IpNet::V4(_));
+                assert!(is_ipv4 || link.quiet.ipv6 == Some(true), "IPv6 is off");
                 addresses.insert(*address);
             }
-            // With the first of a subnet the kernel removes the others.
-            SandboxOp::DeleteAddress(address) => {
-                addresses.retain(|a| a.trunc() != address.trunc());
-            }
+            // With the first of an IPv4 subnet the kernel removes the others.
+            SandboxOp::DeleteAddress(address) => match address {
+                IpNet::V4(_) => addresses.retain(|a| a.trunc() != address.trunc()),
+                IpNet::V6(_) => addresses.retain(|a| a != address),
+            },
         }
     }
 }
@@ -253,6 +271,7 @@ fn device(want: &DesiredNetwork, index: u32) -> Link {
             makes_addresses: Some(false),
             accept_ra: Some(0),
             arp_ignore: Some(NO_ARP_REPLY),
+            ipv6: Some(true),
         },
         parent_is_elsewhere: false,
     }
@@ -266,6 +285,14 @@ fn macs() -> impl Strategy<Value = Mac> {
 
 fn addresses() -> impl Strategy<Value = Ipv4Addr> {
     (1..9u8).prop_map(|n| Ipv4Addr::new(10, 88, 0, n))
+}
+
+fn addresses6() -> impl Strategy<Value = Ipv6Addr> {
+    (1..9u16).prop_map(|n| Ipv6Addr::new(0xfd00, 0x88, 0, 0, 0, 0, 0, n))
+}
+
+fn any_addresses() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![addresses().prop_map(IpAddr::V4), addresses6().prop_map(IpAddr::V6)]
 }
 
 fn vteps() -> impl Strategy<Value = Ipv4Addr> {
@@ -292,10 +319,12 @@ fn homes(n: u8) -> impl Strategy<Value = Home> {
 /// Endpoint `n` has MAC `n`: unique, as the agent guarantees.
 fn endpoints() -> impl Strategy<Value = BTreeMap<String, LocalEndpoint>> {
     let endpoint = |n: u8| {
-        (homes(n), addresses()).prop_map(move |(home, address)| {
+        let six = proptest::option::of(addresses6());
+        (homes(n), addresses(), six).prop_map(move |(home, address, six)| {
             let endpoint = LocalEndpoint {
                 mac: Mac([2, 0, 0, 0, 0, n]),
                 address: Ipv4Net::new(address, 16).unwrap(),
+                address6: six.map(|address| Ipv6Net::new(address, 64).unwrap()),
                 home,
             };
             (format!("e{n}"), endpoint)
@@ -312,7 +341,7 @@ prop_compose! {
         mtu in 1400..1402u16,
         endpoints in endpoints(),
         remotes in proptest::collection::btree_map(
-            addresses(), (macs(), vteps()).prop_map(|(mac, vtep)| Remote { mac, vtep }), 0..6
+            any_addresses(), (macs(), vteps()).prop_map(|(mac, vtep)| Remote { mac, vtep }), 0..6
         ),
         settled: bool,
     ) -> DesiredNetwork {
@@ -322,11 +351,12 @@ prop_compose! {
     }
 }
 
-fn empty_model() -> Model {
+fn empty_model(default_ipv6: bool) -> Model {
     let lo = Link { index: 1, name: "lo".into(), ..Link::default() };
     let inside = Inside { links: vec![lo], ..Inside::default() };
     Model {
         sandboxes: (0..3).map(|n| (sandbox_path(n), inside.clone())).collect(),
+        default_ipv6,
         ..Model::default()
     }
 }
@@ -348,6 +378,8 @@ fn assert_reached(model: &Model, want: &DesiredNetwork) {
                 let child = inside.child(device.index, endpoint.mac).unwrap();
                 assert!(child.up && child.mtu == u32::from(want.mtu), "{id}");
                 assert!(inside.has_address(child.index, endpoint.address), "{id}");
+                let six = endpoint.address6;
+                assert!(six.is_none_or(|a| inside.has_address(child.index, a)), "{id}");
             }
         }
     }
@@ -407,9 +439,10 @@ fn clear(model: &mut Model, before: &DesiredNetwork, want: &DesiredNetwork) {
 proptest! {
     #[test]
     fn each_plan_reaches_what_is_desired_and_the_next_one_is_empty(
-        steps in proptest::collection::vec(networks(), 1..5)
+        steps in proptest::collection::vec(networks(), 1..5),
+        default_ipv6: bool,
     ) {
-        let mut model = empty_model();
+        let mut model = empty_model(default_ipv6);
         let mut last: Option<DesiredNetwork> = None;
         for mut want in steps {
             // A port cannot change under children; that case has its own test.
@@ -431,7 +464,7 @@ proptest! {
 
     #[test]
     fn a_removal_never_takes_what_hangs_on_the_device(want in networks()) {
-        let mut model = empty_model();
+        let mut model = empty_model(true);
         model.pass(&want, &BTreeMap::new());
         let ours: Vec<_> = model.sandboxes.values().map(|s| s.links.len()).collect();
         for op in removal(&model.have()) {
@@ -447,7 +480,7 @@ proptest! {
     fn any_rows_become_the_wanted_ones(
         want in networks(),
         fdb in proptest::collection::btree_map(macs(), proptest::option::of(vteps()), 0..6),
-        neighbours in proptest::collection::btree_map(addresses(), macs(), 0..6),
+        neighbours in proptest::collection::btree_map(any_addresses(), macs(), 0..6),
     ) {
         let wanted = WantedRows::of(&want);
         let mut rows = Rows { fdb, neighbours };
@@ -507,7 +540,7 @@ fn a_pinned_device_is_changed_in_place_as_far_as_possible() {
 
 #[test]
 fn every_setting_that_is_off_is_set_and_up_comes_last() {
-    let want = plain_network();
+    let mut want = plain_network();
     let mut other = device(&want, 7);
     other.alias = "ovl network old".into();
     other.mtu = 1500;
@@ -520,7 +553,12 @@ fn every_setting_that_is_off_is_set_and_up_comes_last() {
         vni: VNI,
         external: false,
     });
-    other.quiet = Quiet { makes_addresses: Some(true), accept_ra: Some(1), arp_ignore: Some(0) };
+    other.quiet = Quiet {
+        makes_addresses: Some(true),
+        accept_ra: Some(1),
+        arp_ignore: Some(0),
+        ipv6: Some(false),
+    };
     let all = [
         Setting::Alias,
         Setting::Local,
@@ -532,6 +570,13 @@ fn every_setting_that_is_off_is_set_and_up_comes_last() {
         Setting::Up,
     ];
     assert_eq!(network(&want, &have(other.clone())), all.map(Op::SetDevice));
+    // IPv6 is turned on where there are rows for it: last before the device goes up.
+    let vtep = Ipv4Addr::new(192, 0, 2, 2);
+    let remote = Remote { mac: Mac([2, 0, 0, 0, 0, 9]), vtep };
+    want.remotes.insert(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9).into(), remote);
+    let ops = network(&want, &have(other.clone()));
+    assert_eq!(ops[7..9], [Setting::Ipv6, Setting::Up].map(Op::SetDevice));
+    want.remotes.clear();
     // Where the kernel tells nothing of IPv6, nothing is set.
     other = device(&want, 7);
     other.quiet = Quiet::default();
@@ -570,12 +615,78 @@ fn remotes_beyond_the_bound_get_no_rows_and_are_counted() {
         .map(|n| Ipv4Addr::from(first + n))
         .map(|address| {
             let mac = Mac::from_ipv4(address);
-            (address, Remote { mac, vtep })
+            (IpAddr::V4(address), Remote { mac, vtep })
         })
         .collect();
     let rows = WantedRows::of(&want);
     assert_eq!(rows.neighbours.len(), crate::MAX_REMOTES);
     assert_eq!(rows.left_out, 3);
+
+    // Each family has its own bound: those of IPv4 take no room from IPv6.
+    let six = |n: u32| Ipv6Addr::from_bits(0xfd00 << 112 | u128::from(n));
+    want.remotes.extend((0..count).map(|n| {
+        let mac = Mac::from_ipv4(Ipv4Addr::from(first + n));
+        (IpAddr::V6(six(n)), Remote { mac, vtep })
+    }));
+    let rows = WantedRows::of(&want);
+    assert_eq!((rows.neighbours.len(), rows.left_out), (2 * crate::MAX_REMOTES, 6));
+    assert!(rows.neighbours.contains_key(&IpAddr::V6(six(0))));
+}
+
+#[test]
+fn both_families_of_an_endpoint_share_its_fdb_row() {
+    let mut want = plain_network();
+    let remote = Remote { mac: Mac([2, 0, 0, 0, 0, 9]), vtep: Ipv4Addr::new(192, 0, 2, 2) };
+    let six = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9);
+    want.remotes.insert(Ipv4Addr::new(10, 88, 0, 9).into(), remote);
+    want.remotes.insert(six.into(), remote);
+    let rows = WantedRows::of(&want);
+    assert_eq!((rows.fdb.len(), rows.neighbours.len()), (1, 2));
+    want.remotes.remove(&IpAddr::V4(Ipv4Addr::new(10, 88, 0, 9)));
+    let rows = WantedRows::of(&want);
+    assert_eq!((rows.fdb.len(), rows.neighbours.len()), (1, 1));
+}
+
+#[test]
+fn no_row_speaks_for_an_address_that_each_host_has_for_itself() {
+    let mut want = plain_network();
+    let remote = Remote { mac: Mac([2, 0, 0, 0, 0, 9]), vtep: Ipv4Addr::new(192, 0, 2, 2) };
+    for address in ["::", "::1", "ff02::1", "fe80::9"] {
+        want.remotes.insert(address.parse().unwrap(), remote);
+    }
+    assert_eq!(network(&want, &have(device(&want, 7))), []);
+}
+
+#[test]
+fn an_ipv6_address_that_is_not_wanted_any_more_is_removed_and_others_stay() {
+    let address6 = |n| Some(Ipv6Net::new(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n), 64).unwrap());
+    let home =
+        Home::Sandbox { netns: sandbox_path(0), ifname: "eth0".parse().unwrap(), resolver: None };
+    let before = LocalEndpoint {
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        address: "10.88.0.1/16".parse().unwrap(),
+        address6: address6(1),
+        home,
+    };
+    let child = Link {
+        index: 5,
+        mac: Some(before.mac),
+        mtu: 1400,
+        up: true,
+        alias: endpoint_alias("e"),
+        kind: Kind::Macvlan { parent: 7 },
+        quiet: Quiet { ipv6: Some(true), ..Quiet::default() },
+        ..Link::default()
+    };
+    let theirs = address6(7).unwrap().into();
+    let held = [before.address.into(), address6(1).unwrap().into(), theirs];
+    let inside = Inside { links: vec![child], addresses: [(5, held.into())].into() };
+    let plan = |want: &LocalEndpoint| sandbox(want, 1400, 7, &inside, Some(&before));
+    assert_eq!(plan(&before), []);
+    let delete = SandboxOp::DeleteAddress(address6(1).unwrap().into());
+    assert_eq!(plan(&LocalEndpoint { address6: None, ..before.clone() }), vec![delete.clone()]);
+    let add = SandboxOp::AddAddress(address6(2).unwrap().into());
+    assert_eq!(plan(&LocalEndpoint { address6: address6(2), ..before.clone() }), [delete, add]);
 }
 
 #[test]

@@ -1,31 +1,31 @@
 //! The rows of a vxlan device: which a network wants, and what takes the kernel there.
 //!
-//! Two tables belong to a device. Neighbour rows (overlay address → MAC) answer ARP by the
-//! device's `proxy` flag; FDB rows (MAC → VTEP) say where a frame goes. Peers announce what stands
+//! Two tables belong to a device. Neighbour rows (overlay address → MAC) answer ARP and neighbour
+//! solicitations by the device's `proxy` flag; FDB rows (MAC → VTEP) say where a frame goes. Peers announce what stands
 //! in them, so whatever could turn a row into something else than one station behind one VTEP is
 //! left out here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use crate::{DesiredNetwork, Mac, Remote};
+use crate::{DesiredNetwork, LocalEndpoint, Mac, Remote};
 
-/// Most remote endpoints that get rows in one network. Beyond it the highest addresses get none,
-/// and the network is reported as failed: their endpoints cannot be reached from this host.
+/// Most remote addresses of each family that get rows in one network. Beyond it the highest ones get
+/// none, and the network is reported as failed: they cannot be reached from this host.
 pub const MAX_REMOTES: usize = 65_536;
 
 /// The rows that a network wants.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct WantedRows {
     pub(crate) fdb: BTreeMap<Mac, Ipv4Addr>,
-    pub(crate) neighbours: BTreeMap<Ipv4Addr, Mac>,
+    pub(crate) neighbours: BTreeMap<IpAddr, Mac>,
     /// Remotes beyond [`MAX_REMOTES`].
     pub(crate) left_out: usize,
     /// MACs and addresses of local endpoints: no row may contradict them.
     local_macs: BTreeSet<Mac>,
-    local_addresses: BTreeSet<Ipv4Addr>,
+    local_addresses: BTreeSet<IpAddr>,
 }
 
 /// The rows that a device holds.
@@ -35,7 +35,7 @@ pub(crate) struct Rows {
     /// VNI of its own, a nexthop, not permanent).
     pub(crate) fdb: BTreeMap<Mac, Option<Ipv4Addr>>,
     /// Permanent ones only.
-    pub(crate) neighbours: BTreeMap<Ipv4Addr, Mac>,
+    pub(crate) neighbours: BTreeMap<IpAddr, Mac>,
 }
 
 /// One change of a row. All of them may be repeated.
@@ -52,11 +52,11 @@ pub(crate) enum RowOp {
     },
     /// Add, or replace in place.
     SetNeighbour {
-        address: Ipv4Addr,
+        address: IpAddr,
         mac: Mac,
     },
     DeleteNeighbour {
-        address: Ipv4Addr,
+        address: IpAddr,
     },
 }
 
@@ -70,6 +70,16 @@ impl RowOp {
             Self::DeleteNeighbour { .. } => "neighbour_delete",
         }
     }
+
+    /// Whether the kernel takes it only where IPv6 is on.
+    pub(crate) fn is_ipv6(&self) -> bool {
+        match self {
+            Self::SetNeighbour { address, .. } | Self::DeleteNeighbour { address } => {
+                address.is_ipv6()
+            }
+            Self::SetFdb { .. } | Self::DeleteFdb { .. } => false,
+        }
+    }
 }
 
 impl WantedRows {
@@ -78,20 +88,24 @@ impl WantedRows {
     pub(crate) fn of(network: &DesiredNetwork) -> Self {
         let mut wanted = Self {
             local_macs: network.endpoints.values().map(|e| e.mac).collect(),
-            local_addresses: network.endpoints.values().map(|e| e.address.addr()).collect(),
+            local_addresses: network.endpoints.values().flat_map(addresses).collect(),
             ..Self::default()
         };
+        let (mut of_ipv4, mut of_ipv6) = (0, 0);
         for (&address, remote) in &network.remotes {
             if !is_reachable(remote, network.local)
+                || !is_station(address)
                 || wanted.local_macs.contains(&remote.mac)
                 || wanted.local_addresses.contains(&address)
             {
                 continue;
             }
-            if wanted.neighbours.len() == MAX_REMOTES {
+            let count = if address.is_ipv4() { &mut of_ipv4 } else { &mut of_ipv6 };
+            if *count == MAX_REMOTES {
                 wanted.left_out += 1;
                 continue;
             }
+            *count += 1;
             wanted.neighbours.insert(address, remote.mac);
             wanted.fdb.entry(remote.mac).or_insert(remote.vtep);
         }
@@ -157,6 +171,24 @@ impl Rows {
                 self.neighbours.remove(&address);
             }
         }
+    }
+}
+
+/// An endpoint's addresses, of both families.
+fn addresses(endpoint: &LocalEndpoint) -> impl Iterator<Item = IpAddr> + use<> {
+    let of_ipv6 = endpoint.address6.map(|net| IpAddr::V6(net.addr()));
+    [IpAddr::V4(endpoint.address.addr())].into_iter().chain(of_ipv6)
+}
+
+/// A row must not speak for what each host is to itself: with one for a link-local address the device
+/// would answer in the name of another container (RFC 4291, section 2.4).
+fn is_station(address: IpAddr) -> bool {
+    let is_own = |a: Ipv6Addr| {
+        a.is_unspecified() || a.is_loopback() || a.is_multicast() || a.is_unicast_link_local()
+    };
+    match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(address) => !is_own(address),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The part of a pass that works inside sandboxes.
 
-use std::path::Path;
+use std::{net::Ipv4Addr, path::Path};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
 
 use crate::{
@@ -12,7 +12,8 @@ use crate::{
     netns::Namespace,
     observe::{Inside, Link},
     pass::Pass,
-    plan::{self, SandboxOp},
+    plan,
+    plan_inside::{self, SandboxOp},
 };
 
 /// One endpoint and the sandbox it belongs in.
@@ -110,7 +111,7 @@ impl Pass<'_> {
         let mut kernel = Kernel::open_in(&place.namespace).await?;
         let read = ApplyError::netlink(format!("read the interfaces in {path}"));
         let inside = kernel.inside().await.map_err(read)?;
-        let ops = plan::sandbox(
+        let ops = plan_inside::sandbox(
             place.endpoint,
             place.network.mtu,
             place.device,
@@ -121,12 +122,12 @@ impl Pass<'_> {
         if is_made {
             self.remove_twin(place, in_host).await?;
         }
-        let mut child = inside.child(place.device, place.endpoint.mac).map(|c| c.index);
+        let mut child = inside.child(place.device, place.endpoint.mac).cloned();
         for op in &ops {
             let result = self.inside(place, &mut kernel, &inside, &mut child, op).await;
-            if let (Err(_), true, Some(index)) = (&result, is_made, child) {
+            if let (Err(_), true, Some(child)) = (&result, is_made, &child) {
                 // Half an interface helps nobody.
-                let _ = kernel.delete_link(index).await;
+                let _ = kernel.delete_link(child.index).await;
             }
             result?;
             self.report.count(op.kind());
@@ -146,20 +147,19 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Carries out one operation. `child` is the index of the endpoint's interface, once there is
-    /// one.
+    /// Carries out one operation. `child` is the endpoint's interface, once there is one.
     async fn inside(
         &mut self,
         place: &Place<'_>,
         kernel: &mut Kernel,
         inside: &Inside,
-        child: &mut Option<u32>,
+        child: &mut Option<Link>,
         op: &SandboxOp,
     ) -> Result<(), ApplyError> {
         let path = place.namespace.path().display();
         let lo = inside.loopback().map_or(0, |lo| lo.index);
         // The plan creates it before anything that concerns it.
-        let index = child.unwrap_or(0);
+        let index = child.as_ref().map_or(0, |c| c.index);
         let mtu = place.network.mtu;
         let result = match *op {
             SandboxOp::CreateChild => {
@@ -167,11 +167,12 @@ impl Pass<'_> {
                 return Ok(());
             }
             SandboxOp::LoopbackUp => kernel.set_up(lo).await,
-            SandboxOp::AddResolver(address) => kernel.add_address(lo, Ipv4Net::from(address)).await,
+            SandboxOp::AddResolver(address) => kernel.add_address(lo, host_net(address)).await,
             SandboxOp::Alias => kernel.set_alias(index, place.id).await,
             SandboxOp::SetMtu => kernel.set_mtu(index, mtu).await,
             SandboxOp::AddAddress(address) => kernel.add_address(index, address).await,
             SandboxOp::DeleteAddress(address) => kernel.delete_address(index, address).await,
+            SandboxOp::Ipv6 => return self.enable_ipv6_inside(place, child.as_ref()).await,
             SandboxOp::ChildUp => match kernel.set_up(index).await {
                 Err(e) if matches!(e.errno(), Some(Errno::EBUSY | Errno::EADDRINUSE)) => {
                     return Err(ApplyError::MacInUse {
@@ -185,11 +186,24 @@ impl Pass<'_> {
         result.map_err(ApplyError::netlink(format!("carry out {op:?} in {path}")))
     }
 
+    async fn enable_ipv6_inside(
+        &mut self,
+        place: &Place<'_>,
+        child: Option<&Link>,
+    ) -> Result<(), ApplyError> {
+        let Some(child) = child.filter(|c| c.quiet.ipv6 != Some(true)) else {
+            return Ok(());
+        };
+        let result = Kernel::enable_ipv6_in(&place.namespace, child.name.clone()).await?;
+        let at = format!("in {}", place.namespace.path().display());
+        result.map_err(|e| ApplyError::no_ipv6(child.name.clone(), at, place.network.mtu, e))
+    }
+
     async fn create_inside(
         &mut self,
         place: &Place<'_>,
         kernel: &mut Kernel,
-    ) -> Result<u32, ApplyError> {
+    ) -> Result<Link, ApplyError> {
         let path = place.namespace.path().display();
         let ifname = place.ifname.as_ref();
         let what = || format!("create interface {ifname} in {path}");
@@ -209,7 +223,7 @@ impl Pass<'_> {
         let found = kernel.link(ifname).await;
         let found = found.map_err(ApplyError::netlink(what()))?;
         let missing = || ApplyError::NoSuchInterface(format!("{ifname} in {path}"));
-        Ok(found.ok_or_else(missing)?.index)
+        found.ok_or_else(missing)
     }
 
     /// Removes an endpoint's interface from the sandbox where it was made, and the resolver's
@@ -236,8 +250,7 @@ impl Pass<'_> {
             other != key && r.netns == remembered.netns && resolver_of(r) == *resolver
         });
         if let (Some(resolver), Some(lo), false) = (resolver, inside.loopback(), is_shared) {
-            let address = Ipv4Net::from(*resolver);
-            let result = kernel.delete_address(lo.index, address).await;
+            let result = kernel.delete_address(lo.index, host_net(*resolver)).await;
             result.map_err(failed())?;
         }
         Ok(())
@@ -256,7 +269,12 @@ impl Pass<'_> {
     }
 }
 
-fn resolver_of(remembered: &Remembered) -> Option<std::net::Ipv4Addr> {
+/// The address alone, as a subnet.
+fn host_net(address: Ipv4Addr) -> IpNet {
+    Ipv4Net::from(address).into()
+}
+
+fn resolver_of(remembered: &Remembered) -> Option<Ipv4Addr> {
     match remembered.endpoint.home {
         Home::Sandbox { resolver, .. } => resolver,
         Home::Handover { .. } | Home::Transit => None,

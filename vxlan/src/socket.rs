@@ -81,7 +81,12 @@ impl Netlink {
         let _ = inner.set_cap_ack(true);
         let _ = inner.set_netlink_get_strict_chk(true);
         inner.bind_auto()?;
-        Ok(Self { socket, next_sequence: 1, buffer: Vec::with_capacity(READ_SIZE) })
+        Ok(Self { socket, next_sequence: 1, buffer: Vec::new() })
+    }
+
+    /// Gives its memory back, for a socket that is only kept open from now on.
+    pub(crate) fn rest(&mut self) {
+        self.buffer = Vec::new();
     }
 
     /// Carries out requests in order, and tells for each whether the kernel refused it. A refusal
@@ -249,6 +254,7 @@ impl Netlink {
         sequences: &Range<u32>,
     ) -> Result<Vec<NetlinkMessage<M>>, NetlinkError> {
         self.buffer.clear();
+        self.buffer.reserve(READ_SIZE);
         let from = self.socket.recv_from(&mut self.buffer).await.map_err(NetlinkError::Socket)?;
         if from.port_number() != 0 {
             // Another process, not the kernel.

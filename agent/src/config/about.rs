@@ -31,6 +31,7 @@ impl Key {
             Key::ControlSocket => &CONTROL_SOCKET,
             Key::PluginSocket => &PLUGIN_SOCKET,
             Key::DockerHost => &DOCKER_HOST,
+            Key::DockerScope => &DOCKER_SCOPE,
             Key::ResolvConf => &RESOLV_CONF,
             Key::Log => &LOG,
         }
@@ -139,6 +140,15 @@ const DOCKER_HOST: About = About {
     help: "Docker's engine, from which the names of containers come",
     more: "A host without Docker may leave it alone: the agent waits for it quietly.",
     expected: "`unix:///PATH`",
+};
+
+const DOCKER_SCOPE: About = About {
+    name: "docker-scope",
+    value: "SCOPE",
+    help: "Who shows a network to the Docker of other hosts: the agents (local) or Docker (global)",
+    more: "Docker up to 20.10 with --cluster-store shares networks by itself; auto finds that out. \
+           dockerd asks once in its life: restart it after a change.",
+    expected: "`auto`, `local` or `global`",
 };
 
 const RESOLV_CONF: About = About {

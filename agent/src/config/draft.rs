@@ -11,6 +11,7 @@ use ovl_ipam::{StoreUrl, VniRange};
 use super::key::Key;
 use super::problem::{Origin, Problem};
 use super::{Advertise, Config, Origins, Setting, value};
+use crate::docker::Scope;
 
 /// File of the default store, in the state directory.
 pub(super) const REGISTRY_FILE: &str = "ovl.db";
@@ -52,6 +53,7 @@ struct Draft {
     control_socket: Option<PathBuf>,
     plugin_socket: Option<PathBuf>,
     docker_host: Option<String>,
+    docker_scope: Option<Option<Scope>>,
     resolv_conf: Option<PathBuf>,
     log: Option<String>,
 }
@@ -72,6 +74,7 @@ impl Draft {
             Key::ControlSocket => self.control_socket = Some(value::socket_path(text)?),
             Key::PluginSocket => self.plugin_socket = Some(value::socket_path(text)?),
             Key::DockerHost => self.docker_host = Some(value::docker_host(text)?),
+            Key::DockerScope => self.docker_scope = Some(value::docker_scope(text)?),
             Key::ResolvConf => self.resolv_conf = Some(value::path(text)?),
             Key::Log => self.log = Some(value::log(text)?),
         }
@@ -151,6 +154,7 @@ impl Draft {
             control_socket: self.control_socket?,
             plugin_socket: self.plugin_socket?,
             docker_host: self.docker_host?,
+            docker_scope: self.docker_scope?,
             resolv_conf: self.resolv_conf?,
             log: self.log?,
         })

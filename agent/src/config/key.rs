@@ -28,6 +28,8 @@ pub enum Key {
     PluginSocket,
     /// Docker's engine.
     DockerHost,
+    /// Who shows a network to other hosts' Docker.
+    DockerScope,
     /// Resolvers for all other names.
     ResolvConf,
     /// Log filter.
@@ -36,7 +38,7 @@ pub enum Key {
 
 impl Key {
     /// Every key.
-    pub const ALL: [Key; 14] = [
+    pub const ALL: [Key; 15] = [
         Key::NodeName,
         Key::Advertise,
         Key::Join,
@@ -49,6 +51,7 @@ impl Key {
         Key::ControlSocket,
         Key::PluginSocket,
         Key::DockerHost,
+        Key::DockerScope,
         Key::ResolvConf,
         Key::Log,
     ];
@@ -83,6 +86,7 @@ impl Key {
             | Key::ControlSocket
             | Key::PluginSocket
             | Key::DockerHost
+            | Key::DockerScope
             | Key::ResolvConf
             | Key::Log => self.default_text().unwrap_or_default(),
         }
@@ -103,6 +107,7 @@ impl Key {
             Key::ControlSocket => "/run/ovl/ovl.sock",
             Key::PluginSocket => "/run/docker/plugins/ovl.sock",
             Key::DockerHost => "unix:///var/run/docker.sock",
+            Key::DockerScope => "auto",
             Key::ResolvConf => "/etc/resolv.conf",
             Key::Log => "info",
         };

@@ -2,6 +2,7 @@
 use super::key::Key;
 use super::problem::Origin;
 use super::{Advertise, Config, Origins};
+use crate::docker::Scope;
 
 /// One line for each key: its name, its value, and where that came from. Holds no secrets.
 pub fn table(config: &Config, origins: &Origins) -> String {
@@ -60,6 +61,11 @@ impl Config {
             Key::ControlSocket => self.control_socket.display().to_string(),
             Key::PluginSocket => self.plugin_socket.display().to_string(),
             Key::DockerHost => self.docker_host.clone(),
+            Key::DockerScope => match self.docker_scope {
+                None => "auto".to_owned(),
+                Some(Scope::Local) => "local".to_owned(),
+                Some(Scope::Global) => "global".to_owned(),
+            },
             Key::ResolvConf => self.resolv_conf.display().to_string(),
             Key::Log => self.log.clone(),
         }

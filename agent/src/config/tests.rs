@@ -24,6 +24,7 @@ fn wrong(key: Key) -> &'static str {
         Key::StateDir | Key::ResolvConf => "relative/path",
         Key::ControlSocket | Key::PluginSocket => "ovl.sock",
         Key::DockerHost => "tcp://1.2.3.4:2375",
+        Key::DockerScope => "swarm",
         Key::Log => "inof",
     }
 }
@@ -43,6 +44,7 @@ fn right(key: Key) -> &'static str {
         Key::ControlSocket => "/srv/control.sock",
         Key::PluginSocket => "/srv/plugin.sock",
         Key::DockerHost => "unix:///srv/docker.sock",
+        Key::DockerScope => "global",
         Key::ResolvConf => "/srv/resolv.conf",
         Key::Log => "debug",
     }

@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 use tracing_subscriber::EnvFilter;
 
 use super::Advertise;
+use crate::docker::Scope;
 
 /// `sockaddr_un.sun_path` has 108 bytes, the last one for the NUL.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -141,6 +142,15 @@ pub(super) fn docker_host(text: &str) -> Result<String, String> {
         Some(rest) => socket_path(rest).map(|_| text.to_owned()),
         None if text.starts_with('/') => Err(format!("did you mean unix://{text}?")),
         None => Err("the engine must be on this host".to_owned()),
+    }
+}
+
+pub(super) fn docker_scope(text: &str) -> Result<Option<Scope>, String> {
+    match text {
+        "auto" => Ok(None),
+        "local" => Ok(Some(Scope::Local)),
+        "global" => Ok(Some(Scope::Global)),
+        _ => Err(String::new()),
     }
 }
 

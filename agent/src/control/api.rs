@@ -15,10 +15,10 @@
 //!
 //! Everything else than 200 carries an [`Error`]: 400 (the request is wrong), 404 (no such
 //! thing), 409 (taken, overlapping, in use), 503 (the store or the kernel did not do it in time).
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 /// Why a request was not carried out, as one sentence for a person.
@@ -48,6 +48,12 @@ pub struct Network {
     pub vni: u32,
     /// Where its addresses come from.
     pub subnet: Ipv4Net,
+    /// Where its IPv6 addresses come from, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet6: Option<Ipv6Net>,
+    /// Without a way out.
+    #[serde(default)]
+    pub internal: bool,
     /// Largest packet inside the overlay, in bytes.
     pub mtu: u16,
 }
@@ -78,6 +84,15 @@ pub struct CreateNetwork {
     /// None: the subnet's first address.
     #[serde(default)]
     pub gateway: Option<Ipv4Addr>,
+    /// IPv6 addresses, too.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// None, with `ipv6`: a free one is picked.
+    #[serde(default)]
+    pub subnet6: Option<Ipv6Net>,
+    /// Containers of Docker get no way out and publish no ports.
+    #[serde(default)]
+    pub internal: bool,
     /// None: the underlay's MTU less the 50 bytes of VXLAN.
     #[serde(default)]
     pub mtu: Option<u16>,
@@ -94,6 +109,9 @@ pub struct Endpoint {
     pub names: Vec<String>,
     /// Its address on the network.
     pub ipv4: Ipv4Addr,
+    /// Its IPv6 address, if the network has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Addr>,
     /// Its MAC address, `02:42:0a:58:00:02`.
     pub mac: String,
     /// The node name of its host.

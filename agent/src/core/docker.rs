@@ -1,46 +1,58 @@
-//! What libnetwork asks, as leases and endpoints.
+//! What libnetwork asks, as leases and endpoints, and Docker's networks as those of the cluster.
 //!
-//! Docker asks for a pool before it says which network it is for, so a pool that is no network
-//! yet is a *proposal*, kept here only: nothing is in the store until `CreateNetwork` names it
-//! (`-o ovl.network=NAME`). A pool's id is its subnet, because subnets do not overlap in the
-//! cluster, so an id stays good over a restart.
+//! Docker asks for a pool before it says which network it is for, and when it makes the network it
+//! does not say its name. So a pool that is no network yet is a *proposal*, kept here only, and a
+//! network that Docker has made is *unnamed* until the Engine API lists it, some milliseconds
+//! later. Only then is it in the store, and with it in the Docker of every other host: see
+//! `networks`.
+//!
+//! A pool's id is its subnet, because subnets do not overlap in the cluster, so an id stays good
+//! over a restart.
 //!
 //! An endpoint's interface is made in the host's namespace by `Join`, taken by Docker into the
 //! sandbox, and found there again by its MAC.
 
 mod containers;
+mod networks;
+mod parked;
 mod pools;
+mod restarts;
+mod spec;
 
-use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
-use ovl_ipam::{Network, NetworkId, NetworkSpec};
+use ipnet::IpNet;
+use ovl_ipam::Network;
 
+pub(super) use self::networks::Docker;
 pub(super) use self::pools::Proposal;
-use super::store::{Continuation, RESERVED};
-use super::{
-    Core, RELEASE_RETRY, Refusal, RefusalKind, Request, RequestId, Response, StoreAnswer, StoreCall,
-};
-use crate::docker::{CreateNetwork, LOCAL_ADDRESS_SPACE};
+pub use self::restarts::Had;
+pub(super) use self::restarts::Returning;
+use super::{Core, Refusal, RefusalKind, Request, RequestId, Response};
+use crate::docker::{CreateNetwork, GLOBAL_ADDRESS_SPACE, IpamData, LOCAL_ADDRESS_SPACE, Scope};
 
-/// The option that says which network of the cluster a Docker network is.
+/// The option that names the network of the cluster, when it is not called as Docker's is.
 pub(super) const NETWORK_OPTION: &str = "ovl.network";
 
 /// Docker's own option for the largest packet, in bytes.
 const MTU_OPTION: &str = "com.docker.network.driver.mtu";
 
+/// Who holds an address that Docker asked for: the endpoint is not known by then.
+pub(super) const HOLDER: &str = "docker";
+
 impl Core {
     pub(super) fn docker_request(&mut self, id: RequestId, request: Request, fresh: bool) {
         let answer = match &request {
+            Request::Scope(cluster_store) => Ok(Some(Response::Scope(self.scope(*cluster_store)))),
             Request::Pool(pool) => self.pool(id, pool),
             Request::ReleasePool(pool) => self.release_pool(pool),
             Request::Address(address) => self.docker_address(id, address),
             Request::ReleaseAddress(pool, address) => self.docker_release(id, pool, *address),
-            Request::DockerNetwork(network) => self.docker_network(id, network),
+            Request::DockerNetwork(network) => self.docker_network(network).map(Some),
             Request::DeleteDockerNetwork(network) => self.delete_docker_network(id, network),
             Request::CreateEndpoint(endpoint) => self.create_endpoint(id, endpoint),
-            Request::DeleteEndpoint(endpoint) => self.delete_endpoint(id, endpoint),
+            Request::DeleteEndpoint(endpoint) => self.delete_endpoint(endpoint),
             Request::Join(join) => self.join(id, join),
             Request::Leave(endpoint) => self.docker_leave(endpoint),
             other => Err(Refusal::invalid(format!("not a request of Docker: {other:?}"))),
@@ -53,162 +65,125 @@ impl Core {
         }
     }
 
-    fn docker_network(
-        &mut self,
-        id: RequestId,
-        wanted: &CreateNetwork,
-    ) -> Result<Option<Response>, Refusal> {
-        let name = wanted.options.get(NETWORK_OPTION).ok_or_else(|| {
-            Refusal::invalid(format!(
-                "which network of the cluster is this? add: -o {NETWORK_OPTION}=NAME"
-            ))
-        })?;
-        let unknown =
-            wanted.options.keys().find(|key| key.starts_with("ovl.") && *key != NETWORK_OPTION);
-        if let Some(key) = unknown {
+    /// dockerd asks once in its life, so this is remembered: with a scope of `global` Docker itself
+    /// shows a network on every host.
+    fn scope(&mut self, cluster_store: bool) -> Scope {
+        let scope = self.me.docker_scope.unwrap_or(match cluster_store {
+            true => Scope::Global,
+            false => Scope::Local,
+        });
+        self.docker.global = scope == Scope::Global;
+        self.touch_state();
+        scope
+    }
+
+    /// Docker makes a network. Whatever can be refused is refused here: later nobody listens.
+    fn docker_network(&mut self, wanted: &CreateNetwork) -> Result<Response, Refusal> {
+        let unknown = |key: &&String| key.starts_with("ovl.") && *key != NETWORK_OPTION;
+        if let Some(key) = wanted.options.keys().find(unknown) {
             return Err(Refusal::invalid(format!(
                 "unknown option {key}; ovl knows {NETWORK_OPTION} and {MTU_OPTION}"
             )));
         }
-        let name: ovl_ipam::NetworkName = name
-            .parse()
-            .map_err(|e| Refusal::invalid(format!("{NETWORK_OPTION}: {}", crate::chain(&e))))?;
-        let [data] = wanted.ipv4.as_slice() else {
-            return Err(Refusal::invalid(format!(
-                "an ovl network has one IPv4 subnet, {} were given",
-                wanted.ipv4.len()
-            )));
-        };
-        if data.address_space != LOCAL_ADDRESS_SPACE {
-            return Err(Refusal::invalid(
-                "Docker's own address management gives the same address on several hosts; add: --ipam-driver ovl",
-            ));
-        }
-        if let Some(network) = self.network_named(name.as_ref()) {
-            if network.subnet != data.pool {
-                return Err(wrong_subnet(network, data.pool));
-            }
-        } else if let Some(other) = self.networks.values().find(|n| n.subnet == data.pool) {
-            return Err(Refusal::conflict(format!(
-                "subnet {} belongs to network {} of this cluster",
-                data.pool, other.name
-            )));
-        }
-        let proposal = self.proposals.get(&data.pool).cloned().unwrap_or_default();
-        let mtu = match wanted.options.get(MTU_OPTION).map(|mtu| mtu.parse::<u16>()) {
-            None => None,
-            Some(Ok(mtu)) => Some(mtu),
-            Some(Err(_)) => {
-                return Err(Refusal::invalid(format!(
-                    "{MTU_OPTION}: a number of bytes is expected"
+        mtu(&wanted.options)?;
+        let subnet = one_subnet(wanted)?;
+        let name = wanted.options.get(NETWORK_OPTION).map(|name| network_name(name)).transpose()?;
+        let existing = self.network_of_pool(subnet).map(|n| (n.id.0, n.name.clone()));
+        match (&name, existing) {
+            (Some(name), Some((_, other))) if *name != other => {
+                return Err(Refusal::conflict(format!(
+                    "subnet {subnet} belongs to network {other} of this cluster"
                 )));
             }
-        };
-        let gateway = data.gateway.map(|g| g.addr()).or(proposal.gateway);
-        let spec = NetworkSpec {
-            name,
-            subnet: Some(data.pool),
-            gateway,
-            range: proposal.range,
-            mtu,
-            avoid: Vec::new(),
-        };
-        let then = Continuation::DockerNetwork {
-            request: id,
-            docker: wanted.id.clone(),
-            reserved: proposal.reserved,
-        };
-        self.call(StoreCall::EnsureDockerNetwork(spec), then);
-        Ok(None)
-    }
-
-    pub(super) fn docker_network_made(
-        &mut self,
-        request: RequestId,
-        docker: String,
-        reserved: &[Ipv4Addr],
-        network: Result<Network, Refusal>,
-    ) {
-        let answer = network.map(|network| {
-            self.proposals.remove(&network.subnet);
-            self.docker_networks.insert(docker, network.id.0);
-            self.detaches.remove(&network.id.0);
-            self.touch_state();
-            for address in reserved {
-                self.reserved.insert((network.id.0, *address));
-                let call = StoreCall::Allocate {
-                    network: network.id,
-                    address: Some(*address),
-                    endpoint: RESERVED.to_owned(),
-                };
-                self.call(call, Continuation::Ignore);
+            (Some(_), Some((network, _))) => {
+                self.bind(&wanted.id, network);
+                return Ok(Response::Done);
             }
-            Some(Response::Done)
-        });
-        self.answer(request, answer);
-    }
-
-    fn delete_docker_network(
-        &mut self,
-        id: RequestId,
-        docker: &str,
-    ) -> Result<Option<Response>, Refusal> {
-        let Some(network) = self.docker_networks.get(docker).copied() else {
-            return Ok(Some(Response::Done));
-        };
-        self.docker_networks.remove(docker);
-        self.touch_state();
-        if self.docker_networks.values().any(|other| *other == network) {
-            return Ok(Some(Response::Done));
+            // Its name is heard later: Docker's own request, made for the cluster, or the same one
+            // on two hosts at once.
+            (None, Some((network, _))) => {
+                if self.docker.making.contains_key(&network) {
+                    self.bind(&wanted.id, network);
+                    return Ok(Response::Done);
+                }
+            }
+            (Some(name), None) => {
+                if let Some(network) = self.network_named(name.as_ref()) {
+                    return Err(wrong_subnet(network, subnet));
+                }
+            }
+            (None, None) => {}
         }
-        self.detaches.insert(network);
-        let then = Continuation::DockerDetached { request: Some(id), network };
-        self.call(StoreCall::DetachDocker(NetworkId(network)), then);
-        Ok(None)
+        if let Some(error) = &self.health.store {
+            return Err(Refusal::unavailable(format!(
+                "the store does not answer, so no network can be made: {error}"
+            )));
+        }
+        let automatic = self.proposals.get(&subnet).is_some_and(|p| p.automatic);
+        self.unnamed(&wanted.id, pools(wanted), automatic);
+        Ok(Response::Done)
     }
 
-    /// Docker forgets its network whatever is answered, so the answer is always yes, and what the
-    /// store did not take is tried again.
-    pub(super) fn docker_network_left(
-        &mut self,
-        now: Instant,
-        request: Option<RequestId>,
-        network: u64,
-        answer: Result<StoreAnswer, Refusal>,
-    ) {
-        match answer {
-            Ok(_) => {
-                self.detaches.remove(&network);
-                self.touch_state();
-            }
-            Err(refusal) => {
-                let error = refusal.message;
-                tracing::warn!(
-                    network,
-                    error,
-                    "the store still counts this host's Docker as a user of the network"
-                );
-                self.release_at = Some(now + RELEASE_RETRY);
-            }
-        }
-        self.released(request);
-    }
-
-    pub(super) fn retry_detaches(&mut self) {
-        for network in self.detaches.clone() {
-            if self.docker_networks.values().any(|known| *known == network) {
-                self.detaches.remove(&network);
-            } else {
-                let then = Continuation::DockerDetached { request: None, network };
-                self.call(StoreCall::DetachDocker(NetworkId(network)), then);
-            }
-        }
+    /// The network that has this subnet, of whichever family.
+    pub(super) fn network_of_pool(&self, pool: IpNet) -> Option<&Network> {
+        self.networks.values().find(|n| pools_of(n).any(|p| p == pool))
     }
 }
 
-fn wrong_subnet(network: &Network, subnet: Ipv4Net) -> Refusal {
+/// A network's subnets: IPv4, and IPv6 if it has one.
+pub(super) fn pools_of(network: &Network) -> impl Iterator<Item = IpNet> + use<> {
+    let v6 = network.ipv6.as_ref().map(|v6| IpNet::V6(v6.subnet));
+    std::iter::once(IpNet::V4(network.subnet)).chain(v6)
+}
+
+fn pools(wanted: &CreateNetwork) -> BTreeSet<IpNet> {
+    wanted.ipv4.iter().chain(&wanted.ipv6).map(|data| data.pool).collect()
+}
+
+/// The IPv4 subnet of a network that can be made.
+fn one_subnet(wanted: &CreateNetwork) -> Result<IpNet, Refusal> {
+    let [data] = wanted.ipv4.as_slice() else {
+        return Err(Refusal::invalid(format!(
+            "an ovl network has one IPv4 subnet, {} were given",
+            wanted.ipv4.len()
+        )));
+    };
+    if wanted.ipv6.len() > 1 {
+        return Err(Refusal::invalid(format!(
+            "an ovl network has at most one IPv6 subnet, {} were given",
+            wanted.ipv6.len()
+        )));
+    }
+    let ours = |data: &IpamData| {
+        [LOCAL_ADDRESS_SPACE, GLOBAL_ADDRESS_SPACE].contains(&data.address_space.as_str())
+    };
+    if !ours(data) || !wanted.ipv6.iter().all(ours) {
+        return Err(Refusal::invalid(
+            "Docker's own address management gives out the same addresses on several hosts; repeat the command with: --ipam-driver ovl (in a compose file: ipam: { driver: ovl })",
+        ));
+    }
+    Ok(data.pool)
+}
+
+fn mtu(options: &BTreeMap<String, String>) -> Result<Option<u16>, Refusal> {
+    let wrong =
+        |_| Refusal::invalid(format!("{MTU_OPTION}: a number of bytes up to 65485 is expected"));
+    options.get(MTU_OPTION).map(|mtu| mtu.parse().map_err(wrong)).transpose()
+}
+
+fn network_name(name: &str) -> Result<ovl_ipam::NetworkName, Refusal> {
+    name.parse().map_err(|e| Refusal::invalid(crate::chain(&e)))
+}
+
+fn wrong_subnet(network: &Network, subnet: IpNet) -> Refusal {
     Refusal::conflict(format!(
         "network {0} has the subnet {1} in this cluster, not {subnet}; repeat with: --subnet {1} (or --ipam-opt {NETWORK_OPTION}={0})",
         network.name, network.subnet
     ))
+}
+
+/// An address with the prefix length of its subnet.
+fn within(address: IpAddr, subnet: IpNet) -> IpNet {
+    // The prefix comes from a valid subnet, so this cannot fail; the subnet is the harmless answer.
+    IpNet::new(address, subnet.prefix_len()).unwrap_or(subnet)
 }

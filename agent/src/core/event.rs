@@ -1,15 +1,16 @@
 //! What the core hears and says: events, requests and their answers, actions.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use ovl_gossip::{Changes, Endpoint, NodeName};
-use ovl_ipam::{Lease, Network, NetworkId, NetworkName, NetworkSpec, Networks};
+use ovl_ipam::{Lease, Network, NetworkId, NetworkName, NetworkSpec, Networks, Wanted};
 use ovl_vxlan::{IfName, Mac, Report};
 
 use super::{Sandbox, Target};
 use crate::control::api;
+use crate::docker::{DockerNetwork, NetworkConfig, Scope};
 
 /// Ties a request to its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,9 +67,13 @@ pub enum Event {
     },
     /// Docker does not run that container any more, or not on a network of ours.
     ContainerGone(String),
+    /// All networks of our driver that Docker has.
+    DockerNetworks(Vec<DockerNetwork>),
+    /// Docker answered: with the id of the network that it made or removed.
+    Docker(DockerCall, Result<String, DockerError>),
     /// The state file is written (`None`), or why not.
     DiskHealth(Option<String>),
-    /// Sandboxes without DNS, each as a sentence.
+    /// What is wrong with DNS in sandboxes, each as a sentence.
     DnsHealth(Vec<String>),
     /// Docker's engine is connected (`None`), or why not.
     DockerHealth(Option<String>),
@@ -104,6 +109,8 @@ pub enum Request {
         /// One of the endpoint's names.
         name: String,
     },
+    /// `NetworkDriver.GetCapabilities`, and whether that dockerd shares networks by a cluster store.
+    Scope(bool),
     /// `IpamDriver.RequestPool`
     Pool(crate::docker::RequestPool),
     /// `IpamDriver.ReleasePool`
@@ -111,7 +118,7 @@ pub enum Request {
     /// `IpamDriver.RequestAddress`
     Address(crate::docker::RequestAddress),
     /// `IpamDriver.ReleaseAddress`: pool and address.
-    ReleaseAddress(String, Ipv4Addr),
+    ReleaseAddress(String, IpAddr),
     /// `NetworkDriver.CreateNetwork`
     DockerNetwork(crate::docker::CreateNetwork),
     /// `NetworkDriver.DeleteNetwork`
@@ -145,10 +152,12 @@ pub enum Response {
     Endpoints(Vec<api::Endpoint>),
     /// To `Attach`.
     Endpoint(api::Endpoint),
-    /// To `Pool`: the subnet, which is also the pool's id, and its gateway.
-    Pool(Ipv4Net, Ipv4Addr),
+    /// To `Scope`.
+    Scope(Scope),
+    /// To `Pool`: the subnet, which is also the pool's id.
+    Pool(IpNet),
     /// To `Address`.
-    Address(Ipv4Net),
+    Address(IpNet),
     /// To `CreateEndpoint`.
     Mac(Mac),
     /// To `Join`: the interface to take.
@@ -162,6 +171,7 @@ impl Request {
             self,
             Request::Attach(_)
                 | Request::Detach { .. }
+                | Request::Scope(_)
                 | Request::DockerNetwork(_)
                 | Request::CreateEndpoint(_)
                 | Request::Join(_)
@@ -175,17 +185,18 @@ impl Action {
         match self {
             Action::Reply(_, Ok(answer)) => matches!(
                 answer,
-                Response::Done | Response::Endpoint(_) | Response::Mac(_) | Response::Joined(_)
+                Response::Done
+                    | Response::Endpoint(_)
+                    | Response::Mac(_)
+                    | Response::Joined(_)
+                    | Response::Scope(_)
             ),
-            Action::Store(_, call) => matches!(
-                call,
-                StoreCall::Release { .. }
-                    | StoreCall::ReleaseLease(_)
-                    | StoreCall::ReleaseReserved { .. }
-                    | StoreCall::DetachDocker(_)
-            ),
+            Action::Store(_, call) => {
+                matches!(call, StoreCall::Release { .. } | StoreCall::ReleaseLease(_))
+            }
             Action::Announce(_) | Action::Withdraw(_) => true,
             Action::Reply(_, Err(_))
+            | Action::Docker(_)
             | Action::Names(_)
             | Action::Dns { .. }
             | Action::AwaitMove { .. }
@@ -236,6 +247,33 @@ impl Refusal {
     }
 }
 
+/// What Docker is to do.
+#[derive(Clone, Debug)]
+pub enum DockerCall {
+    /// Make a network of the cluster.
+    Create {
+        /// Its id in the cluster.
+        network: u64,
+        /// What it is to be.
+        config: NetworkConfig,
+    },
+    /// Remove a network, by Docker's id.
+    Remove(String),
+}
+
+/// Why Docker did not do it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DockerError {
+    /// A network of another driver has the name.
+    NameTaken,
+    /// There is no such network.
+    NotFound,
+    /// Containers use it.
+    InUse,
+    /// Something else, as a sentence.
+    Failed(String),
+}
+
 /// A call on the registry.
 #[derive(Clone, Debug)]
 pub enum StoreCall {
@@ -243,20 +281,20 @@ pub enum StoreCall {
     Networks,
     /// A new network.
     CreateNetwork(NetworkSpec),
-    /// The network of that name and subnet, made if there is none, noted as used by our Docker.
-    EnsureDockerNetwork(NetworkSpec),
-    /// Our Docker lost the network; the last host takes it out of the store.
-    DetachDocker(NetworkId),
+    /// The network of that name and subnet, made if there is none.
+    EnsureNetwork(NetworkSpec),
     /// Take a network away.
     RemoveNetwork(NetworkName),
     /// A free subnet that overlaps none of these.
     ProposeSubnet(Vec<Ipv4Net>),
-    /// An address for an endpoint; `None`: the next free one.
+    /// The same for IPv6.
+    ProposeSubnet6(Vec<Ipv6Net>),
+    /// An address for an endpoint.
     Allocate {
         /// In which network.
         network: NetworkId,
-        /// A given one.
-        address: Option<Ipv4Addr>,
+        /// Which one.
+        wanted: Wanted,
         /// Who will hold it on this host.
         endpoint: String,
     },
@@ -265,14 +303,7 @@ pub enum StoreCall {
         /// In which network.
         network: NetworkId,
         /// The address.
-        address: Ipv4Addr,
-    },
-    /// Free an address that was set aside, by whichever host.
-    ReleaseReserved {
-        /// In which network.
-        network: NetworkId,
-        /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// Give an address back, unless it was given out anew since this lease was read.
     ReleaseLease(Lease),
@@ -285,15 +316,15 @@ pub enum StoreCall {
 pub enum StoreAnswer {
     /// To `Networks`.
     Networks(Networks),
-    /// To `CreateNetwork`, `EnsureDockerNetwork`, `RemoveNetwork`.
+    /// To `CreateNetwork`, `EnsureNetwork`, `RemoveNetwork`.
     Network(Network),
-    /// To `ProposeSubnet`.
-    Subnet(Ipv4Net),
+    /// To `ProposeSubnet` and `ProposeSubnet6`.
+    Subnet(IpNet),
     /// To `Allocate`.
     Lease(Lease),
     /// To `Leases`.
     Leases(Vec<Lease>),
-    /// To `Release`, `ReleaseLease` and `DetachDocker`.
+    /// To `Release` and `ReleaseLease`.
     Done,
 }
 
@@ -310,12 +341,16 @@ pub enum Action {
     Withdraw(String),
     /// Change the names table.
     Names(NamesChange),
+    /// Ask Docker for something; answered by [`Event::Docker`].
+    Docker(DockerCall),
     /// Serve DNS in this sandbox, for these networks; an empty list: stop, and close every socket.
     Dns {
         /// The sandbox.
         netns: PathBuf,
         /// Networks that it is attached to.
         scope: Vec<u64>,
+        /// Docker's own resolver is there: what it is asked, we are asked first.
+        embedded: bool,
     },
     /// Find the interface with this MAC in a sandbox that may not exist yet; answered by [`Event::Moved`].
     AwaitMove {
@@ -342,8 +377,8 @@ pub enum Action {
 /// A change of the names table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamesChange {
-    /// A network and its subnet.
-    Network(u64, String, Ipv4Net),
+    /// A network and its subnets.
+    Network(u64, String, Ipv4Net, Option<Ipv6Net>),
     /// A network is gone.
     NoNetwork(u64),
     /// An endpoint has these names and no others.
@@ -354,6 +389,8 @@ pub enum NamesChange {
         key: (String, String),
         /// The address.
         ipv4: Ipv4Addr,
+        /// Its IPv6 address, on a network that has them.
+        ipv6: Option<Ipv6Addr>,
         /// All names.
         names: Vec<String>,
     },

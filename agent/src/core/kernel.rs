@@ -26,10 +26,14 @@ impl Core {
                 remotes: self.remotes.rows(network.id.0),
                 settled: self.settled,
             });
-            wanted.remotes.remove(&address.addr());
-            wanted
-                .endpoints
-                .insert(local.id.clone(), LocalEndpoint { mac: local.mac, address, home });
+            for own in local.addresses() {
+                wanted.remotes.remove(&own);
+            }
+            let address6 = local.address6;
+            wanted.endpoints.insert(
+                local.id.clone(),
+                LocalEndpoint { mac: local.mac, address, address6, home },
+            );
         }
         desired
     }
@@ -136,12 +140,22 @@ impl Core {
             return;
         };
         self.touch_state();
+        // Docker gives its addresses back itself, perhaps while the interface was still there.
         let ours = local.origin == Origin::Attached || local.forsaken;
-        match local.address {
+        let docker = &mut self.docker.leaving_addresses;
+        let free: Vec<_> = local
+            .addresses()
+            .filter(|address| docker.remove(&(local.network, *address)) || ours)
+            .collect();
+        if let Some((last, others)) = free.split_last() {
+            for address in others {
+                self.release(local.network, *address, None);
+            }
             // Answered when the address is free, so that the network can be removed right after.
-            Some(address) if ours => self.release(local.network, address.addr(), request),
-            // Docker gives its addresses back itself.
-            Some(_) | None => self.released(request),
+            self.release(local.network, *last, request);
+        } else {
+            self.released(request);
         }
+        self.unpark();
     }
 }

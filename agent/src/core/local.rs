@@ -3,13 +3,13 @@
 //! An endpoint is answered for only when its address is durably held and the kernel holds its
 //! interface; it is announced after that and withdrawn before its interface goes.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use ovl_gossip::Endpoint;
-use ovl_ipam::{Lease, NetworkId};
+use ovl_ipam::{Lease, NetworkId, Wanted};
 use ovl_vxlan::{Home, IfName, Mac};
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,8 @@ pub(super) struct Local {
     pub(super) network: u64,
     pub(super) names: Vec<String>,
     pub(super) address: Option<Ipv4Net>,
+    /// On a network that has IPv6.
+    pub(super) address6: Option<Ipv6Net>,
     pub(super) generation: u64,
     pub(super) mac: Mac,
     pub(super) origin: Origin,
@@ -156,11 +158,23 @@ impl Local {
         })
     }
 
+    /// The address is its own, of whichever family.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.addresses().any(|own| own == address)
+    }
+
+    /// Its addresses, IPv4 first.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let v4 = self.address.map(|a| IpAddr::V4(a.addr()));
+        v4.into_iter().chain(self.address6.map(|a| IpAddr::V6(a.addr())))
+    }
+
     fn announcement(&self) -> Option<Endpoint> {
         Some(Endpoint {
             id: self.id.clone(),
             network: self.network,
             ipv4: self.address?.addr(),
+            ipv6: self.address6.map(|a| a.addr()),
             mac: self.mac.0,
             names: self.names.iter().take(NAMES_MAX).cloned().collect(),
             generation: self.generation,
@@ -217,6 +231,7 @@ impl Core {
                 network: network.0,
                 names: target.names.clone(),
                 address: None,
+                address6: None,
                 generation: 0,
                 mac: Mac([0; 6]),
                 origin: Origin::Attached,
@@ -230,7 +245,8 @@ impl Core {
                 seen: None,
             },
         );
-        let call = StoreCall::Allocate { network, address: target.address, endpoint: id.clone() };
+        let wanted = target.address.map_or(Wanted::V4, |a| Wanted::Address(a.into()));
+        let call = StoreCall::Allocate { network, wanted, endpoint: id.clone() };
         self.call(call, Continuation::Attach { id, address: target.address, doubted: 0 });
         Ok(())
     }
@@ -266,7 +282,7 @@ impl Core {
             let then =
                 Continuation::Attach { id: id.to_owned(), address: None, doubted: doubted + 1 };
             let network = NetworkId(network);
-            return self.call(StoreCall::Allocate { network, address: None, endpoint }, then);
+            return self.call(StoreCall::Allocate { network, wanted: Wanted::V4, endpoint }, then);
         }
         let lease = match doubt.map_or(lease, Err) {
             Ok(lease) => lease,
@@ -277,13 +293,62 @@ impl Core {
                 return self.reply(request, Err(refusal));
             }
         };
+        let IpAddr::V4(address) = lease.address else {
+            let odd = format!("the store gave {} for an IPv4 address", lease.address);
+            self.local.remove(id);
+            return self.reply(request, Err(Refusal::unavailable(odd)));
+        };
+        if let Some(local) = self.local.get_mut(id) {
+            local.address = Ipv4Net::new(address, prefix).ok();
+            local.generation = lease.generation;
+            local.mac = Mac::from_ipv4(address);
+        }
+        if self.networks.get(&network).is_some_and(|n| n.ipv6.is_some()) {
+            let (network, endpoint) = (NetworkId(network), id.to_owned());
+            let call = StoreCall::Allocate { network, wanted: Wanted::V6, endpoint };
+            return self.call(call, Continuation::Attach6(id.to_owned()));
+        }
+        self.program(id, request);
+    }
+
+    /// The IPv6 address of an attach is held, or not: then the IPv4 one is given back.
+    pub(super) fn attach_leased6(&mut self, id: &str, lease: Result<Lease, Refusal>) {
+        let Some(Local { phase: Phase::Leasing(request), network, address, .. }) =
+            self.local.get(id)
+        else {
+            return;
+        };
+        let (request, network, address) = (*request, *network, *address);
+        let prefix = self.networks.get(&network).and_then(|n| Some(n.ipv6.as_ref()?.subnet));
+        let lease = lease.map(|lease| (lease.address, prefix.map(|subnet| subnet.prefix_len())));
+        match lease {
+            Ok((IpAddr::V6(held), Some(prefix))) => {
+                if let Some(local) = self.local.get_mut(id) {
+                    local.address6 = Ipv6Net::new(held, prefix).ok();
+                }
+                self.program(id, request);
+            }
+            Ok((held, _)) => {
+                self.local.remove(id);
+                self.release(network, held, None);
+                let odd = format!("the store gave {held} for an IPv6 address");
+                self.reply(request, Err(Refusal::unavailable(odd)));
+            }
+            Err(refusal) => {
+                self.local.remove(id);
+                if let Some(address) = address {
+                    self.release(network, address.addr().into(), None);
+                }
+                self.reply(request, Err(refusal));
+            }
+        }
+    }
+
+    fn program(&mut self, id: &str, request: RequestId) {
         self.touch_desired();
         self.touch_state();
         let version = self.desired_version;
         if let Some(local) = self.local.get_mut(id) {
-            local.address = Ipv4Net::new(lease.address, prefix).ok();
-            local.generation = lease.generation;
-            local.mac = Mac::from_ipv4(lease.address);
             local.phase = Phase::Programming(request, version);
         }
     }
@@ -383,6 +448,7 @@ impl Core {
             network: endpoint.network,
             key: (node, endpoint.id.clone()),
             ipv4: endpoint.ipv4,
+            ipv6: endpoint.ipv6,
             names: endpoint.names.clone(),
         }));
         if let Some(netns) = netns {
@@ -395,7 +461,8 @@ impl Core {
     fn scope_changed(&mut self, netns: PathBuf) {
         let here = |l: &&Local| l.serving && l.sandbox.as_ref().is_some_and(|s| s.netns == netns);
         let scope = self.local.values().filter(here).map(|l| l.network).collect();
-        self.actions.push_back(Action::Dns { netns, scope });
+        let embedded = self.local.values().filter(here).any(|l| l.origin == Origin::Docker);
+        self.actions.push_back(Action::Dns { netns, scope, embedded });
     }
 
     /// The endpoint's sandbox is not there any more: nobody will detach it.
@@ -471,7 +538,7 @@ impl Core {
 
     /// Gives an address back, and answers `request` when the store has said something to it: what
     /// it does not take now is tried again without anybody waiting.
-    pub(super) fn release(&mut self, network: u64, address: Ipv4Addr, request: Option<RequestId>) {
+    pub(super) fn release(&mut self, network: u64, address: IpAddr, request: Option<RequestId>) {
         self.releases.insert((network, address));
         self.touch_state();
         let call = StoreCall::Release { network: NetworkId(network), address };

@@ -9,7 +9,7 @@
 //!   for a restart or an upgrade. It is asked again every [`PROBE_INTERVAL`].
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ type Claims = BTreeMap<(u64, NodeName, String), Remote>;
 pub(super) struct Remotes {
     hosts: BTreeMap<NodeName, Host>,
     /// Network → address → who claims it.
-    claims: BTreeMap<u64, BTreeMap<Ipv4Addr, Claims>>,
+    claims: BTreeMap<u64, BTreeMap<IpAddr, Claims>>,
     /// Docker endpoints between Join's request and its reply → the sandbox they go to.
     pub(super) joining: BTreeMap<String, PathBuf>,
 }
@@ -70,7 +70,7 @@ impl Host {
 
 impl Remotes {
     /// Rows for the kernel: of several claims on one address the one given out last.
-    pub(super) fn rows(&self, network: u64) -> BTreeMap<Ipv4Addr, Remote> {
+    pub(super) fn rows(&self, network: u64) -> BTreeMap<IpAddr, Remote> {
         let claims = self.claims.get(&network).into_iter().flatten();
         claims
             .filter_map(|(address, claims)| Some((*address, *claims.last_key_value()?.1)))
@@ -78,7 +78,7 @@ impl Remotes {
     }
 
     /// The host that is there and claims the address.
-    pub(super) fn alive_holder(&self, network: u64, address: Ipv4Addr) -> Option<&NodeName> {
+    pub(super) fn alive_holder(&self, network: u64, address: IpAddr) -> Option<&NodeName> {
         let claims = self.claims.get(&network)?.get(&address)?;
         let alive = |node: &&NodeName| self.hosts.get(*node).is_some_and(|h| h.away.is_none());
         claims.keys().map(|(_, node, _)| node).find(alive)
@@ -114,10 +114,7 @@ impl Remotes {
     }
 
     /// Addresses that several endpoints claim, with the hosts; `local` are our own.
-    pub(super) fn claimed_twice(
-        &self,
-        local: &[(u64, Ipv4Addr)],
-    ) -> Vec<(u64, Ipv4Addr, Vec<String>)> {
+    pub(super) fn claimed_twice(&self, local: &[(u64, IpAddr)]) -> Vec<(u64, IpAddr, Vec<String>)> {
         let mut twice = Vec::new();
         for (network, addresses) in &self.claims {
             for (address, claims) in addresses {
@@ -135,18 +132,23 @@ impl Remotes {
     }
 
     fn claim(&mut self, node: &NodeName, vtep: Ipv4Addr, e: &Endpoint) {
-        let claims = self.claims.entry(e.network).or_default().entry(e.ipv4).or_default();
-        claims.insert((e.generation, node.clone(), e.id.clone()), Remote { mac: Mac(e.mac), vtep });
+        let network = self.claims.entry(e.network).or_default();
+        for address in addresses(e) {
+            let claim = (e.generation, node.clone(), e.id.clone());
+            network.entry(address).or_default().insert(claim, Remote { mac: Mac(e.mac), vtep });
+        }
     }
 
     fn unclaim(&mut self, node: &NodeName, e: &Endpoint) {
         let Some(network) = self.claims.get_mut(&e.network) else {
             return;
         };
-        if let Some(claims) = network.get_mut(&e.ipv4) {
-            claims.remove(&(e.generation, node.clone(), e.id.clone()));
-            if claims.is_empty() {
-                network.remove(&e.ipv4);
+        for address in addresses(e) {
+            if let Some(claims) = network.get_mut(&address) {
+                claims.remove(&(e.generation, node.clone(), e.id.clone()));
+                if claims.is_empty() {
+                    network.remove(&address);
+                }
             }
         }
         if network.is_empty() {
@@ -345,6 +347,12 @@ fn set_names(node: &NodeName, e: &Endpoint) -> Action {
         network: e.network,
         key: (node.to_string(), e.id.clone()),
         ipv4: e.ipv4,
+        ipv6: e.ipv6,
         names: e.names.clone(),
     })
+}
+
+/// An endpoint's addresses, IPv4 first.
+pub(super) fn addresses(e: &Endpoint) -> impl Iterator<Item = IpAddr> + use<> {
+    std::iter::once(IpAddr::V4(e.ipv4)).chain(e.ipv6.map(IpAddr::V6))
 }

@@ -1,8 +1,8 @@
 //! What is kept on disk, so that a restart adopts what runs, even without the store.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use ovl_ipam::Network;
 use ovl_vxlan::{IfName, Mac};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use super::Core;
 use super::local::{Local, Origin, Phase, Sandbox};
 
 /// Version of the file's form; an older agent refuses a newer file.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Peers that are written down; more would not make it likelier to find one of them.
 const PEERS_MAX: usize = 64;
@@ -31,13 +31,13 @@ pub struct State {
     /// Docker's network id → ours.
     pub docker_networks: std::collections::BTreeMap<String, u64>,
     /// Addresses that the store has not taken back yet.
-    pub releases: Vec<(u64, Ipv4Addr)>,
-    /// Addresses that our Docker set aside.
+    pub releases: Vec<(u64, IpAddr)>,
+    /// Docker was told that our networks are of global scope.
     #[serde(default)]
-    pub reserved: Vec<(u64, Ipv4Addr)>,
-    /// Networks that our Docker lost and the store still counts us for.
+    pub docker_global: bool,
+    /// Addresses of containers that may come back.
     #[serde(default)]
-    pub detaches: Vec<u64>,
+    pub returning: Vec<super::docker::Had>,
     /// Where other agents were: tried at the next start, besides the configured ones.
     #[serde(default)]
     pub peers: Vec<std::net::SocketAddrV4>,
@@ -50,6 +50,8 @@ pub struct Endpoint {
     network: u64,
     names: Vec<String>,
     address: Option<Ipv4Net>,
+    #[serde(default)]
+    address6: Option<Ipv6Net>,
     generation: u64,
     mac: [u8; 6],
     origin: Origin,
@@ -86,10 +88,10 @@ impl Core {
                 .filter(|l| l.address.is_some())
                 .map(Endpoint::from)
                 .collect(),
-            docker_networks: self.docker_networks.clone(),
+            docker_networks: self.docker.networks(),
+            docker_global: self.docker.global,
+            returning: self.docker.returning.remembered(),
             releases: self.releases.iter().copied().collect(),
-            reserved: self.reserved.iter().copied().collect(),
-            detaches: self.detaches.iter().copied().collect(),
             peers: self.remotes.peers().take(PEERS_MAX).collect(),
         }
     }
@@ -100,12 +102,18 @@ impl State {
     /// Returns how many.
     pub fn forget_endpoints(&mut self, gone: impl Fn(&Sandbox) -> bool) -> usize {
         let before = self.endpoints.len();
-        let releases = &mut self.releases;
+        let (releases, returning) = (&mut self.releases, &mut self.returning);
         self.endpoints.retain(|endpoint| {
             // What Docker is still moving has no sandbox yet.
             let keep = endpoint.transit || !endpoint.sandbox.as_ref().is_some_and(&gone);
-            if let (false, Some(address)) = (keep, endpoint.address) {
-                releases.push((endpoint.network, address.addr()));
+            let v4 = endpoint.address.map(|a| IpAddr::V4(a.addr()));
+            let v6 = endpoint.address6.map(|a| IpAddr::V6(a.addr()));
+            for address in v4.into_iter().chain(v6).filter(|_| !keep) {
+                releases.push((endpoint.network, address));
+                if endpoint.origin == Origin::Docker {
+                    let name = endpoint.names.first().cloned();
+                    returning.push(super::docker::Had { network: endpoint.network, address, name });
+                }
             }
             keep
         });
@@ -120,6 +128,7 @@ impl From<&Local> for Endpoint {
             network: local.network,
             names: local.names.clone(),
             address: local.address,
+            address6: local.address6,
             generation: local.generation,
             mac: local.mac.0,
             origin: local.origin.clone(),
@@ -149,6 +158,7 @@ impl From<Endpoint> for Local {
             network: e.network,
             names: e.names,
             address: e.address,
+            address6: e.address6,
             generation: e.generation,
             mac: Mac(e.mac),
             origin: e.origin,

@@ -1,19 +1,17 @@
 //! Calls on the registry, and what becomes of their answers.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use ipnet::Ipv4Net;
-use ovl_ipam::{Lease, Network, NetworkId, Networks};
+use ipnet::IpNet;
+use ovl_ipam::{Lease, Network, NetworkId, Networks, Wanted};
 
+use super::docker::{HOLDER, pools_of};
 use super::local::{Local, Origin, Phase};
 use super::{
     Action, CallId, Core, NamesChange, RECONCILE_AFTER, RECONCILE_INTERVAL, RELEASE_RETRY, Refusal,
     RefusalKind, Request, RequestId, Response, StoreAnswer, StoreCall,
 };
-
-/// Who holds an address that Docker set aside (`--aux-address`); it has no endpoint.
-pub const RESERVED: &str = "reserved";
 
 /// What to do when a call is answered.
 #[derive(Debug)]
@@ -26,25 +24,33 @@ pub(super) enum Continuation {
     Remove(RequestId),
     /// An attach goes on; `doubted` addresses were passed over.
     Attach { id: String, address: Option<Ipv4Addr>, doubted: u32 },
-    /// Docker's network id now stands for the network.
-    DockerNetwork { request: RequestId, docker: String, reserved: Vec<Ipv4Addr> },
-    /// Our Docker does not have the network any more.
-    DockerDetached { request: Option<RequestId>, network: u64 },
+    /// The same, with an IPv6 address.
+    Attach6(String),
+    /// A network of Docker's, by its id there, is the cluster's.
+    Recorded(String),
+    /// Our Docker's user removed the network.
+    DockerRemoved { request: RequestId, network: u64 },
+    /// The list of networks, after a conflict.
+    Refreshed,
     /// A subnet for a pool that Docker asks for.
     Proposed(RequestId),
-    /// An address for Docker; `reserved`: set aside, for no endpoint.
-    DockerAddress { request: RequestId, network: u64, address: Option<Ipv4Addr>, reserved: bool },
+    /// An address for Docker; `preferred`: any other will do as well.
+    DockerAddress {
+        request: RequestId,
+        network: u64,
+        pool: IpNet,
+        address: Option<IpAddr>,
+        preferred: bool,
+    },
     /// An endpoint of Docker's whose lease was not known here any more.
     DockerEndpoint { request: RequestId, endpoint: String },
     /// An address was given back.
-    Released { network: u64, address: Ipv4Addr, request: Option<RequestId> },
+    Released { network: u64, address: IpAddr, request: Option<RequestId> },
     /// Leases of that network that no endpoint of ours holds are given back, and those that ours
     /// lack are taken again.
     Reconcile(u64),
     /// An endpoint of ours has its lease again.
     Retaken(String),
-    /// Whatever is answered, Docker hears yes.
-    Answer(RequestId),
     /// Nobody waits.
     Ignore,
 }
@@ -74,30 +80,33 @@ impl Core {
         match then {
             Continuation::Retry(id, request) => self.retry(now, id, *request, answer),
             Continuation::Create(id) => {
-                let answer = self
-                    .network_of(answer)
-                    .and_then(|network| self.network_detail(network.name.as_ref()));
+                let network = self.network_of(answer);
+                if let Ok(network) = &network {
+                    self.made_by_hand(network);
+                }
+                let answer = network.and_then(|network| self.network_detail(network.name.as_ref()));
+                self.match_networks();
                 self.reply(id, answer.map(Response::Network));
             }
             Continuation::Remove(id) => {
                 if let Ok(StoreAnswer::Network(network)) = &answer {
                     self.forget_network(network.id.0);
+                    self.match_networks();
                 }
                 self.reply(id, answer.map(|_| Response::Done));
             }
             Continuation::Attach { id, address, doubted } => {
                 self.attach_leased(now, &id, (address, doubted), answer.and_then(lease_of));
             }
-            Continuation::DockerNetwork { request, docker, reserved } => {
-                let network = self.network_of(answer);
-                self.docker_network_made(request, docker, &reserved, network);
+            Continuation::Attach6(id) => self.attach_leased6(&id, answer.and_then(lease_of)),
+            Continuation::Recorded(docker) => self.recorded(&docker, answer),
+            Continuation::DockerRemoved { request, network } => {
+                self.docker_removed(request, network, answer);
             }
-            Continuation::DockerDetached { request, network } => {
-                self.docker_network_left(now, request, network, answer);
-            }
+            Continuation::Refreshed => self.refreshed(answer),
             Continuation::Proposed(id) => self.pool_proposed(id, answer),
-            Continuation::DockerAddress { request, network, reserved, .. } => {
-                self.docker_leased(now, request, network, reserved, answer.and_then(lease_of));
+            Continuation::DockerAddress { request, network, pool, preferred, .. } => {
+                self.docker_leased(request, network, pool, preferred, answer.and_then(lease_of));
             }
             Continuation::DockerEndpoint { request, endpoint } => {
                 self.docker_endpoint_leased(request, &endpoint, answer.and_then(lease_of));
@@ -108,7 +117,6 @@ impl Core {
             }
             Continuation::Reconcile(network) => self.reconcile_with(now, network, answer),
             Continuation::Retaken(id) => self.retaken(&id, answer.and_then(lease_of)),
-            Continuation::Answer(request) => self.released(Some(request)),
             Continuation::Ignore => {}
         }
     }
@@ -131,7 +139,10 @@ impl Core {
         }
     }
 
-    fn network_of(&mut self, answer: Result<StoreAnswer, Refusal>) -> Result<Network, Refusal> {
+    pub(super) fn network_of(
+        &mut self,
+        answer: Result<StoreAnswer, Refusal>,
+    ) -> Result<Network, Refusal> {
         match answer? {
             StoreAnswer::Network(network) => {
                 self.learn_network(network.clone());
@@ -148,6 +159,8 @@ impl Core {
 
     pub(super) fn learn_networks(&mut self, networks: Networks) {
         self.revision = networks.revision;
+        self.next_network = networks.next_id;
+        self.heard_store = true;
         self.health.foreign = None;
         let gone: Vec<u64> = self
             .networks
@@ -161,6 +174,7 @@ impl Core {
         for network in networks.list {
             self.learn_network(network);
         }
+        self.match_networks();
     }
 
     pub(super) fn learn_network(&mut self, network: Network) {
@@ -176,7 +190,8 @@ impl Core {
         if self.networks.get(&id) == Some(&network) {
             return;
         }
-        let change = NamesChange::Network(id, network.name.to_string(), network.subnet);
+        let subnet6 = network.ipv6.as_ref().map(|v6| v6.subnet);
+        let change = NamesChange::Network(id, network.name.to_string(), network.subnet, subnet6);
         self.actions.push_back(Action::Names(change));
         self.networks.insert(id, network);
         self.name_endpoints_of(id);
@@ -217,9 +232,9 @@ impl Core {
 
     /// Whether an address that the store gave out can be used: a store that lost its memory gives
     /// out what is held.
-    pub(super) fn doubt(&self, network: u64, address: Ipv4Addr) -> Option<Refusal> {
+    pub(super) fn doubt(&self, network: u64, address: IpAddr) -> Option<Refusal> {
         let known = self.networks.get(&network)?;
-        if !known.subnet.contains(&address) {
+        if !pools_of(known).any(|pool| pool.contains(&address)) {
             let (name, subnet) = (&known.name, known.subnet);
             let why = format!(
                 "the store gave {address} for network {name} ({subnet}): it lost its memory"
@@ -244,6 +259,7 @@ impl Core {
                 network: id,
                 key: (node, e.id),
                 ipv4: e.ipv4,
+                ipv6: e.ipv6,
                 names: e.names,
             }));
         }
@@ -251,7 +267,7 @@ impl Core {
 
     /// A network that endpoints of ours use is kept, whatever the store says: a store that lost
     /// its memory must not take running containers down.
-    fn forget_network(&mut self, id: u64) {
+    pub(super) fn forget_network(&mut self, id: u64) {
         if self.local.values().any(|l| l.network == id) {
             if let Some(network) = self.networks.get(&id).cloned() {
                 self.orphan(&network);
@@ -269,13 +285,14 @@ impl Core {
         &mut self,
         now: Instant,
         network: u64,
-        address: Ipv4Addr,
+        address: IpAddr,
         answer: Result<StoreAnswer, Refusal>,
     ) {
         match answer {
             Ok(_) => {
                 self.releases.remove(&(network, address));
                 self.touch_state();
+                self.unpark();
             }
             Err(_) => self.release_at = Some(now + RELEASE_RETRY),
         }
@@ -294,14 +311,13 @@ impl Core {
     }
 
     /// An endpoint of this host has the address, or Docker is about to make one.
-    pub(super) fn holds(&self, network: u64, address: Ipv4Addr) -> bool {
-        let has =
-            |l: &Local| l.network == network && l.address.is_some_and(|a| a.addr() == address);
+    pub(super) fn holds(&self, network: u64, address: IpAddr) -> bool {
+        let has = |l: &Local| l.network == network && l.has(address);
         self.unbound.contains_key(&(network, address)) || self.local.values().any(has)
     }
 
     /// Docker asks the store for this address of the network at the moment, or for any.
-    pub(super) fn is_asked_for(&self, network: u64, address: Option<Ipv4Addr>) -> bool {
+    pub(super) fn is_asked_for(&self, network: u64, address: Option<IpAddr>) -> bool {
         self.calls.values().any(|call| match call {
             Continuation::DockerAddress { network: n, address: a, .. } => {
                 *n == network && (address.is_none() || *a == address)
@@ -316,6 +332,7 @@ impl Core {
             matches!(
                 c,
                 Continuation::Attach { .. }
+                    | Continuation::Attach6(_)
                     | Continuation::DockerAddress { .. }
                     | Continuation::DockerEndpoint { .. }
             )
@@ -352,7 +369,7 @@ impl Core {
         let me = self.me.node.to_string();
         for lease in leases {
             let address = lease.address;
-            let ours = lease.holder.node == me && lease.holder.endpoint != RESERVED;
+            let ours = lease.holder.node == me;
             let leasing = self.local.contains_key(&lease.holder.endpoint);
             if ours
                 && !leasing
@@ -368,18 +385,18 @@ impl Core {
     /// Endpoints that run here without a lease: the store forgot them.
     fn retake(&mut self, network: u64, leases: &[Lease]) {
         let up = self.local.values().filter(|l| l.network == network && l.phase == Phase::Up);
-        let missing = up.filter_map(|l| Some((l.id.clone(), l.origin.clone(), l.address?.addr())));
+        let missing = up.flat_map(|l| l.addresses().map(|a| (l.id.clone(), l.origin.clone(), a)));
         let missing: Vec<_> = missing
             .filter(|(_, _, address)| !leases.iter().any(|l| l.address == *address))
             .collect();
         for (id, origin, address) in missing {
             let endpoint = match origin {
                 Origin::Attached => id.clone(),
-                Origin::Docker => "docker".to_owned(),
+                Origin::Docker => HOLDER.to_owned(),
             };
             let call = StoreCall::Allocate {
                 network: NetworkId(network),
-                address: Some(address),
+                wanted: Wanted::Address(address),
                 endpoint,
             };
             self.call(call, Continuation::Retaken(id));
@@ -390,7 +407,9 @@ impl Core {
         match (lease, self.local.get_mut(id)) {
             (Ok(lease), Some(local)) if local.phase == Phase::Up => {
                 tracing::warn!(address = %lease.address, "the store had forgotten this lease; it is held again");
-                local.generation = lease.generation;
+                if lease.address.is_ipv4() {
+                    local.generation = lease.generation;
+                }
                 self.touch_state();
                 self.publish(id);
             }
@@ -403,11 +422,6 @@ impl Core {
                 );
             }
         }
-    }
-
-    /// Subnets that a new one must not touch: those of networks, and pools that Docker considers.
-    pub(super) fn subnets_in_use(&self) -> Vec<Ipv4Net> {
-        self.networks.values().map(|n| n.subnet).chain(self.proposals.keys().copied()).collect()
     }
 }
 

@@ -1,19 +1,25 @@
 //! The core in virtual time, with a store, a kernel and a cluster that answer at once or as told.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use ipnet::{IpNet, Ipv4Net};
 use ovl_gossip::{Changes, Endpoint, Member, MemberState, NodeEndpoints};
-use ovl_ipam::{Holder, Lease, Network, NetworkId, Networks, Vni};
+use ovl_ipam::{
+    Docker as OfDocker, Holder, Lease, Network, NetworkId, NetworkSpec, Networks, Vni, Wanted,
+};
 use ovl_vxlan::{Home, Report};
 
 use super::*;
 use crate::docker::{
-    ContainerEndpoint, CreateEndpoint, CreateNetwork, IpamData, Join, LOCAL_ADDRESS_SPACE,
-    RequestAddress, RequestPool,
+    ContainerEndpoint, CreateEndpoint, CreateNetwork, DockerNetwork, IpamData, Join,
+    LOCAL_ADDRESS_SPACE, NetworkConfig, PoolConfig, RequestAddress, RequestPool,
 };
+
+mod networks;
+mod restarts;
 
 /// What the driver would be, and what it was told.
 struct World {
@@ -22,7 +28,13 @@ struct World {
     next: u64,
     replies: BTreeMap<RequestId, Result<Response, Refusal>>,
     store: Vec<Network>,
-    leases: BTreeMap<(u64, Ipv4Addr), String>,
+    leases: BTreeMap<(u64, IpAddr), String>,
+    /// Docker's networks, and whether it does what it is told.
+    docker: Vec<DockerNetwork>,
+    docker_waits: bool,
+    docker_calls: Vec<DockerCall>,
+    next_network: u64,
+    revision: u64,
     store_down: bool,
     kernel_fails: bool,
     kernel_waits: bool,
@@ -42,6 +54,7 @@ fn identity(expects_peers: bool) -> Identity {
         vxlan_port: 4789,
         underlay_mtu: 1500,
         expects_peers,
+        docker_scope: None,
         warnings: Vec::new(),
     }
 }
@@ -56,7 +69,10 @@ fn network(id: u64, name: &str, subnet: &str) -> Network {
         gateway: subnet.hosts().next().unwrap(),
         range: None,
         mtu: None,
-        docker_hosts: BTreeSet::new(),
+        aux: BTreeMap::new(),
+        ipv6: None,
+        internal: false,
+        docker: OfDocker::default(),
         removing: false,
     }
 }
@@ -66,6 +82,7 @@ fn remote(id: &str, address: &str, generation: u64, name: &str) -> Endpoint {
         id: id.into(),
         network: 1,
         ipv4: address.parse().unwrap(),
+        ipv6: None,
         mac: [2, 66, 10, 88, 9, 9],
         names: vec![name.into()],
         generation,
@@ -108,6 +125,11 @@ impl World {
             replies: BTreeMap::new(),
             store: vec![network(1, "rethinkdb", "10.88.0.0/16")],
             leases: BTreeMap::new(),
+            docker: Vec::new(),
+            docker_waits: false,
+            docker_calls: Vec::new(),
+            next_network: 9,
+            revision: 1,
             store_down: false,
             kernel_fails: false,
             kernel_waits: false,
@@ -124,13 +146,91 @@ impl World {
     /// With the store's networks known.
     fn ready() -> World {
         let mut world = World::new(State::default(), false);
+        world.event(Event::StoreHealth(None));
         world.publish_networks();
         world
     }
 
     fn publish_networks(&mut self) {
-        let list = self.store.clone();
-        self.event(Event::Networks(Networks { revision: 1, list }));
+        self.revision += 1;
+        let networks = self.networks();
+        self.event(Event::Networks(networks));
+    }
+
+    fn networks(&self) -> Networks {
+        let (revision, next_id) = (self.revision, self.next_network);
+        Networks { revision, list: self.store.clone(), next_id }
+    }
+
+    /// Docker lists its networks.
+    fn list_docker(&mut self) {
+        let list = self.docker.clone();
+        self.event(Event::DockerNetworks(list));
+    }
+
+    /// With the store's networks known, and a Docker that has none.
+    fn with_docker() -> World {
+        let mut world = World::ready();
+        world.event(Event::DockerHealth(None));
+        world.list_docker();
+        world
+    }
+
+    /// `docker network create NAME` by the user of this host, heard of at once.
+    fn create(&mut self, id: &str, name: &str, subnet: Option<&str>) -> Result<Response, Refusal> {
+        let (answer, pool) = docker_create(self, id, subnet, None)?;
+        self.docker.push(docker_has(id, name, pool));
+        self.list_docker();
+        Ok(answer)
+    }
+
+    /// `docker network rm`, as dockerd asks.
+    fn remove(&mut self, id: &str) -> Result<Response, Refusal> {
+        let answer = self.get(Request::DeleteDockerNetwork(id.into()));
+        self.docker.retain(|n| n.id != id);
+        self.list_docker();
+        answer
+    }
+
+    fn docker_names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.docker.iter().map(|n| n.config.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    fn stored(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.store.iter().map(|n| n.name.to_string()).collect();
+        names.sort();
+        names
+    }
+
+    fn problems(&mut self) -> Vec<String> {
+        let Ok(Response::Status(status)) = self.get(Request::Status) else { panic!("no status") };
+        status.problems
+    }
+
+    /// Docker does what it was told, asking the agent on the way as dockerd does.
+    fn docker_does(&mut self, call: DockerCall) {
+        let answer = match &call {
+            DockerCall::Create { network, config } => {
+                let id = format!("made-{network}");
+                let pool = config.pools[0].subnet;
+                docker_create(self, &id, Some(&pool.to_string()), None).unwrap();
+                self.docker.push(DockerNetwork {
+                    id: id.clone(),
+                    global: false,
+                    config: config.clone(),
+                });
+                Ok(id)
+            }
+            DockerCall::Remove(id) => {
+                assert_eq!(self.get(Request::DeleteDockerNetwork(id.clone())), Ok(Response::Done));
+                self.docker.retain(|n| n.id != *id);
+                Ok(id.clone())
+            }
+        };
+        self.event(Event::Docker(call, answer));
+        self.list_docker();
     }
 
     fn event(&mut self, event: Event) {
@@ -215,13 +315,15 @@ impl World {
             Action::Names(NamesChange::Remove(network, key)) => {
                 self.names.remove(&(network, key));
             }
+            Action::Docker(call) if self.docker_waits => self.docker_calls.push(call),
+            Action::Docker(call) => self.docker_does(call),
             Action::Names(NamesChange::Network(..) | NamesChange::NoNetwork(_))
             | Action::Audit
             | Action::CheckSandboxes(_) => {}
-            Action::Dns { netns, scope } if scope.is_empty() => {
+            Action::Dns { netns, scope, .. } if scope.is_empty() => {
                 self.dns.remove(&netns);
             }
-            Action::Dns { netns, scope } => {
+            Action::Dns { netns, scope, .. } => {
                 self.dns.insert(netns, scope);
             }
             Action::AwaitMove { endpoint, .. } => self.moves.push(endpoint),
@@ -231,28 +333,40 @@ impl World {
 
     fn store(&mut self, call: StoreCall) -> Result<StoreAnswer, Refusal> {
         Ok(match call {
-            StoreCall::Networks => {
-                StoreAnswer::Networks(Networks { revision: 2, list: self.store.clone() })
+            StoreCall::Networks => StoreAnswer::Networks(self.networks()),
+            StoreCall::CreateNetwork(spec) | StoreCall::EnsureNetwork(spec) => {
+                return self.ensure(&spec).map(StoreAnswer::Network);
             }
-            StoreCall::CreateNetwork(spec) | StoreCall::EnsureDockerNetwork(spec) => {
-                let found = self.store.iter().find(|n| n.name == spec.name).cloned();
-                let made = || network(9, spec.name.as_ref(), &spec.subnet.unwrap().to_string());
-                let network = found.unwrap_or_else(made);
-                self.store.retain(|n| n.id != network.id);
-                self.store.push(network.clone());
-                StoreAnswer::Network(network)
-            }
-            StoreCall::DetachDocker(_) => StoreAnswer::Done,
             StoreCall::RemoveNetwork(name) => {
-                let at = self.store.iter().position(|n| n.name == name).unwrap();
+                let at = self.store.iter().position(|n| n.name == name);
+                let at = at.ok_or_else(|| Refusal::not_found("no such network"))?;
+                self.revision += 1;
                 StoreAnswer::Network(self.store.remove(at))
             }
-            StoreCall::ProposeSubnet(_) => StoreAnswer::Subnet("10.99.0.0/16".parse().unwrap()),
-            StoreCall::Allocate { network, address, endpoint } => {
-                let free = (2..250)
-                    .map(|n| Ipv4Addr::new(10, 88, 0, n))
-                    .find(|a| !self.leases.contains_key(&(network.0, *a)));
-                let address = address.or(free).unwrap();
+            StoreCall::ProposeSubnet(avoid) => {
+                let free = |n: &u8| {
+                    let subnet = Ipv4Net::new_assert(Ipv4Addr::new(10, *n, 0, 0), 16);
+                    let taken = self.store.iter().any(|known| known.subnet == subnet);
+                    !avoid.contains(&subnet) && !taken
+                };
+                let free = (64..=128).find(free).unwrap();
+                StoreAnswer::Subnet(format!("10.{free}.0.0/16").parse().unwrap())
+            }
+            StoreCall::ProposeSubnet6(_) => StoreAnswer::Subnet("fd00:1::/64".parse().unwrap()),
+            StoreCall::Allocate { network, wanted, endpoint } => {
+                let subnet = self.store.iter().find(|n| n.id == network).map(|n| n.subnet).unwrap();
+                let [a, b, ..] = subnet.addr().octets();
+                let v4 = (2..250).map(|n| IpAddr::from(Ipv4Addr::new(a, b, 0, n)));
+                let v6 = (2..250u16).map(|n| IpAddr::from([0xfd00, 1, 0, 0, 0, 0, 0, n]));
+                let free = |address: &IpAddr| !self.leases.contains_key(&(network.0, *address));
+                let address = match wanted {
+                    Wanted::V4 => v4.into_iter().find(free).unwrap(),
+                    Wanted::V6 => v6.into_iter().find(free).unwrap(),
+                    Wanted::Address(address) => address,
+                };
+                if self.leases.get(&(network.0, address)).is_some_and(|held| *held != endpoint) {
+                    return Err(Refusal::conflict("it is held"));
+                }
                 self.leases.insert((network.0, address), endpoint.clone());
                 let holder = Holder { node: "queenbee".into(), endpoint };
                 StoreAnswer::Lease(Lease { network, address, holder, generation: 5 })
@@ -262,17 +376,13 @@ impl World {
                 self.leases.remove(&(network.0, address));
                 StoreAnswer::Done
             }
-            StoreCall::ReleaseReserved { network, address } => {
-                self.leases.remove(&(network.0, address));
-                StoreAnswer::Done
-            }
             StoreCall::ReleaseLease(lease) => {
                 self.leases.remove(&(lease.network.0, lease.address));
                 StoreAnswer::Done
             }
             StoreCall::Leases(id) => {
                 let held = self.leases.iter().filter(|((n, _), _)| *n == id.0);
-                let lease = |((n, address), endpoint): (&(u64, Ipv4Addr), &String)| Lease {
+                let lease = |((n, address), endpoint): (&(u64, IpAddr), &String)| Lease {
                     network: NetworkId(*n),
                     address: *address,
                     holder: Holder { node: "queenbee".into(), endpoint: endpoint.clone() },
@@ -281,6 +391,27 @@ impl World {
                 StoreAnswer::Leases(held.map(lease).collect())
             }
         })
+    }
+
+    fn ensure(&mut self, spec: &NetworkSpec) -> Result<Network, Refusal> {
+        if let Some(known) = self.store.iter().find(|n| n.name == spec.name) {
+            return match Some(known.subnet) == spec.subnet {
+                true => Ok(known.clone()),
+                false => Err(Refusal::conflict("the name is taken")),
+            };
+        }
+        let free = || format!("10.{}.0.0/16", 128 + self.next_network).parse().unwrap();
+        let subnet: Ipv4Net = spec.subnet.unwrap_or_else(free);
+        if self.store.iter().any(|n| n.subnet == subnet) {
+            return Err(Refusal::conflict("the subnet is taken"));
+        }
+        let mut made = network(self.next_network, spec.name.as_ref(), &subnet.to_string());
+        made.docker = spec.docker.clone();
+        made.internal = spec.internal;
+        self.next_network += 1;
+        self.revision += 1;
+        self.store.push(made.clone());
+        Ok(made)
     }
 
     fn member(&mut self, name: &str, state: MemberState) {
@@ -503,7 +634,7 @@ fn a_store_that_forgot_a_network_does_not_take_running_endpoints_down() {
     let mut world = World::ready();
     world.get(Request::Attach(target("leader"))).unwrap();
     let before = world.core.desired();
-    world.event(Event::Networks(Networks { revision: 7, list: Vec::new() }));
+    world.event(Event::Networks(Networks { revision: 7, list: Vec::new(), next_id: 0 }));
     assert_eq!(world.core.desired(), before);
 }
 
@@ -512,36 +643,34 @@ fn leases_that_a_crash_left_behind_are_given_back() {
     let mut world = World::ready();
     world.get(Request::Attach(target("leader"))).unwrap();
     world.leases.insert((1, "10.88.0.77".parse().unwrap()), "docker".into());
-    world.leases.insert((1, "10.88.0.78".parse().unwrap()), RESERVED.into());
     world.pass(RECONCILE_AFTER);
     let held: Vec<_> = world.leases.values().cloned().collect();
-    assert_eq!(held.len(), 2, "{held:?}");
+    assert_eq!(held.len(), 1, "{held:?}");
     assert!(!held.contains(&"docker".to_owned()));
 }
 
-/// `docker network create`, as dockerd asks.
-fn docker_network(
+/// `docker network create`, as dockerd asks, and the pool that it got.
+fn docker_create(
     world: &mut World,
     id: &str,
-    subnet: &str,
-    name: &str,
-) -> Result<Response, Refusal> {
+    subnet: Option<&str>,
+    name: Option<&str>,
+) -> Result<(Response, IpNet), Refusal> {
     let pool = RequestPool {
-        pool: Some(subnet.parse().unwrap()),
+        pool: subnet.map(|subnet| subnet.parse().unwrap()),
         sub_pool: None,
         options: BTreeMap::new(),
         v6: false,
         address_space: LOCAL_ADDRESS_SPACE.into(),
     };
-    let Response::Pool(pool, _) = world.get(Request::Pool(pool))? else { panic!("no pool") };
-    let gateway =
-        RequestAddress { pool_id: pool.to_string(), address: None, gateway: true, mac: None };
-    let Response::Address(gateway) = world.get(Request::Address(gateway))? else {
+    let Response::Pool(pool) = world.get(Request::Pool(pool))? else { panic!("no pool") };
+    let Response::Address(gateway) = world.get(Request::Address(ask_for(pool, None, true)))? else {
         panic!("no gateway")
     };
-    world.get(Request::DockerNetwork(CreateNetwork {
+    let options = name.map(|name| (docker::NETWORK_OPTION.to_owned(), name.to_owned()));
+    let answer = world.get(Request::DockerNetwork(CreateNetwork {
         id: id.into(),
-        options: BTreeMap::from([(docker::NETWORK_OPTION.into(), name.into())]),
+        options: options.into_iter().collect(),
         internal: false,
         enable_ipv6: false,
         ipv4: vec![IpamData {
@@ -550,20 +679,59 @@ fn docker_network(
             gateway: Some(gateway),
             aux: BTreeMap::new(),
         }],
+        ipv6: Vec::new(),
+    }))?;
+    Ok((answer, pool))
+}
+
+/// What Docker lists of a network that it made so.
+fn docker_has(id: &str, name: &str, subnet: IpNet) -> DockerNetwork {
+    let pool =
+        PoolConfig { subnet, range: None, gateway: subnet.hosts().next(), aux: BTreeMap::new() };
+    let config = NetworkConfig {
+        name: name.into(),
+        internal: false,
+        attachable: false,
         ipv6: false,
-    }))
+        options: BTreeMap::new(),
+        labels: BTreeMap::from([("team".into(), "bees".into())]),
+        ipam_driver: "ovl".into(),
+        ipam_options: BTreeMap::new(),
+        pools: vec![pool],
+    };
+    DockerNetwork { id: id.into(), global: false, config }
+}
+
+fn ask_for(pool: IpNet, address: Option<&str>, gateway: bool) -> RequestAddress {
+    RequestAddress {
+        pool_id: pool.to_string(),
+        address: address.map(|a| a.parse().unwrap()),
+        gateway,
+        mac: None,
+        endpoint_name: None,
+    }
+}
+
+/// The network of the store in Docker, by its own name.
+fn docker_network(
+    world: &mut World,
+    id: &str,
+    subnet: &str,
+    name: &str,
+) -> Result<Response, Refusal> {
+    docker_create(world, id, Some(subnet), Some(name)).map(|(answer, _)| answer)
 }
 
 fn docker_run(world: &mut World, endpoint: &str) -> Result<Response, Refusal> {
-    let address =
-        RequestAddress { pool_id: "10.88.0.0/16".into(), address: None, gateway: false, mac: None };
-    let Response::Address(address) = world.get(Request::Address(address))? else {
+    let address = ask_for("10.88.0.0/16".parse().unwrap(), None, false);
+    let Response::Address(IpNet::V4(address)) = world.get(Request::Address(address))? else {
         panic!("no address")
     };
     let create = CreateEndpoint {
         network: "net1".into(),
         endpoint: endpoint.into(),
         address: Some(address),
+        address6: None,
         mac: None,
         options: BTreeMap::new(),
     };
@@ -663,7 +831,7 @@ fn dockers_own_addresses_are_refused_with_the_way_out() {
         internal: false,
         enable_ipv6: false,
         ipv4: vec![data],
-        ipv6: false,
+        ipv6: Vec::new(),
     }));
     assert!(refusal.unwrap_err().message.contains("--ipam-driver ovl"));
 }
@@ -723,12 +891,7 @@ fn an_endpoint_that_the_kernel_does_not_let_go_keeps_its_address() {
 fn one_address_is_not_given_to_two_containers_of_a_host() {
     let mut world = World::ready();
     docker_network(&mut world, "net1", "10.88.0.0/16", "rethinkdb").unwrap();
-    let wanted = RequestAddress {
-        pool_id: "10.88.0.0/16".into(),
-        address: Some("10.88.0.50".parse().unwrap()),
-        gateway: false,
-        mac: None,
-    };
+    let wanted = ask_for("10.88.0.0/16".parse().unwrap(), Some("10.88.0.50"), false);
     world.get(Request::Address(wanted.clone())).unwrap();
     let again = world.get(Request::Address(wanted)).unwrap_err();
     assert_eq!(again.kind, RefusalKind::Conflict);
@@ -760,24 +923,12 @@ fn an_endpoint_that_docker_does_not_run_goes_with_its_address() {
 }
 
 #[test]
-fn a_network_that_docker_lost_in_an_outage_is_left_later() {
-    let mut world = World::ready();
-    docker_network(&mut world, "net1", "10.88.0.0/16", "rethinkdb").unwrap();
-    world.store_down = true;
-    world.get(Request::DeleteDockerNetwork("net1".into())).unwrap();
-    assert_eq!(world.core.state().detaches, [1], "over a restart, too");
-    world.store_down = false;
-    world.pass(RELEASE_RETRY);
-    assert!(world.core.state().detaches.is_empty());
-}
-
-#[test]
 fn a_store_that_gives_a_network_in_use_another_subnet_is_not_believed() {
     let mut world = World::ready();
     world.get(Request::Attach(target("leader"))).unwrap();
     let before = world.core.desired();
     let list = vec![network(1, "other", "10.99.0.0/16")];
-    world.event(Event::Networks(Networks { revision: 3, list }));
+    world.event(Event::Networks(Networks { revision: 3, list, next_id: 2 }));
     assert_eq!(world.core.desired(), before);
     let Ok(Response::Status(status)) = world.get(Request::Status) else { panic!("no status") };
     assert!(status.problems.iter().any(|p| p.contains("lost its memory")), "{:?}", status.problems);
@@ -808,7 +959,7 @@ fn a_store_that_lost_its_memory_is_shown_and_given_back_what_runs() {
     let mut world = World::ready();
     world.get(Request::Attach(target("leader"))).unwrap();
     let held = std::mem::take(&mut world.leases);
-    world.event(Event::Networks(Networks { revision: 1, list: Vec::new() }));
+    world.event(Event::Networks(Networks { revision: 1, list: Vec::new(), next_id: 0 }));
     let refusal = world.get(Request::Attach(target("second"))).unwrap_err();
     assert!(refusal.message.contains("lost its memory"), "{}", refusal.message);
     let Ok(Response::Status(status)) = world.get(Request::Status) else { panic!("no status") };
@@ -854,7 +1005,7 @@ fn without_a_state_file_no_lease_of_this_host_is_given_back() {
     world.publish_networks();
     world.get(Request::Attach(target("leader"))).unwrap();
     world.leases.insert((1, "10.88.0.77".parse().unwrap()), "unknown here".into());
-    world.event(Event::Networks(Networks { revision: 1, list: Vec::new() }));
+    world.event(Event::Networks(Networks { revision: 1, list: Vec::new(), next_id: 0 }));
     world.publish_networks();
     world.pass(RECONCILE_INTERVAL + RECONCILE_AFTER);
     assert_eq!(world.leases.len(), 2, "it may belong to a container that runs");

@@ -5,6 +5,7 @@ use std::time::Instant;
 use ovl_gossip::{Endpoint, MemberState};
 use ovl_ipam::Network;
 
+use super::remote::addresses;
 use super::{Core, Refusal};
 use crate::control::api;
 
@@ -42,6 +43,8 @@ impl Core {
             name: network.name.to_string(),
             vni: network.vni.value(),
             subnet: network.subnet,
+            subnet6: network.ipv6.as_ref().map(|v6| v6.subnet),
+            internal: network.internal,
             mtu: self.mtu(network),
         }
     }
@@ -83,6 +86,7 @@ impl Core {
             name: endpoint.names.first().cloned().unwrap_or_else(short),
             names: endpoint.names.clone(),
             ipv4: endpoint.ipv4,
+            ipv6: endpoint.ipv6,
             mac: ovl_vxlan::Mac(endpoint.mac).to_string(),
             host: host.to_owned(),
         }
@@ -126,7 +130,9 @@ impl Core {
         if self.me.expects_peers && !self.synced && now > self.started + JOIN_WITHIN {
             problems.push("none of the hosts to join has answered yet; check --join, and that TCP and UDP 7946 are open between the hosts".into());
         }
-        let local: Vec<_> = self.local_endpoints().map(|e| (e.network, e.ipv4)).collect();
+        let local = self.local_endpoints();
+        let local: Vec<_> =
+            local.flat_map(|e| addresses(&e).map(move |a| (e.network, a))).collect();
         for (network, address, hosts) in
             self.remotes.claimed_twice(&local).into_iter().take(SHOWN_MAX)
         {
@@ -142,6 +148,7 @@ impl Core {
             ));
         }
         problems.extend(self.health.foreign.clone());
+        problems.extend(self.docker.problems(now));
         if let Some(error) = &self.health.disk {
             problems.push(format!(
                 "the agent's state cannot be written, so nothing new is attached: {error}"

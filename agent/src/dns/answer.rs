@@ -1,20 +1,22 @@
 //! A query in; out comes a reply, or the advice to forward it. No IO, no clock.
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::rdata::{A, NS, PTR};
+use hickory_proto::rr::rdata::{A, AAAA, NS, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
-use ipnet::{IpNet, Ipv4Net};
-use std::net::Ipv4Addr;
+use ipnet::IpNet;
+use std::net::IpAddr;
 
 use super::Transport;
 use super::names::{Names, Resolution, ReverseResolution};
 use super::reply::{Note, Reply, soa};
+use super::turns::Turns;
 use super::wire::{self, Request, Unreadable};
 
 /// Addresses in one answer; of a name that has more, each answer holds others. It keeps an answer
 /// well below the 65,535 bytes that TCP can carry.
 const MAX_ADDRESSES: usize = 2_000;
 
-/// Bytes of an address record whose name is a pointer to the question (RFC 1035 §3.2.1, §4.1.4).
+/// Bytes of an A record whose name is a pointer to the question (RFC 1035 §3.2.1, §4.1.4); an AAAA
+/// record has 12 more.
 const ADDRESS_RECORD: usize = 16;
 
 /// What to do with a message.
@@ -24,7 +26,7 @@ pub(crate) enum Verdict {
     Ignore,
     /// Send this back.
     Reply(Vec<u8>),
-    /// Not ours: pass it to a resolver of the host.
+    /// Not ours: pass it to a resolver of the host, or to Docker's.
     Forward(Foreign),
 }
 
@@ -49,6 +51,16 @@ impl Foreign {
     pub(crate) fn reply(&self, reply: Reply) -> Vec<u8> {
         reply.encode(&self.message, self.limit())
     }
+
+    /// What another resolver answered, for this client: a reply that is longer than the client can
+    /// take is cut.
+    pub(crate) fn relayed(&self, mut reply: Vec<u8>) -> Vec<u8> {
+        wire::set_id(&mut reply, wire::id(&self.message));
+        if reply.len() <= self.limit() {
+            return reply;
+        }
+        self.reply(Reply::new(&self.request, ResponseCode::NoError).truncated())
+    }
 }
 
 /// Who asks, and how.
@@ -58,8 +70,8 @@ pub(crate) struct Asker<'a> {
     pub(crate) scope: &'a [u64],
     /// Sets the limit of a reply.
     pub(crate) transport: Transport,
-    /// How far to rotate the addresses of a shared name; count it up with every query.
-    pub(crate) rotation: usize,
+    /// Who of those that share a name comes first.
+    pub(crate) turns: &'a Turns,
 }
 
 /// Answers `message` from `names`. Never panics, whatever the bytes.
@@ -113,7 +125,7 @@ struct Lookup<'a> {
 impl Lookup<'_> {
     /// None: not ours.
     fn reply(&self) -> Option<Reply> {
-        if let Ok(IpNet::V4(range)) = self.name().parse_arpa_name() {
+        if let Ok(range) = self.name().parse_arpa_name() {
             return self.reverse(range);
         }
         let text = text(self.name());
@@ -127,25 +139,38 @@ impl Lookup<'_> {
         }
     }
 
-    fn found(&self, addresses: Vec<Ipv4Addr>, text: &str) -> Reply {
+    /// A family that the name has no address of is empty and no error: the name exists.
+    fn found(&self, mut addresses: Vec<IpAddr>, text: &str) -> Reply {
         match self.kind() {
-            RecordType::A | RecordType::ANY => {
-                let addresses = self.selected(addresses).map(|address| RData::A(A(address)));
-                self.ours(ResponseCode::NoError).answers(addresses)
-            }
-            _ => {
-                // A single name is a zone of its own: "." is not ours to speak for.
-                let labels = self.names.zone_labels(self.scope(), text).unwrap_or(usize::MAX);
-                self.missing(ResponseCode::NoError, self.name().trim_to(labels))
-            }
+            RecordType::A => addresses.retain(IpAddr::is_ipv4),
+            RecordType::AAAA => addresses.retain(IpAddr::is_ipv6),
+            RecordType::ANY => {}
+            _ => addresses.clear(),
         }
+        if addresses.is_empty() {
+            // A single name is a zone of its own: "." is not ours to speak for.
+            let labels = self.names.zone_labels(self.scope(), text).unwrap_or(usize::MAX);
+            return self.missing(ResponseCode::NoError, self.name().trim_to(labels));
+        }
+        let addresses = self.selected(addresses, text).map(|address| match address {
+            IpAddr::V4(address) => RData::A(A(address)),
+            IpAddr::V6(address) => RData::AAAA(AAAA(address)),
+        });
+        self.ours(ResponseCode::NoError).answers(addresses)
     }
 
     /// Rotated, so that clients which take the first address share the load; and no more than
     /// one too many for the reply, which is then cut.
-    fn selected(&self, mut addresses: Vec<Ipv4Addr>) -> impl Iterator<Item = Ipv4Addr> + use<> {
-        let by = self.asker.rotation.checked_rem(addresses.len()).unwrap_or(0);
-        addresses.rotate_left(by);
+    fn selected(
+        &self,
+        mut addresses: Vec<IpAddr>,
+        text: &str,
+    ) -> impl Iterator<Item = IpAddr> + use<> {
+        if addresses.len() > 1 {
+            let turn = self.asker.turns.next(text, self.kind());
+            let by = turn.checked_rem(addresses.len()).unwrap_or(0);
+            addresses.rotate_left(by);
+        }
         let room = limit(self.request, self.asker.transport) / ADDRESS_RECORD + 1;
         addresses.into_iter().take(room.min(MAX_ADDRESSES))
     }
@@ -156,16 +181,16 @@ impl Lookup<'_> {
         (labels == usize::from(self.name().num_labels())).then(|| self.zone(self.name().clone()))
     }
 
-    /// `4.3.2.1.in-addr.arpa` and, with fewer labels, the zones above it.
-    fn reverse(&self, range: Ipv4Net) -> Option<Reply> {
-        if range.prefix_len() < 32 {
+    /// `4.3.2.1.in-addr.arpa` (RFC 1035 §3.5), 32 nibbles under `ip6.arpa` (RFC 3596 §2.5) and,
+    /// with fewer labels, the zones above them.
+    fn reverse(&self, range: IpNet) -> Option<Reply> {
+        if range.prefix_len() < range.max_prefix_len() {
             self.names.subnet_around(self.scope(), range)?;
             return Some(self.zone(self.name().clone()));
         }
         let zone = || {
-            let subnet = self.names.subnet_around(self.scope(), range);
-            let octets = subnet.map_or(4, |subnet| subnet.prefix_len().div_ceil(8).max(1));
-            self.name().trim_to(usize::from(octets) + 2)
+            let subnet = self.names.subnet_around(self.scope(), range).unwrap_or(range);
+            self.name().trim_to(usize::from(labels_of(subnet)) + 2)
         };
         match self.names.reverse(self.scope(), range.addr()) {
             ReverseResolution::NotOurs => None,
@@ -221,6 +246,12 @@ pub(crate) enum Unanswered {
     /// None of them answered in time.
     #[error("no resolver of the host answered in time")]
     Silence,
+    /// Docker's resolver did not answer in time.
+    #[error("docker's resolver did not answer in time")]
+    DockerSilent,
+    /// Docker's resolver cannot be reached.
+    #[error("docker's resolver cannot be reached")]
+    DockerGone,
     /// Too many queries are on their way already.
     #[error("too many forwarded queries are in flight")]
     Busy,
@@ -233,14 +264,16 @@ impl Unanswered {
         let single = query.request.question.name().num_labels() == 1;
         let code = match self {
             Unanswered::NoUpstream if single => ResponseCode::NXDomain,
-            Unanswered::NoUpstream | Unanswered::Silence | Unanswered::Busy => {
-                ResponseCode::ServFail
-            }
+            Unanswered::NoUpstream
+            | Unanswered::Silence
+            | Unanswered::DockerSilent
+            | Unanswered::DockerGone
+            | Unanswered::Busy => ResponseCode::ServFail,
         };
         query.reply(Reply::new(&query.request, code).note(self.note()))
     }
 
-    /// Info codes of RFC 8914 §4: 14 not ready, 22 no reachable authority, 0 other.
+    /// Info codes of RFC 8914 §4: 14 not ready, 22 no reachable authority, 23 network error, 0 other.
     fn note(self) -> Note {
         match self {
             Unanswered::NoUpstream => {
@@ -249,11 +282,27 @@ impl Unanswered {
             Unanswered::Silence => {
                 Note { code: 22, text: "no resolver of the host answered in time" }
             }
+            Unanswered::DockerSilent => {
+                Note { code: 22, text: "docker's resolver did not answer in time" }
+            }
+            Unanswered::DockerGone => {
+                Note { code: 23, text: "docker's resolver in this container cannot be reached" }
+            }
             Unanswered::Busy => {
                 Note { code: 0, text: "too many forwarded queries in flight, try again" }
             }
         }
     }
+}
+
+/// Labels of a subnet's reverse zone before `in-addr.arpa` or `ip6.arpa`. A subnet that ends within
+/// a label is several zones, each with one more label than what is whole of the subnet.
+fn labels_of(subnet: IpNet) -> u8 {
+    let bits = match subnet {
+        IpNet::V4(_) => 8,
+        IpNet::V6(_) => 4,
+    };
+    subnet.prefix_len().div_ceil(bits).max(1)
 }
 
 /// The name as the table writes it. A label with a dot, a backslash or bytes that are no text in

@@ -57,7 +57,11 @@ impl Query {
 
     /// Asks over a connection of its own. An answer to something else is an error.
     pub(crate) async fn ask_tcp(&self, server: SocketAddr) -> io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect(server).await?;
+        self.ask_over(TcpStream::connect(server).await?).await
+    }
+
+    /// The same over a connection that was made already.
+    pub(crate) async fn ask_over(&self, mut stream: TcpStream) -> io::Result<Vec<u8>> {
         stream.write_all(&framed(&self.message)?).await?;
         let length = stream.read_u16().await?;
         let mut response = vec![0; length.into()];
@@ -84,8 +88,8 @@ pub(crate) fn framed(message: &[u8]) -> io::Result<Vec<u8>> {
     Ok(framed)
 }
 
-/// The buffer lives for this call only: nothing large is held by the many that wait.
-fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+/// Takes one datagram, if there is one. The buffer lives for this call only: nothing large is held by the many that wait.
+pub(crate) fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     let mut buffer = Vec::with_capacity(MAX_MESSAGE);
     let length = socket.try_recv_buf(&mut buffer)?;
     buffer.truncate(length.max(HEADER_LENGTH));

@@ -21,7 +21,6 @@ use tokio::time::{Instant, timeout};
 use super::Transport;
 use super::answer::{Foreign, Unanswered};
 use super::exchange::Query;
-use super::reply::Reply;
 use super::upstreams::Upstreams;
 use super::wire;
 
@@ -47,13 +46,21 @@ pub struct Limits {
     pub in_flight: usize,
     /// The same for one sandbox, so that it cannot use up what is there for all.
     pub in_flight_per_sandbox: usize,
-    /// TCP connections of one sandbox; one more waits in the kernel until another ends.
+    /// Queries over UDP that wait for Docker's resolver, in one sandbox; the same at the bound. They
+    /// share a socket, and each costs about 1 KiB.
+    pub waiting_per_sandbox: usize,
+    /// TCP connections of one port of one sandbox; one more waits in the kernel until another ends.
     pub connections_per_sandbox: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { in_flight: 512, in_flight_per_sandbox: 128, connections_per_sandbox: 32 }
+        Limits {
+            in_flight: 512,
+            in_flight_per_sandbox: 128,
+            waiting_per_sandbox: 256,
+            connections_per_sandbox: 32,
+        }
     }
 }
 
@@ -95,9 +102,7 @@ impl Forwarder {
         // it was the last.
         let _landing = Landing { flights: &self.flights, key: &key };
         let flight = self.join(&key, query);
-        let mut reply = flight.await?.to_vec();
-        wire::set_id(&mut reply, wire::id(&query.message));
-        Ok(fitted(reply, query))
+        Ok(query.relayed(flight.await?.to_vec()))
     }
 
     /// Different queries on their way.
@@ -254,15 +259,7 @@ fn is_refusal(response: &[u8]) -> bool {
     code == u16::from(ResponseCode::ServFail) || code == u16::from(ResponseCode::Refused)
 }
 
-/// A resolver that sends more than the client can take is cut here.
-fn fitted(reply: Vec<u8>, query: &Foreign) -> Vec<u8> {
-    if reply.len() <= query.limit() {
-        return reply;
-    }
-    query.reply(Reply::new(&query.request, ResponseCode::NoError).truncated())
-}
-
 /// What a lock guards here stays whole even when its holder panicked.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

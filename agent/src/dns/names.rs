@@ -1,23 +1,11 @@
 //! The names table: which addresses a name has, network by network. No IO, no clock.
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Names of one endpoint that are kept; what comes after them is left out.
-///
-/// A container has its name, short id, host name and a few aliases; a peer that announces
-/// thousands for one endpoint must not fill the table.
-pub(crate) const MAX_NAMES: usize = 64;
-
-/// Longest name in text form, without the trailing dot (RFC 1035 §2.3.4: 255 bytes on the wire).
-const MAX_NAME_LENGTH: usize = 253;
-
-/// Longest label (RFC 1035 §2.3.4).
-const MAX_LABEL_LENGTH: usize = 63;
+use super::network::{Addresses, Network, Spec, fold};
 
 /// Names to addresses and back, for every network of the cluster.
 ///
@@ -37,8 +25,8 @@ pub struct Names {
 /// What [`Names::resolve`] knows of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// Its addresses, sorted, each once; never empty.
-    Found(Vec<Ipv4Addr>),
+    /// Its addresses, sorted, IPv4 first, each once; never empty.
+    Found(Vec<IpAddr>),
     /// It lies under the name of a network in scope, and nothing there is called so.
     NoSuchName,
     /// Not for us to say: ask elsewhere.
@@ -50,18 +38,18 @@ pub enum Resolution {
 pub enum ReverseResolution {
     /// `name.network.`, sorted, each once, from the first name of whoever holds it; never empty.
     Found(Vec<String>),
-    /// It lies in the subnet of a network in scope, and nobody with a name holds it.
+    /// It lies in a subnet of a network in scope, and nobody with a name holds it.
     NoSuchName,
     /// Not for us to say: ask elsewhere.
     NotOurs,
 }
 
 impl Names {
-    /// Makes a network known, or changes its name or subnet. Its endpoints stay.
-    pub fn set_network(&mut self, id: u64, name: &str, subnet: Ipv4Net) {
+    /// Makes a network known, or changes its name or subnets. Its endpoints stay.
+    pub fn set_network(&mut self, id: u64, name: &str, subnet: Ipv4Net, subnet6: Option<Ipv6Net>) {
         let name: Box<str> = fold(name).into();
         let network = self.networks.entry(id).or_default();
-        let before = network.spec.replace(Spec { name: name.clone(), subnet });
+        let before = network.spec.replace(Spec { name: name.clone(), subnet, subnet6 });
         if before.as_ref() == network.spec.as_ref() {
             return;
         }
@@ -86,11 +74,19 @@ impl Names {
     /// Puts one endpoint; what it had before under this key is replaced.
     ///
     /// `key` identifies it in the cluster (node, endpoint id). `names` are single names, its own
-    /// first: the first is what its address resolves to. Names that cannot stand in a DNS query
+    /// first: the first is what its addresses resolve to. Names that cannot stand in a DNS query
     /// (empty, labels over 63 bytes, white space, backslashes) are left out, and so are those
     /// after the first 64. The network need not be known yet.
-    pub fn set(&mut self, network: u64, key: (String, String), ipv4: Ipv4Addr, names: &[String]) {
-        if self.networks.entry(network).or_default().set(key, ipv4, names) {
+    pub fn set(
+        &mut self,
+        network: u64,
+        key: (String, String),
+        ipv4: Ipv4Addr,
+        ipv6: Option<Ipv6Addr>,
+        names: &[String],
+    ) {
+        let addresses = Addresses { ipv4, ipv6 };
+        if self.networks.entry(network).or_default().set(key, addresses, names) {
             self.changed();
         }
     }
@@ -103,14 +99,14 @@ impl Names {
         if !entry.get_mut().remove(key) {
             return;
         }
-        if entry.get().spec.is_none() && entry.get().endpoints.is_empty() {
+        if entry.get().is_void() {
             entry.remove();
         }
         self.changed();
     }
 
-    /// All addresses of `name`, or of `name.network`, sorted; case does not matter, nor does a
-    /// trailing dot. `scope`: the networks to look in, `None` for all.
+    /// All addresses of `name`, or of `name.network`, sorted, IPv4 first; case does not matter, nor
+    /// does a trailing dot. `scope`: the networks to look in, `None` for all.
     ///
     /// A name that contains dots and exists as such in the scope goes before `name.network`.
     pub fn resolve(&self, scope: Option<&[u64]>, name: &str) -> Resolution {
@@ -135,13 +131,13 @@ impl Names {
     }
 
     /// The names of whoever holds `address` in a network in scope (`None`: in any).
-    pub fn reverse(&self, scope: Option<&[u64]>, address: Ipv4Addr) -> ReverseResolution {
+    pub fn reverse(&self, scope: Option<&[u64]>, address: IpAddr) -> ReverseResolution {
         let mut found = Vec::new();
         let mut ours = false;
         for network in self.in_scope(scope) {
             let Some(spec) = &network.spec else { continue };
-            ours |= spec.subnet.contains(&address);
-            let names = network.by_address.get(&address).map_or(&[][..], Vec::as_slice);
+            ours |= spec.subnets().any(|subnet| subnet.contains(&address));
+            let names = network.names_at(address);
             found.extend(names.iter().map(|name| format!("{name}.{}.", spec.name)));
         }
         if found.is_empty() {
@@ -167,11 +163,12 @@ impl Names {
     }
 
     /// The smallest subnet of a network in scope that contains all of `range`.
-    pub(crate) fn subnet_around(&self, scope: Option<&[u64]>, range: Ipv4Net) -> Option<Ipv4Net> {
+    pub(crate) fn subnet_around(&self, scope: Option<&[u64]>, range: IpNet) -> Option<IpNet> {
         self.in_scope(scope)
-            .filter_map(|network| network.spec.as_ref().map(|spec| spec.subnet))
+            .filter_map(|network| network.spec.as_ref())
+            .flat_map(Spec::subnets)
             .filter(|subnet| subnet.contains(&range))
-            .max_by_key(Ipv4Net::prefix_len)
+            .max_by_key(IpNet::prefix_len)
     }
 
     /// Counts the changes, as the serial number of a zone does (RFC 1035 §3.3.13). Each host
@@ -222,132 +219,4 @@ impl Names {
             self.known_as(scope, zone).map(move |network| (host, network))
         })
     }
-}
-
-/// What is known of a network itself, once it is.
-#[derive(Debug, PartialEq, Eq)]
-struct Spec {
-    name: Box<str>,
-    subnet: Ipv4Net,
-}
-
-/// One network's endpoints, and the two indexes over them.
-///
-/// The indexes are multisets: two endpoints may hold one name, and for a moment, while news
-/// travels, also one address; the record goes when the last of them does.
-#[derive(Debug, Default)]
-struct Network {
-    spec: Option<Spec>,
-    endpoints: HashMap<(String, String), Endpoint>,
-    by_name: HashMap<Arc<str>, Vec<Ipv4Addr>>,
-    by_address: HashMap<Ipv4Addr, Vec<Arc<str>>>,
-}
-
-#[derive(Debug)]
-struct Endpoint {
-    address: Ipv4Addr,
-    names: Box<[Arc<str>]>,
-}
-
-impl Network {
-    fn addresses(&self, name: &str) -> &[Ipv4Addr] {
-        self.by_name.get(name).map_or(&[], Vec::as_slice)
-    }
-
-    /// False when nothing changed.
-    fn set(&mut self, key: (String, String), address: Ipv4Addr, names: &[String]) -> bool {
-        let names = usable(names);
-        if let Some(old) = self.endpoints.get(&key)
-            && old.address == address
-            && old.names.iter().map(|name| &**name).eq(names.iter().map(|name| &**name))
-        {
-            return false;
-        }
-        self.remove(&key);
-        let names: Box<[Arc<str>]> = names.iter().map(|name| self.intern(name)).collect();
-        for name in &names {
-            insert(self.by_name.entry(name.clone()).or_default(), address);
-        }
-        if let Some(first) = names.first() {
-            insert(self.by_address.entry(address).or_default(), first.clone());
-        }
-        self.endpoints.insert(key, Endpoint { address, names });
-        true
-    }
-
-    /// False when there was no such endpoint.
-    fn remove(&mut self, key: &(String, String)) -> bool {
-        let Some(endpoint) = self.endpoints.remove(key) else {
-            return false;
-        };
-        for name in &endpoint.names {
-            if let Entry::Occupied(mut entry) = self.by_name.entry(name.clone()) {
-                take(entry.get_mut(), &endpoint.address);
-                if entry.get().is_empty() {
-                    entry.remove();
-                }
-            }
-        }
-        if let Some(first) = endpoint.names.first()
-            && let Entry::Occupied(mut entry) = self.by_address.entry(endpoint.address)
-        {
-            take(entry.get_mut(), first);
-            if entry.get().is_empty() {
-                entry.remove();
-            }
-        }
-        true
-    }
-
-    /// One allocation for a name, however many endpoints and indexes hold it.
-    fn intern(&self, name: &str) -> Arc<str> {
-        self.by_name.get_key_value(name).map_or_else(|| name.into(), |(known, _)| known.clone())
-    }
-}
-
-/// Adds to a sorted multiset. Most have one element, so the first takes no more room than it needs.
-fn insert<T: Ord>(set: &mut Vec<T>, item: T) {
-    if set.is_empty() {
-        set.reserve_exact(1);
-    }
-    let at = set.partition_point(|other| *other < item);
-    set.insert(at, item);
-}
-
-/// Takes one occurrence out of a sorted multiset.
-fn take<T: Ord>(set: &mut Vec<T>, item: &T) {
-    if let Ok(at) = set.binary_search(item) {
-        set.remove(at);
-    }
-}
-
-/// Lower case (ASCII, RFC 4343), without a trailing dot.
-fn fold(name: &str) -> Cow<'_, str> {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(name.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(name)
-    }
-}
-
-/// The names that can be asked for, folded, each once, in their order.
-fn usable(names: &[String]) -> Vec<Cow<'_, str>> {
-    let mut usable: Vec<Cow<'_, str>> = Vec::with_capacity(names.len().min(MAX_NAMES));
-    for name in names.iter().map(|name| fold(name)).filter(|name| can_be_asked(name)) {
-        if usable.len() == MAX_NAMES {
-            break;
-        }
-        if !usable.contains(&name) {
-            usable.push(name);
-        }
-    }
-    usable
-}
-
-fn can_be_asked(name: &str) -> bool {
-    let clean = |byte: u8| byte > b' ' && byte != b'\\' && byte != 0x7f;
-    name.len() <= MAX_NAME_LENGTH
-        && name.bytes().all(clean)
-        && name.split('.').all(|label| (1..=MAX_LABEL_LENGTH).contains(&label.len()))
 }

@@ -30,9 +30,9 @@ struct Shared {
 pub struct Counts {
     /// Replies from the names table, refusals of malformed queries included.
     pub answered: u64,
-    /// Queries for others' names that a resolver of the host answered.
+    /// Queries for others' names that a resolver of the host, or Docker's, answered.
     pub forwarded: u64,
-    /// Queries for others' names that no resolver of the host answered, or that had none to ask.
+    /// Queries for others' names that nobody answered, or that had nobody to ask.
     pub unanswered: u64,
     /// Queries for others' names that were turned away, because too many were in flight.
     pub busy: u64,
@@ -46,7 +46,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub(crate) struct Admission<'a> {
     _here: SemaphorePermit<'a>,
-    _everywhere: SemaphorePermit<'a>,
+    _everywhere: Option<SemaphorePermit<'a>>,
 }
 
 #[derive(Debug, Default)]
@@ -122,28 +122,47 @@ impl Resolver {
         verdict
     }
 
-    /// Room for one more forwarded query, or the reply that turns it away.
+    /// Room for one more query that costs a socket, or the reply that turns it away.
     pub(crate) fn admit<'a>(
         &'a self,
         sandbox: &'a Semaphore,
         query: &Foreign,
     ) -> Result<Admission<'a>, Vec<u8>> {
         match (sandbox.try_acquire(), self.shared.in_flight.try_acquire()) {
-            (Ok(here), Ok(everywhere)) => Ok(Admission { _here: here, _everywhere: everywhere }),
-            (Err(_), _) | (_, Err(_)) => {
-                count(&self.shared.counters.busy);
-                Err(Unanswered::Busy.reply(query))
+            (Ok(here), Ok(everywhere)) => {
+                Ok(Admission { _here: here, _everywhere: Some(everywhere) })
             }
+            (Err(_), _) | (_, Err(_)) => Err(self.turn_away(query)),
         }
     }
 
-    /// Forwards a query, and always comes back with a reply, within four seconds. Cancel-safe.
-    pub(crate) async fn forward(&self, query: &Foreign, admission: Admission<'_>) -> Vec<u8> {
-        let Shared { forwarder, counters, .. } = &*self.shared;
-        let outcome = forwarder.forward(query).await;
-        drop(admission);
+    /// The same for a query that costs its sandbox only a little memory.
+    pub(crate) fn admit_waiter<'a>(
+        &self,
+        sandbox: &'a Semaphore,
+        query: &Foreign,
+    ) -> Result<Admission<'a>, Vec<u8>> {
+        match sandbox.try_acquire() {
+            Ok(here) => Ok(Admission { _here: here, _everywhere: None }),
+            Err(_) => Err(self.turn_away(query)),
+        }
+    }
+
+    /// Asks the host's resolvers, and comes back within four seconds. Cancel-safe.
+    pub(crate) async fn forward(&self, query: &Foreign) -> Result<Vec<u8>, Unanswered> {
+        self.shared.forwarder.forward(query).await
+    }
+
+    /// Counts how a forwarded query ended, and makes the reply of it.
+    pub(crate) fn settle(&self, query: &Foreign, outcome: Result<Vec<u8>, Unanswered>) -> Vec<u8> {
+        let counters = &self.shared.counters;
         count(if outcome.is_ok() { &counters.forwarded } else { &counters.unanswered });
         outcome.unwrap_or_else(|reason| reason.reply(query))
+    }
+
+    fn turn_away(&self, query: &Foreign) -> Vec<u8> {
+        count(&self.shared.counters.busy);
+        Unanswered::Busy.reply(query)
     }
 
     /// A reply was lost on its way out.

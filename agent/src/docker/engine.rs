@@ -5,14 +5,20 @@
 //! inspect says what is true, and a listing every minute finds what no event told. So what is
 //! told is level-triggered: a missed, doubled or reordered event changes nothing in the end.
 //!
-//! - `tracker` decides (SANS-IO): what to inspect, when again, what to tell.
+//! - `tracker` decides (SANS-IO): what to inspect, when again, what to tell of containers.
+//! - `networks` decides when to list the driver's networks, and when to tell them; `network` reads
+//!   them.
 //! - `names` makes DNS names of what Docker calls a container.
+//! - `daemon` has Docker make and remove networks.
 //! - `client` asks, each time within a limit; `said` reads the answers; `follow` drives.
 //!
 //! Docker being absent is no error: it is told once, and tried again for ever.
 mod client;
+mod daemon;
 mod follow;
 mod names;
+mod network;
+mod networks;
 mod said;
 mod tracker;
 
@@ -21,7 +27,9 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+pub use daemon::{Daemon, DaemonError};
 pub use names::{MAX_NAME, MAX_NAMES};
+pub use network::{DockerNetwork, NetworkConfig, PoolConfig};
 pub use tracker::{MAX_CONTAINERS, MAX_INSPECTS, MAX_NETWORKS};
 
 /// Events that wait for the receiver. When they are full, what changes meanwhile is collected, and
@@ -31,7 +39,8 @@ pub const EVENTS: usize = 64;
 /// What became known of Docker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineEvent {
-    /// Docker answers; [`Containers`](Self::Containers) follows.
+    /// Docker answers; [`Networks`](Self::Networks) and then [`Containers`](Self::Containers)
+    /// follow.
     Connected {
         /// Docker's version, as in `20.10.24`.
         version: String,
@@ -42,6 +51,12 @@ pub enum EngineEvent {
         /// What was tried, and what came of it.
         why: String,
     },
+    /// All networks of this driver that Docker has, sorted by id; what is not in it is gone. Told
+    /// once Docker answers, after each event of a network of this driver, and when a listing found
+    /// a difference. While it waits for the receiver, a newer one takes its place.
+    ///
+    /// A setting that cannot be read is left out, with a warning.
+    Networks(Vec<DockerNetwork>),
     /// The endpoints of all running containers; who is not in it has none.
     Containers(Vec<ContainerEndpoint>),
     /// All endpoints of one container, at least one; they replace what was told of it before.
@@ -75,6 +90,7 @@ pub struct ContainerEndpoint {
 #[derive(Debug)]
 pub struct Engine {
     task: AbortHandle,
+    daemon: Daemon,
 }
 
 impl Engine {
@@ -84,10 +100,16 @@ impl Engine {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn follow(docker_host: String, driver: &str) -> (Self, mpsc::Receiver<EngineEvent>) {
+        let daemon = Daemon::new(&docker_host, driver);
         let (events, receiver) = mpsc::channel(EVENTS);
         let task = tokio::spawn(follow::run(docker_host, driver.to_owned(), events));
         let task = task.abort_handle();
-        (Self { task }, receiver)
+        (Self { task, daemon }, receiver)
+    }
+
+    /// The same Docker, to make and remove networks of this driver. Outlives this.
+    pub fn daemon(&self) -> Daemon {
+        self.daemon.clone()
     }
 }
 

@@ -3,17 +3,49 @@
 //! Go writes and reads these bodies, and so its rules hold: keys match whatever their case (the
 //! exact one first), a null is as good as an absent field, unknown fields are left alone.
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::{Map, Value};
 
 /// Longest id of a network, endpoint or sandbox, in bytes. Docker's are 64 hexadecimal digits,
 /// 25 characters in Swarm mode; longer ones are refused, as the cluster could not carry them.
 pub(super) const MAX_ID: usize = 64;
 
+/// Longest id of a pool, in bytes: this driver's own are far shorter.
+const MAX_POOL_ID: usize = 255;
+
+/// Longest path, in bytes, as the kernel takes it (`PATH_MAX` without its final zero).
+const MAX_PATH: usize = 4095;
+
 /// Longest value that an error repeats, in characters.
 const SHOWN: usize = 80;
+
+/// What a field of addresses may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn holds(self, net: IpNet) -> bool {
+        match self {
+            Self::V4 => net.addr().is_ipv4(),
+            Self::V6 => net.addr().is_ipv6(),
+        }
+    }
+
+    fn cidr(self) -> &'static str {
+        match self {
+            Self::V4 => CIDR4,
+            Self::V6 => CIDR6,
+        }
+    }
+}
+
+const CIDR4: &str = "an IPv4 address with a prefix length, such as 10.1.0.0/16";
+const CIDR6: &str = "an IPv6 address with a prefix length, such as fd00:1::/64";
 
 /// Why a body was refused. Nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -117,14 +149,47 @@ impl Fields {
         }
     }
 
-    /// An IPv4 network or an IPv4 address with its prefix length; host bits are kept.
-    pub(super) fn cidr(&self, key: &str) -> Result<Option<Ipv4Net>, FieldError> {
-        self.parsed(key, "an IPv4 address with a prefix length, such as 10.1.0.0/16")
+    /// A pool's id: printable ASCII characters, no more than a pool of this driver can have.
+    pub(super) fn pool_id(&self, key: &str) -> Result<String, FieldError> {
+        let id = self.required(key)?;
+        if id.len() <= MAX_POOL_ID && id.bytes().all(|b| b.is_ascii_graphic()) {
+            return Ok(id);
+        }
+        Err(self.wrong(key, &id, "an id of at most 255 printable ASCII characters"))
     }
 
-    /// An IPv4 address.
-    pub(super) fn address(&self, key: &str) -> Result<Option<Ipv4Addr>, FieldError> {
-        self.parsed(key, "an IPv4 address")
+    /// A path, not looked at any further.
+    pub(super) fn path(&self, key: &str) -> Result<String, FieldError> {
+        let path = self.required(key)?;
+        if path.len() <= MAX_PATH && !path.contains(char::is_control) {
+            return Ok(path);
+        }
+        Err(self.wrong(key, &path, "a path of at most 4095 bytes without control characters"))
+    }
+
+    /// A network or an address with its prefix length; host bits are kept.
+    pub(super) fn cidr(&self, key: &str, family: Family) -> Result<Option<IpNet>, FieldError> {
+        match self.parsed(key, family.cidr())? {
+            Some(net) if !family.holds(net) => {
+                Err(self.wrong(key, &net.to_string(), family.cidr()))
+            }
+            net => Ok(net),
+        }
+    }
+
+    /// An IPv4 address with its prefix length.
+    pub(super) fn cidr4(&self, key: &str) -> Result<Option<Ipv4Net>, FieldError> {
+        self.parsed(key, CIDR4)
+    }
+
+    /// An IPv6 address with its prefix length.
+    pub(super) fn cidr6(&self, key: &str) -> Result<Option<Ipv6Net>, FieldError> {
+        self.parsed(key, CIDR6)
+    }
+
+    /// An address of either family.
+    pub(super) fn address(&self, key: &str) -> Result<Option<IpAddr>, FieldError> {
+        self.parsed(key, "an IPv4 or IPv6 address")
     }
 
     /// A MAC of six octets, as in `02:42:0a:01:00:02`.
@@ -170,21 +235,11 @@ impl Fields {
         self.map.iter().filter_map(text).collect()
     }
 
-    /// The fields, each of which must be an IPv4 address with a prefix length.
-    pub(super) fn cidrs(&self) -> Result<BTreeMap<String, Ipv4Net>, FieldError> {
+    /// The fields, each of which must be an address with a prefix length.
+    pub(super) fn cidrs(&self, family: Family) -> Result<BTreeMap<String, IpNet>, FieldError> {
         let present =
-            |key: &String| Some(self.cidr(key).transpose()?.map(|net| (key.clone(), net)));
+            |key: &String| Some(self.cidr(key, family).transpose()?.map(|net| (key.clone(), net)));
         self.map.keys().filter_map(present).collect()
-    }
-
-    /// Whether the list or object of this name holds anything.
-    pub(super) fn any(&self, key: &str) -> bool {
-        match self.value(key) {
-            Some(Value::Array(values)) => !values.is_empty(),
-            Some(Value::Object(map)) => !map.is_empty(),
-            Some(Value::Bool(_) | Value::Number(_) | Value::String(_)) => true,
-            Some(Value::Null) | None => false,
-        }
     }
 
     fn parsed<T: std::str::FromStr>(
@@ -206,19 +261,21 @@ impl Fields {
     }
 
     fn field(&self, key: &str) -> String {
+        let key = shown(key).escape_debug().to_string();
         match self.place.as_str() {
-            "" => key.to_owned(),
+            "" => key,
             place => format!("{place}.{key}"),
         }
     }
 
     fn wrong(&self, key: &str, value: &str, expected: &'static str) -> FieldError {
-        FieldError::Value {
-            field: self.field(key),
-            value: value.chars().take(SHOWN).collect(),
-            expected,
-        }
+        FieldError::Value { field: self.field(key), value: shown(value).to_owned(), expected }
     }
+}
+
+/// As much of a value as an error repeats.
+pub(super) fn shown(value: &str) -> &str {
+    value.char_indices().nth(SHOWN).map_or(value, |(end, _)| &value[..end])
 }
 
 fn mistyped(field: String, expected: &'static str, found: &Value) -> FieldError {

@@ -3,9 +3,10 @@
 //! dockerd loads a driver lazily and never asks its capabilities again while it lives, so what is
 //! answered here must stay true over a restart of the agent:
 //!
-//! - `Scope` is `local`: a driver of global scope is refused outside of Swarm mode before 24.0,
-//!   and as a v1 plugin within it. `ConnectivityScope` is `global`: the network does reach other
-//!   hosts.
+//! - `Scope` is the backend's to say ([`Backend::capabilities`]), as it depends on the dockerd that
+//!   asks: a driver of global scope is refused outside of Swarm mode before 24.0 unless that dockerd
+//!   has a cluster store, and as a v1 plugin within Swarm mode. `ConnectivityScope` is `global`: the
+//!   network does reach other hosts.
 //! - `RequiresMACAddress` is false: an address does not depend on the MAC.
 //! - `RequiresRequestReplay` is false: the store is durable, so dockerd need not tell it again at
 //!   each start what is held. A replayed request also could not be told from a new `--ip` of the
@@ -14,14 +15,16 @@
 //! - The gateway check of Docker 28 is not asked for: a network's gateway stays reserved on every
 //!   version of Docker alike.
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use axum::http::StatusCode;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::{Value, json};
 
+use super::daemon;
+use super::fields::shown;
 use super::wire::{self, Call};
 
 /// The address space of networks whose addresses come from the IPAM driver of this agent.
@@ -41,14 +44,19 @@ pub const GLOBAL_ADDRESS_SPACE: &str = "ovl-global";
 /// and holds the container's lock while it does: every call must answer within a bounded time.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
+    /// Which scope the networks have for the dockerd that asks. It asks once, when it loads the
+    /// driver; after an error it cannot use the driver until it is started again.
+    ///
+    /// `cluster_store`: that dockerd was started with `--cluster-store`, as far as can be seen.
+    async fn capabilities(&self, cluster_store: bool) -> Result<Scope, PluginError>;
     /// Reserves a pool. The same request again gives the same pool, counted once more.
     async fn request_pool(&self, request: RequestPool) -> Result<PoolReply, PluginError>;
     /// Gives a pool back. Errors are only logged by dockerd: a repeat must be harmless.
     async fn release_pool(&self, pool_id: String) -> Result<(), PluginError>;
     /// Reserves an address; the reply carries the pool's prefix length.
-    async fn request_address(&self, request: RequestAddress) -> Result<Ipv4Net, PluginError>;
+    async fn request_address(&self, request: RequestAddress) -> Result<IpNet, PluginError>;
     /// Gives an address back. Errors are only logged by dockerd: a repeat must be harmless.
-    async fn release_address(&self, pool_id: String, address: Ipv4Addr) -> Result<(), PluginError>;
+    async fn release_address(&self, pool_id: String, address: IpAddr) -> Result<(), PluginError>;
     /// Makes a network known. After an error dockerd releases pool and gateway by itself.
     async fn create_network(&self, request: CreateNetwork) -> Result<(), PluginError>;
     /// Forgets a network. It disappears from Docker whatever the answer is.
@@ -66,17 +74,27 @@ pub trait Backend: Send + Sync + 'static {
     async fn leave(&self, network: String, endpoint: String) -> Result<(), PluginError>;
 }
 
+/// Where Docker keeps the networks of the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Each host has its own, under an id of its own.
+    Local,
+    /// They are in Docker's cluster store (or, from 24.0 on, only called global), so that all
+    /// hosts have them under one id.
+    Global,
+}
+
 /// `IpamDriver.RequestPool`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestPool {
     /// `docker network create --subnet`, without host bits; None: pick a free one. dockerd asks
     /// again, still holding the first, when a picked one overlaps a route of the host.
-    pub pool: Option<Ipv4Net>,
+    pub pool: Option<IpNet>,
     /// `--ip-range`, without host bits: the part of the pool that endpoints get addresses from.
-    pub sub_pool: Option<Ipv4Net>,
+    pub sub_pool: Option<IpNet>,
     /// `--ipam-opt`.
     pub options: BTreeMap<String, String>,
-    /// An IPv6 pool is asked for; `pool` and `sub_pool` are then None. Refused before the backend.
+    /// The family that is asked for; `pool` and `sub_pool` are of it.
     pub v6: bool,
     /// One of the two address spaces of this driver.
     pub address_space: String,
@@ -88,7 +106,7 @@ pub struct PoolReply {
     /// Names the pool in every later request; opaque to dockerd.
     pub pool_id: String,
     /// The whole subnet, also when only a part of it is given out.
-    pub pool: Ipv4Net,
+    pub pool: IpNet,
 }
 
 /// `IpamDriver.RequestAddress`.
@@ -97,11 +115,14 @@ pub struct RequestAddress {
     /// As answered to `RequestPool`.
     pub pool_id: String,
     /// `--ip`, `--gateway` or `--aux-address`; None: pick a free one.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// For the network's gateway, not for an endpoint.
     pub gateway: bool,
     /// The endpoint's MAC, when Docker knows it by now.
     pub mac: Option<[u8; 6]>,
+    /// The container's name, from Docker 29.0 on; for words to people only. A name that is longer
+    /// than [`MAX_ENDPOINT_NAME`](super::MAX_ENDPOINT_NAME) is left out.
+    pub endpoint_name: Option<String>,
 }
 
 /// `NetworkDriver.CreateNetwork`. The network's name is not sent by dockerd.
@@ -113,12 +134,12 @@ pub struct CreateNetwork {
     pub options: BTreeMap<String, String>,
     /// `--internal`.
     pub internal: bool,
-    /// `--ipv6`. Refused before the backend.
+    /// `--ipv6`.
     pub enable_ipv6: bool,
-    /// One for each `--subnet`; none with `--ipv4=false`.
+    /// One for each IPv4 `--subnet`, all of that family; none with `--ipv4=false`.
     pub ipv4: Vec<IpamData>,
-    /// IPv6 pools came along. Refused before the backend.
-    pub ipv6: bool,
+    /// One for each IPv6 `--subnet`, all of that family.
+    pub ipv6: Vec<IpamData>,
 }
 
 /// What the IPAM driver gave for one subnet of a network.
@@ -127,11 +148,11 @@ pub struct IpamData {
     /// Tells which IPAM driver it was.
     pub address_space: String,
     /// The subnet, without host bits; `0.0.0.0/0` with `--ipam-driver null`.
-    pub pool: Ipv4Net,
+    pub pool: IpNet,
     /// The gateway's address with the subnet's prefix length.
-    pub gateway: Option<Ipv4Net>,
+    pub gateway: Option<IpNet>,
     /// `--aux-address`, by name.
-    pub aux: BTreeMap<String, Ipv4Net>,
+    pub aux: BTreeMap<String, IpNet>,
 }
 
 /// `NetworkDriver.CreateEndpoint`.
@@ -143,6 +164,8 @@ pub struct CreateEndpoint {
     pub endpoint: String,
     /// As answered to `RequestAddress`; None with `--ipam-driver null`.
     pub address: Option<Ipv4Net>,
+    /// The same of IPv6.
+    pub address6: Option<Ipv6Net>,
     /// `--mac-address`.
     pub mac: Option<[u8; 6]>,
     /// `--driver-opt` of the connection, and what else of the options is text.
@@ -223,11 +246,16 @@ impl PluginError {
     }
 }
 
-/// Answers a call, by itself or by the backend. The value is the reply's body.
-pub(super) async fn answer(backend: &dyn Backend, call: Call) -> Result<Value, PluginError> {
+/// Answers a call, by itself or by the backend. The value is the reply's body. `peer` is the id of
+/// the process that asks.
+pub(super) async fn answer(
+    backend: &dyn Backend,
+    call: Call,
+    peer: Option<i32>,
+) -> Result<Value, PluginError> {
     match call {
         Call::Activate => Ok(json!({"Implements": ["NetworkDriver", "IpamDriver"]})),
-        Call::NetworkCapabilities => Ok(json!({"Scope": "local", "ConnectivityScope": "global"})),
+        Call::NetworkCapabilities => capabilities(backend, peer).await,
         Call::GwAllocCheck => Ok(json!({"SkipIPv4": false, "SkipIPv6": false})),
         Call::AllocateNetwork { options, .. } => Ok(json!({"Options": options})),
         Call::EndpointOperInfo { .. } => Ok(json!({"Value": {}})),
@@ -251,7 +279,7 @@ pub(super) async fn answer(backend: &dyn Backend, call: Call) -> Result<Value, P
         Call::ReleaseAddress { pool, address } => {
             empty(backend.release_address(pool, address).await)
         }
-        Call::CreateNetwork(request) => create_network(backend, request).await,
+        Call::CreateNetwork(request) => empty(backend.create_network(request).await),
         Call::DeleteNetwork { network } => empty(backend.delete_network(network).await),
         Call::CreateEndpoint(request) => create_endpoint(backend, request).await,
         Call::DeleteEndpoint { network, endpoint } => {
@@ -266,29 +294,24 @@ fn empty(result: Result<(), PluginError>) -> Result<Value, PluginError> {
     result.map(|()| json!({}))
 }
 
+async fn capabilities(backend: &dyn Backend, peer: Option<i32>) -> Result<Value, PluginError> {
+    let scope = match backend.capabilities(daemon::has_cluster_store(peer).await).await? {
+        Scope::Local => "local",
+        Scope::Global => "global",
+    };
+    Ok(json!({"Scope": scope, "ConnectivityScope": "global"}))
+}
+
 async fn request_pool(backend: &dyn Backend, request: RequestPool) -> Result<Value, PluginError> {
-    if request.v6 {
-        return Err(ipv6_refused());
-    }
     if ![LOCAL_ADDRESS_SPACE, GLOBAL_ADDRESS_SPACE].contains(&request.address_space.as_str()) {
         return Err(PluginError::invalid(format!(
             "AddressSpace: {:?} is not one of this driver ({LOCAL_ADDRESS_SPACE}, \
              {GLOBAL_ADDRESS_SPACE})",
-            request.address_space
+            shown(&request.address_space)
         )));
     }
     let PoolReply { pool_id, pool } = backend.request_pool(request).await?;
     Ok(json!({"PoolID": pool_id, "Pool": pool.to_string(), "Data": {}}))
-}
-
-async fn create_network(
-    backend: &dyn Backend,
-    request: CreateNetwork,
-) -> Result<Value, PluginError> {
-    if request.enable_ipv6 || request.ipv6 {
-        return Err(ipv6_refused());
-    }
-    empty(backend.create_network(request).await)
 }
 
 async fn create_endpoint(
@@ -309,11 +332,4 @@ async fn join(backend: &dyn Backend, request: Join) -> Result<Value, PluginError
         "InterfaceName": {"SrcName": reply.src_name, "DstPrefix": reply.dst_prefix},
         "DisableGatewayService": reply.disable_gateway_service,
     }))
-}
-
-/// The one answer to whatever needs IPv6 inside an overlay network.
-pub(super) fn ipv6_refused() -> PluginError {
-    PluginError::invalid(
-        "ovl networks carry IPv4 only so far: leave out --ipv6 and every IPv6 subnet and address",
-    )
 }

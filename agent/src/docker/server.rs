@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::Response;
+use axum::serve::IncomingStream;
 use http_body_util::{BodyExt, LengthLimitError, Limited as LimitedBody};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -69,6 +71,7 @@ impl PluginServer {
         let calls = Arc::new(Semaphore::new(MAX_CALLS as usize));
         let shared = Shared { backend, calls: calls.clone() };
         let app = Router::new().fallback(handle).with_state(shared);
+        let app = app.into_make_service_with_connect_info::<Peer>();
         let listener = Limited::new(listener, MAX_CONNECTIONS);
         let (stopped, stopping) = oneshot::channel();
         let stop = async move {
@@ -102,23 +105,42 @@ struct Shared {
     calls: Arc<Semaphore>,
 }
 
-async fn handle(State(shared): State<Shared>, request: Request) -> Response {
+/// The process at the other end of a connection, if it is seen from here.
+#[derive(Clone, Copy)]
+struct Peer(Option<i32>);
+
+impl Connected<IncomingStream<'_, Limited>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
+        Self(stream.io().peer())
+    }
+}
+
+async fn handle(
+    State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+) -> Response {
     let path = request.uri().path().trim_start_matches('/');
     let method: String = path.chars().take(MAX_METHOD).collect();
-    match answer(shared, &method, request).await {
+    match answer(shared, &method, peer, request).await {
         Ok(value) => response(StatusCode::OK, &value),
         Err(error) => refusal(&method, &error),
     }
 }
 
-async fn answer(shared: Shared, method: &str, request: Request) -> Result<Value, PluginError> {
+async fn answer(
+    shared: Shared,
+    method: &str,
+    peer: Peer,
+    request: Request,
+) -> Result<Value, PluginError> {
     let call = read(method, request).await.inspect_err(|error| {
         warn!(method, status = error.status.as_u16(), %error, "plugin request refused");
     })?;
     debug!(method, call = %call, "plugin request");
     let permit = shared.calls.clone().acquire_owned().await;
     let permit = permit.map_err(|_| PluginError::unavailable("the agent is stopping"))?;
-    let task = tokio::spawn(run(shared.backend, method.to_owned(), call, permit));
+    let task = tokio::spawn(run(shared.backend, method.to_owned(), call, peer, permit));
     task.await.unwrap_or_else(|fault| {
         warn!(method, %fault, "plugin request broke the agent's own code");
         Err(PluginError::internal(format!(
@@ -131,10 +153,11 @@ async fn run(
     backend: Arc<dyn Backend>,
     method: String,
     call: Call,
+    peer: Peer,
     _permit: OwnedSemaphorePermit,
 ) -> Result<Value, PluginError> {
     let ids = call.to_string();
-    let result = plugin::answer(&*backend, call).await;
+    let result = plugin::answer(&*backend, call, peer.0).await;
     match &result {
         Ok(_) => debug!(method, call = ids, "plugin request done"),
         Err(error) => {

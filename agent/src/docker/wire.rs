@@ -4,15 +4,14 @@
 //! as Go reads them ([`Fields`]), and values are checked here, once.
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use axum::http::StatusCode;
 
-use super::fields::{FieldError, Fields};
+use super::fields::{Family, FieldError, Fields};
 use super::plugin::{
     CreateEndpoint, CreateNetwork, IpamData, Join, PluginError, RequestAddress, RequestPool,
-    ipv6_refused,
 };
 
 /// `docker network create -o`.
@@ -27,6 +26,11 @@ const REQUEST_TYPE: &str = "RequestAddressType";
 const GATEWAY: &str = "com.docker.network.gateway";
 /// An IPAM option: the endpoint's MAC, as text.
 const ENDPOINT_MAC: &str = "com.docker.network.endpoint.macaddress";
+/// An IPAM option, from Docker 29.0 on: the container's name.
+const ENDPOINT_NAME: &str = "com.docker.network.endpoint.name";
+
+/// Longest name of a container that is passed on, in bytes: Docker itself has no limit.
+pub const MAX_ENDPOINT_NAME: usize = 255;
 
 /// One request of dockerd.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +113,7 @@ pub(super) enum Call {
         /// As answered to `RequestPool`.
         pool: String,
         /// As answered to `RequestAddress`, without its prefix length.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
 }
 
@@ -125,9 +129,6 @@ pub(super) enum DecodeError {
     /// The body does not fit the method.
     #[error(transparent)]
     Body(#[from] FieldError),
-    /// What is asked for needs IPv6.
-    #[error(transparent)]
-    Unsupported(PluginError),
 }
 
 impl From<DecodeError> for PluginError {
@@ -137,7 +138,6 @@ impl From<DecodeError> for PluginError {
                 Self::new(StatusCode::NOT_FOUND, error.to_string())
             }
             DecodeError::Body(body) => Self::invalid(body.to_string()),
-            DecodeError::Unsupported(refused) => refused,
         }
     }
 }
@@ -249,24 +249,26 @@ fn free_network(body: &Fields) -> Result<Call, DecodeError> {
 
 fn create_network(body: &Fields) -> Result<Call, DecodeError> {
     let options = body.object("Options")?;
-    let ipv4 = body.list("IPv4Data")?;
     Ok(Call::CreateNetwork(CreateNetwork {
         id: body.id("NetworkID")?,
         options: options.object(GENERIC)?.texts()?,
         internal: options.flag(INTERNAL)?,
         enable_ipv6: options.flag(ENABLE_IPV6)?,
-        ipv4: ipv4.iter().map(ipam_data).collect::<Result<_, _>>()?,
-        ipv6: body.any("IPv6Data"),
+        ipv4: ipam_data(body, "IPv4Data", Family::V4)?,
+        ipv6: ipam_data(body, "IPv6Data", Family::V6)?,
     }))
 }
 
-fn ipam_data(data: &Fields) -> Result<IpamData, FieldError> {
-    Ok(IpamData {
-        address_space: data.text("AddressSpace")?.unwrap_or_default().to_owned(),
-        pool: data.present("Pool", data.cidr("Pool")?)?.trunc(),
-        gateway: data.cidr("Gateway")?,
-        aux: data.object("AuxAddresses")?.cidrs()?,
-    })
+fn ipam_data(body: &Fields, key: &str, family: Family) -> Result<Vec<IpamData>, FieldError> {
+    let read = |data: &Fields| {
+        Ok(IpamData {
+            address_space: data.text("AddressSpace")?.unwrap_or_default().to_owned(),
+            pool: data.present("Pool", data.cidr("Pool", family)?)?.trunc(),
+            gateway: data.cidr("Gateway", family)?,
+            aux: data.object("AuxAddresses")?.cidrs(family)?,
+        })
+    };
+    body.list(key)?.iter().map(read).collect()
 }
 
 fn delete_network(body: &Fields) -> Result<Call, DecodeError> {
@@ -276,13 +278,11 @@ fn delete_network(body: &Fields) -> Result<Call, DecodeError> {
 
 fn create_endpoint(body: &Fields) -> Result<Call, DecodeError> {
     let interface = body.object("Interface")?;
-    if interface.text("AddressIPv6")?.is_some() {
-        return Err(DecodeError::Unsupported(ipv6_refused()));
-    }
     Ok(Call::CreateEndpoint(CreateEndpoint {
         network: body.id("NetworkID")?,
         endpoint: body.id("EndpointID")?,
-        address: interface.cidr("Address")?,
+        address: interface.cidr4("Address")?,
+        address6: interface.cidr6("AddressIPv6")?,
         mac: interface.mac("MacAddress")?,
         options: body.object("Options")?.only_texts(),
     }))
@@ -301,7 +301,7 @@ fn join(body: &Fields) -> Result<Call, DecodeError> {
     Ok(Call::Join(Join {
         network: body.id("NetworkID")?,
         endpoint: body.id("EndpointID")?,
-        sandbox_key: PathBuf::from(body.required("SandboxKey")?),
+        sandbox_key: PathBuf::from(body.path("SandboxKey")?),
     }))
 }
 
@@ -321,10 +321,8 @@ fn revoke_external(body: &Fields) -> Result<Call, DecodeError> {
 
 fn request_pool(body: &Fields) -> Result<Call, DecodeError> {
     let v6 = body.flag("V6")?;
-    let pool = |key| match v6 {
-        true => Ok(None),
-        false => body.cidr(key).map(|net| net.map(|net| net.trunc())),
-    };
+    let family = if v6 { Family::V6 } else { Family::V4 };
+    let pool = |key| body.cidr(key, family).map(|net| net.map(|net| net.trunc()));
     Ok(Call::RequestPool(RequestPool {
         pool: pool("Pool")?,
         sub_pool: pool("SubPool")?,
@@ -335,23 +333,25 @@ fn request_pool(body: &Fields) -> Result<Call, DecodeError> {
 }
 
 fn release_pool(body: &Fields) -> Result<Call, DecodeError> {
-    let pool = body.required("PoolID")?;
+    let pool = body.pool_id("PoolID")?;
     Ok(Call::ReleasePool { pool })
 }
 
 fn request_address(body: &Fields) -> Result<Call, DecodeError> {
     let options = body.object("Options")?;
+    let endpoint_name = options.text(ENDPOINT_NAME)?.filter(|name| name.len() <= MAX_ENDPOINT_NAME);
     Ok(Call::RequestAddress(RequestAddress {
-        pool_id: body.required("PoolID")?,
+        pool_id: body.pool_id("PoolID")?,
         address: body.address("Address")?,
         gateway: options.text(REQUEST_TYPE)? == Some(GATEWAY),
         mac: options.mac(ENDPOINT_MAC)?,
+        endpoint_name: endpoint_name.map(str::to_owned),
     }))
 }
 
 fn release_address(body: &Fields) -> Result<Call, DecodeError> {
     Ok(Call::ReleaseAddress {
-        pool: body.required("PoolID")?,
+        pool: body.pool_id("PoolID")?,
         address: body.present("Address", body.address("Address")?)?,
     })
 }

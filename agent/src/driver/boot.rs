@@ -102,6 +102,7 @@ pub async fn run(
         underlay_mtu,
         warnings,
         expects_peers: !config.join.is_empty() || !state.peers.is_empty(),
+        docker_scope: config.docker_scope,
     };
     tracing::info!(node = %me.node, address = %vtep, store = %config.store, endpoints = state.endpoints.len(), "starting");
 
@@ -138,6 +139,7 @@ pub async fn run(
         kernel.routes(),
         events_in.clone(),
     );
+    let (engine, told) = Engine::follow(config.docker_host.clone(), DRIVER);
     let mut driver = Driver {
         core,
         events,
@@ -151,12 +153,14 @@ pub async fn run(
         store,
         names,
         sandboxes: Sandboxes::new(resolver),
+        daemon: engine.daemon(),
         state_file,
     };
     let servers = Servers::open(&config, &agent).await?;
-    let _engine = follow_docker(config.docker_host.clone(), events_in);
+    tokio::spawn(follow_docker(told, events_in));
     tracing::info!(gossip = %advertise, control = %config.control_socket.display(), plugin = %config.plugin_socket.display(), "ready");
     driver.run(pin!(stop)).await;
+    drop(engine);
     tracing::info!("stopping; endpoints stay as they are");
     gossip.leave(LEAVE_WITHIN).await;
     servers.close().await;
@@ -249,26 +253,23 @@ async fn follow_gossip(gossip: Gossip, events: mpsc::Sender<Event>) {
     }
 }
 
-fn follow_docker(docker_host: String, events: mpsc::Sender<Event>) -> Engine {
-    let (engine, mut inbox) = Engine::follow(docker_host, DRIVER);
-    tokio::spawn(async move {
-        while let Some(event) = inbox.recv().await {
-            let event = match event {
-                EngineEvent::Connected { version } => {
-                    tracing::info!(version, "connected to Docker's engine");
-                    Event::DockerHealth(None)
-                }
-                EngineEvent::Lost { why } => Event::DockerHealth(Some(why)),
-                EngineEvent::Containers(list) => Event::Containers { complete: true, list },
-                EngineEvent::Changed(list) => Event::Containers { complete: false, list },
-                EngineEvent::Gone { container } => Event::ContainerGone(container),
-            };
-            if events.send(event).await.is_err() {
-                return;
+async fn follow_docker(mut told: mpsc::Receiver<EngineEvent>, events: mpsc::Sender<Event>) {
+    while let Some(event) = told.recv().await {
+        let event = match event {
+            EngineEvent::Connected { version } => {
+                tracing::info!(version, "connected to Docker's engine");
+                Event::DockerHealth(None)
             }
+            EngineEvent::Lost { why } => Event::DockerHealth(Some(why)),
+            EngineEvent::Networks(list) => Event::DockerNetworks(list),
+            EngineEvent::Containers(list) => Event::Containers { complete: true, list },
+            EngineEvent::Changed(list) => Event::Containers { complete: false, list },
+            EngineEvent::Gone { container } => Event::ContainerGone(container),
+        };
+        if events.send(event).await.is_err() {
+            return;
         }
-    });
-    engine
+    }
 }
 
 /// The control and the plugin socket, served until dropped or stopped.

@@ -16,9 +16,11 @@ const WORK_MAX: usize = 64;
 /// How long Docker is given to move an interface into its sandbox.
 const MOVE_WITHIN: Duration = Duration::from_secs(30);
 
-/// How often the sandbox is looked at meanwhile: first, and at most.
+/// How often the sandbox is looked at meanwhile: at first, when a container's first look-ups must not
+/// come before its DNS server, and after [`MOVE_SOON`].
 const MOVE_STEP: Duration = Duration::from_millis(10);
-const MOVE_STEP_MAX: Duration = Duration::from_millis(200);
+const MOVE_STEP_LATER: Duration = Duration::from_millis(200);
+const MOVE_SOON: u32 = 300;
 
 enum Work {
     Pass { version: u64, desired: Desired, audit: bool },
@@ -104,16 +106,21 @@ impl Routes {
 }
 
 async fn find(work: &mpsc::Sender<Work>, netns: &Path, mac: Mac) -> Option<IfName> {
-    let mut step = MOVE_STEP;
-    loop {
+    for attempt in 0.. {
+        let step = if attempt < MOVE_SOON { MOVE_STEP } else { MOVE_STEP_LATER };
+        // Before the namespace is there, nobody else need wait for a look at it.
+        if !netns.exists() {
+            tokio::time::sleep(step).await;
+            continue;
+        }
         let (sender, found) = oneshot::channel();
         work.send(Work::Find { netns: netns.to_owned(), mac, found: sender }).await.ok()?;
         if let Some(ifname) = found.await.ok()? {
             return Some(ifname);
         }
         tokio::time::sleep(step).await;
-        step = (step * 2).min(MOVE_STEP_MAX);
     }
+    None
 }
 
 async fn serve(

@@ -1,15 +1,16 @@
-//! Docker's requests, as requests to the core.
+//! Docker's requests, as requests to the core, and the core's requests to Docker.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use async_trait::async_trait;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use tokio::sync::mpsc;
 
 use super::Agent;
-use crate::core::{Refusal, RefusalKind, Request, Response};
+use crate::core::{DockerCall, DockerError, Event, Refusal, RefusalKind, Request, Response};
 use crate::docker::{
-    Backend, CreateEndpoint, CreateEndpointReply, CreateNetwork, Join, JoinReply, PluginError,
-    PoolReply, RequestAddress, RequestPool,
+    Backend, CreateEndpoint, CreateEndpointReply, CreateNetwork, Daemon, DaemonError, Join,
+    JoinReply, PluginError, PoolReply, RequestAddress, RequestPool, Scope,
 };
 
 /// Name that the interfaces get in a container, before their number.
@@ -28,9 +29,16 @@ impl From<Refusal> for PluginError {
 
 #[async_trait]
 impl Backend for Agent {
+    async fn capabilities(&self, cluster_store: bool) -> Result<Scope, PluginError> {
+        match self.ask(Request::Scope(cluster_store)).await? {
+            Response::Scope(scope) => Ok(scope),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     async fn request_pool(&self, request: RequestPool) -> Result<PoolReply, PluginError> {
         match self.ask(Request::Pool(request)).await? {
-            Response::Pool(pool, _) => Ok(PoolReply { pool_id: pool.to_string(), pool }),
+            Response::Pool(pool) => Ok(PoolReply { pool_id: pool.to_string(), pool }),
             other => Err(unexpected(&other)),
         }
     }
@@ -39,14 +47,14 @@ impl Backend for Agent {
         done(self.ask(Request::ReleasePool(pool_id)).await?)
     }
 
-    async fn request_address(&self, request: RequestAddress) -> Result<Ipv4Net, PluginError> {
+    async fn request_address(&self, request: RequestAddress) -> Result<IpNet, PluginError> {
         match self.ask(Request::Address(request)).await? {
             Response::Address(address) => Ok(address),
             other => Err(unexpected(&other)),
         }
     }
 
-    async fn release_address(&self, pool_id: String, address: Ipv4Addr) -> Result<(), PluginError> {
+    async fn release_address(&self, pool_id: String, address: IpAddr) -> Result<(), PluginError> {
         done(self.ask(Request::ReleaseAddress(pool_id, address)).await?)
     }
 
@@ -97,4 +105,23 @@ fn done(response: Response) -> Result<(), PluginError> {
 
 fn unexpected(other: &Response) -> PluginError {
     PluginError::internal(format!("the agent gave an answer to another question: {other:?}"))
+}
+
+/// Asks Docker in a task; the answer comes as [`Event::Docker`].
+pub(super) fn call(daemon: &Daemon, call: DockerCall, events: mpsc::Sender<Event>) {
+    let daemon = daemon.clone();
+    tokio::spawn(async move {
+        let answer = match &call {
+            DockerCall::Create { config, .. } => daemon.create_network(config).await,
+            DockerCall::Remove(id) => daemon.remove_network(id).await.map(|()| id.clone()),
+        };
+        let answer = answer.map_err(|error| match error {
+            DaemonError::NameTaken { .. } => DockerError::NameTaken,
+            DaemonError::NotFound { .. } => DockerError::NotFound,
+            DaemonError::InUse { .. } => DockerError::InUse,
+            other => DockerError::Failed(crate::chain(&other)),
+        });
+        // Nobody listens when the agent stops.
+        let _ = events.send(Event::Docker(call, answer)).await;
+    });
 }

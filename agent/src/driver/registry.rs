@@ -3,19 +3,18 @@
 //! The agent starts without the store, too: containers that run keep running, and are adopted
 //! from the state file. Until the store is found, what needs it is refused with its last error.
 
-use std::net::Ipv4Addr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use ovl_gossip::NodeName;
 use ovl_ipam::{
-    AllocateError, CreateNetworkError, Defaults, Holder, Lease, Network, NetworkId, NetworkSpec,
+    AllocateError, CreateNetworkError, Defaults, Holder, Network, NetworkName, NetworkSpec,
     Networks, Registry, RemoveNetworkError, StoreError, StoreUrl,
 };
 use tokio::sync::mpsc;
 
 use super::dataplane::Routes;
-use crate::core::{CallId, Event, RESERVED, Refusal, RefusalKind, StoreAnswer, StoreCall};
+use crate::core::{CallId, Event, Refusal, RefusalKind, StoreAnswer, StoreCall};
 
 /// No call on the store takes longer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -23,6 +22,10 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// One watch of the list of networks; then the next. It bounds how long a store that hangs, or that
 /// is back, goes unnoticed when nobody calls it.
 const WATCH: Duration = Duration::from_secs(10);
+
+/// How often a network that is in use is looked at again before its removal is refused.
+const REMOVE_TRIES: u32 = 8;
+const REMOVE_PAUSE: Duration = Duration::from_millis(250);
 
 /// After a store that does not answer is asked again: at first, and at most.
 const RETRY: Duration = Duration::from_millis(500);
@@ -189,33 +192,25 @@ async fn carry_out(
         StoreCall::CreateNetwork(spec) => {
             registry.create_network(spec).await.map(StoreAnswer::Network).map_err(create)
         }
-        StoreCall::EnsureDockerNetwork(spec) => {
-            ensure(registry, node, spec).await.map(StoreAnswer::Network)
-        }
-        StoreCall::DetachDocker(id) => {
-            registry.detach_docker(id, node).await.map(|_| StoreAnswer::Done).map_err(remove)
-        }
+        StoreCall::EnsureNetwork(spec) => ensure(registry, spec).await.map(StoreAnswer::Network),
         StoreCall::RemoveNetwork(name) => {
-            registry.remove_network(&name).await.map(StoreAnswer::Network).map_err(remove)
+            remove_network(registry, &name).await.map(StoreAnswer::Network)
         }
         StoreCall::ProposeSubnet(avoid) => {
-            registry.propose_subnet(&avoid).await.map(StoreAnswer::Subnet).map_err(create)
+            let subnet = registry.propose_subnet(&avoid).await;
+            subnet.map(|subnet| StoreAnswer::Subnet(subnet.into())).map_err(create)
         }
-        StoreCall::Allocate { network, address, endpoint } => {
+        StoreCall::ProposeSubnet6(avoid) => {
+            let subnet = registry.propose_subnet6(&avoid).await;
+            subnet.map(|subnet| StoreAnswer::Subnet(subnet.into())).map_err(create)
+        }
+        StoreCall::Allocate { network, wanted, endpoint } => {
             let holder = Holder { node: node.to_owned(), endpoint };
-            match registry.allocate(network, address, holder.clone()).await {
-                // Docker on each host sets the same addresses aside.
-                Err(AllocateError::Taken { lease, .. }) if both_reserved(&lease, &holder) => {
-                    Ok(StoreAnswer::Lease(*lease))
-                }
-                answer => answer.map(StoreAnswer::Lease).map_err(allocate),
-            }
+            let lease = registry.allocate(network, wanted, holder).await;
+            lease.map(StoreAnswer::Lease).map_err(allocate)
         }
         StoreCall::Release { network, address } => {
             registry.release(network, address, node).await.map(|_| StoreAnswer::Done).map_err(store)
-        }
-        StoreCall::ReleaseReserved { network, address } => {
-            release_reserved(registry, network, address).await.map_err(store)
         }
         StoreCall::ReleaseLease(lease) => {
             registry.release_lease(&lease).await.map(|_| StoreAnswer::Done).map_err(store)
@@ -226,42 +221,29 @@ async fn carry_out(
     }
 }
 
-/// The lease may be another host's: every host sets the same addresses aside.
-async fn release_reserved(
-    registry: &Registry,
-    network: NetworkId,
-    address: Ipv4Addr,
-) -> Result<StoreAnswer, StoreError> {
-    let leases = registry.leases(network).await?;
-    let it = |lease: &&Lease| lease.address == address && lease.holder.endpoint == RESERVED;
-    if let Some(lease) = leases.iter().find(it) {
-        registry.release_lease(lease).await?;
-    }
-    Ok(StoreAnswer::Done)
-}
-
-fn both_reserved(lease: &Lease, holder: &Holder) -> bool {
-    lease.holder.endpoint == RESERVED && holder.endpoint == RESERVED
-}
-
-/// The network of that name, made if there is none; two hosts may do this at once.
-async fn ensure(registry: &Registry, node: &str, spec: NetworkSpec) -> Result<Network, Refusal> {
-    let wanted = spec.clone();
-    let network = match registry.create_network(spec).await {
-        Ok(network) => network,
-        Err(CreateNetworkError::NameTaken { .. }) => {
-            let list = registry.networks().await.map_err(store)?.list;
-            let same = |n: &Network| n.name == wanted.name && Some(n.subnet) == wanted.subnet;
-            list.into_iter().find(same).ok_or_else(|| {
-                Refusal::conflict(format!(
-                    "network {} was made with another subnet by another host at this moment",
-                    wanted.name
-                ))
-            })?
+/// The network of that name and subnet, made if there is none; two hosts may do this at once.
+async fn ensure(registry: &Registry, spec: NetworkSpec) -> Result<Network, Refusal> {
+    let subnet = spec.subnet;
+    match registry.create_network(spec).await {
+        Err(CreateNetworkError::NameTaken { existing, .. })
+            if subnet == Some(existing.subnet) && !existing.removing =>
+        {
+            Ok(*existing)
         }
-        Err(error) => return Err(create(error)),
-    };
-    registry.attach_docker(network.id, node).await.map_err(remove)
+        answer => answer.map_err(create),
+    }
+}
+
+/// An address is given back a moment after its container was removed, perhaps on another host: what
+/// is in use is looked at again before it is an error.
+async fn remove_network(registry: &Registry, name: &NetworkName) -> Result<Network, Refusal> {
+    for _ in 0..REMOVE_TRIES {
+        match registry.remove_network(name).await {
+            Err(RemoveNetworkError::InUse { .. }) => tokio::time::sleep(REMOVE_PAUSE).await,
+            answer => return answer.map_err(remove),
+        }
+    }
+    registry.remove_network(name).await.map_err(remove)
 }
 
 fn store(error: StoreError) -> Refusal {
@@ -274,12 +256,17 @@ fn create(error: CreateNetworkError) -> Refusal {
         E::NameTaken { .. }
         | E::Overlap { .. }
         | E::NoFreeSubnet { .. }
+        | E::NoFreeSubnet6 { .. }
         | E::NoFreeVni { .. }
         | E::TooLarge(_) => RefusalKind::Conflict,
         E::Subnet(_)
         | E::Gateway { .. }
         | E::Range { .. }
         | E::EmptyRange { .. }
+        | E::Aux { .. }
+        | E::AuxName(_)
+        | E::TooManyAux { .. }
+        | E::DockerTooLong { .. }
         | E::Mtu { .. } => RefusalKind::Invalid,
         E::Store(_) => RefusalKind::Unavailable,
     };
@@ -290,8 +277,7 @@ fn remove(error: RemoveNetworkError) -> Refusal {
     use RemoveNetworkError as E;
     let kind = match &error {
         E::NotFound(_) => RefusalKind::NotFound,
-        E::InUse { .. } | E::Docker { .. } | E::TooLarge(_) => RefusalKind::Conflict,
-        E::NodeName(_) => RefusalKind::Invalid,
+        E::InUse { .. } => RefusalKind::Conflict,
         E::Store(_) => RefusalKind::Unavailable,
     };
     refusal(kind, &error)
@@ -303,9 +289,13 @@ fn allocate(error: AllocateError) -> Refusal {
         E::NotFound(_) => RefusalKind::NotFound,
         E::Store(_) => RefusalKind::Unavailable,
         E::Holder(_) => RefusalKind::Invalid,
-        E::Exhausted { .. } | E::Outside { .. } | E::Reserved { .. } | E::Taken { .. } => {
-            RefusalKind::Conflict
-        }
+        E::Exhausted { .. }
+        | E::Outside { .. }
+        | E::Reserved { .. }
+        | E::Aside { .. }
+        | E::TooMany { .. }
+        | E::NoIpv6 { .. }
+        | E::Taken { .. } => RefusalKind::Conflict,
     };
     refusal(kind, &error)
 }

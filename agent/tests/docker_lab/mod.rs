@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use ovl_agent::docker::{
-    Backend, ContainerEndpoint, CreateEndpoint, CreateEndpointReply, CreateNetwork, Engine,
-    EngineEvent, IpamData, Join, JoinReply, LOCAL_ADDRESS_SPACE, PluginError, PluginServer,
-    PoolReply, RequestAddress, RequestPool,
+    Backend, ContainerEndpoint, CreateEndpoint, CreateEndpointReply, CreateNetwork, DockerNetwork,
+    Engine, EngineEvent, IpamData, Join, JoinReply, LOCAL_ADDRESS_SPACE, PluginError, PluginServer,
+    PoolReply, RequestAddress, RequestPool, Scope,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -64,6 +64,11 @@ impl Lab {
 
     /// Starts dockerd and waits until it answers; containers of an earlier run go on.
     pub(crate) async fn start_dockerd(&mut self) {
+        self.start_dockerd_with(&[]).await;
+    }
+
+    /// Starts dockerd with more arguments than the lab's own.
+    pub(crate) async fn start_dockerd_with(&mut self, arguments: &[&str]) {
         let at = |name: &str| self.directory.path().join(name).display().to_string();
         let mut command = inside(self.pid, &["-m", "-n", "-u", "-p"]);
         command.env("PATH", path());
@@ -72,6 +77,7 @@ impl Lab {
         command.arg(format!("--cgroup-parent={}", self.cgroup()));
         command.args(["--data-root", &at("data"), "--exec-root", &at("run/docker-exec")]);
         command.args(["-H", &self.host(), "--pidfile", &at("dockerd.pid")]);
+        command.args(arguments);
         let log = fs::File::options().create(true).append(true).open(at("dockerd.log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.dockerd = Some(command.spawn().unwrap());
@@ -83,6 +89,13 @@ impl Lab {
         if tokio::time::timeout(PATIENCE, asked).await.is_err() {
             panic!("dockerd does not start:\n{}", self.log());
         }
+    }
+
+    /// Writes a file into the lab's own folder; its path.
+    pub(crate) fn write(&self, name: &str, content: &str) -> String {
+        let path = self.directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
     }
 
     /// Stops dockerd as its service manager would.
@@ -242,6 +255,8 @@ pub(crate) struct Driver {
     pub(crate) joined: Mutex<BTreeMap<String, String>>,
     /// What networks were created with.
     pub(crate) networks: Mutex<Vec<CreateNetwork>>,
+    /// What was said of the dockerd that asked for the capabilities.
+    pub(crate) cluster_stores: Mutex<Vec<bool>>,
     next: Mutex<u8>,
 }
 
@@ -253,6 +268,7 @@ impl Driver {
             hung: watch::Sender::new(0),
             joined: Mutex::default(),
             networks: Mutex::default(),
+            cluster_stores: Mutex::default(),
             next: Mutex::new(1),
         }
     }
@@ -264,12 +280,25 @@ impl Driver {
     }
 }
 
+/// The address that is so many after the first one.
+fn nth(first: IpAddr, nth: u8) -> IpAddr {
+    match first {
+        IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits() + u32::from(nth)).into(),
+        IpAddr::V6(first) => Ipv6Addr::from_bits(first.to_bits() + u128::from(nth)).into(),
+    }
+}
+
 fn link(endpoint: &str) -> String {
     format!("lab{}", &endpoint[..10])
 }
 
 #[async_trait]
 impl Backend for Driver {
+    async fn capabilities(&self, cluster_store: bool) -> Result<Scope, PluginError> {
+        self.cluster_stores.lock().unwrap().push(cluster_store);
+        Ok(Scope::Local)
+    }
+
     async fn request_pool(&self, request: RequestPool) -> Result<PoolReply, PluginError> {
         let pool = request.pool.ok_or_else(|| PluginError::invalid("give --subnet"))?;
         Ok(PoolReply { pool_id: pool.to_string(), pool })
@@ -279,26 +308,21 @@ impl Backend for Driver {
         Ok(())
     }
 
-    async fn request_address(&self, request: RequestAddress) -> Result<Ipv4Net, PluginError> {
-        let pool: Ipv4Net = request.pool_id.parse().unwrap();
-        let [a, b, c, _] = pool.addr().octets();
+    async fn request_address(&self, request: RequestAddress) -> Result<IpNet, PluginError> {
+        let pool: IpNet = request.pool_id.parse().unwrap();
         let mut next = self.next.lock().unwrap();
-        let free = Ipv4Addr::new(a, b, c, *next);
+        let free = nth(pool.network(), *next);
         *next += 1;
-        Ok(Ipv4Net::new(request.address.unwrap_or(free), pool.prefix_len()).unwrap())
+        Ok(IpNet::new(request.address.unwrap_or(free), pool.prefix_len()).unwrap())
     }
 
-    async fn release_address(
-        &self,
-        _pool_id: String,
-        _address: Ipv4Addr,
-    ) -> Result<(), PluginError> {
+    async fn release_address(&self, _pool_id: String, _address: IpAddr) -> Result<(), PluginError> {
         Ok(())
     }
 
     async fn create_network(&self, request: CreateNetwork) -> Result<(), PluginError> {
         let ours = |data: &IpamData| data.address_space == LOCAL_ADDRESS_SPACE;
-        if !request.ipv4.iter().all(ours) {
+        if !request.ipv4.iter().chain(&request.ipv6).all(ours) {
             return Err(PluginError::invalid("add --ipam-driver ovl"));
         }
         self.networks.lock().unwrap().push(request);
@@ -340,12 +364,17 @@ impl Backend for Driver {
 
 /// What the engine told, put together as its receiver would.
 pub(crate) struct Told {
-    _engine: Engine,
+    /// The engine that tells.
+    pub(crate) engine: Engine,
     events: mpsc::Receiver<EngineEvent>,
     /// `Connected` and `Lost`, in their order.
     pub(crate) links: Vec<EngineEvent>,
     /// Whole snapshots so far.
     pub(crate) snapshots: usize,
+    /// Name → network, as told last.
+    pub(crate) networks: BTreeMap<String, DockerNetwork>,
+    /// How often networks were told.
+    pub(crate) network_tells: usize,
     /// Container → its endpoints.
     pub(crate) containers: BTreeMap<String, Vec<ContainerEndpoint>>,
 }
@@ -355,10 +384,12 @@ impl Told {
     pub(crate) fn follow(host: String) -> Self {
         let (engine, events) = Engine::follow(host, "ovl");
         Self {
-            _engine: engine,
+            engine,
             events,
             links: Vec::new(),
             snapshots: 0,
+            networks: BTreeMap::new(),
+            network_tells: 0,
             containers: BTreeMap::new(),
         }
     }
@@ -370,8 +401,8 @@ impl Told {
             let event = tokio::time::timeout_at(deadline, self.events.recv()).await;
             let Ok(event) = event else {
                 panic!(
-                    "not told: {what}\nlinks: {:#?}\ncontainers: {:#?}",
-                    self.links, self.containers
+                    "not told: {what}\nlinks: {:#?}\nnetworks: {:#?}\ncontainers: {:#?}",
+                    self.links, self.networks, self.containers
                 );
             };
             self.take(event.expect("the engine ended"));
@@ -381,7 +412,14 @@ impl Told {
     fn take(&mut self, event: EngineEvent) {
         match event {
             EngineEvent::Connected { .. } | EngineEvent::Lost { .. } => self.links.push(event),
+            EngineEvent::Networks(all) => {
+                assert!(matches!(self.links.last(), Some(EngineEvent::Connected { .. })));
+                self.network_tells += 1;
+                let named = |network: DockerNetwork| (network.config.name.clone(), network);
+                self.networks = all.into_iter().map(named).collect();
+            }
             EngineEvent::Containers(all) => {
+                assert!(self.network_tells > self.snapshots, "networks come first");
                 self.snapshots += 1;
                 self.containers.clear();
                 for endpoint in all {

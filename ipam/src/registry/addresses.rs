@@ -1,14 +1,15 @@
 //! Giving out addresses and taking them back.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::Registry;
 use super::tries::{Tries, entropy};
 use crate::errors::AllocateError;
+use crate::family::Family;
 use crate::ids::{NetworkId, NetworkName};
 use crate::keys;
-use crate::network::{Holder, Lease};
-use crate::pool::{Exhausted, Pool, Snapshot, Unusable, spread};
+use crate::network::{Holder, Lease, Wanted};
+use crate::pool::{NoneLeft, Pool, Snapshot, Unusable, spread};
 use crate::store::{Entry, Operation, Outcome, StoreError};
 
 const STRAY: &str = "look who made it, and delete it if nobody uses that address";
@@ -21,8 +22,9 @@ struct OpenPool {
 }
 
 impl Registry {
-    /// One address, durably held when this returns. `address: None`: the next free one after
-    /// the one that was given out last, inside the network's range if it has one.
+    /// One address, durably held when this returns. The next free one is the next after the one
+    /// of its family that was given out last, inside the network's range if it has one; an IPv6
+    /// one among the first 65,536 addresses of the range, or of the subnet.
     ///
     /// The same holder asking for the same explicit address again gets the same lease. Asking
     /// for the next free one gives another one each time.
@@ -32,17 +34,21 @@ impl Registry {
     pub async fn allocate(
         &self,
         network: NetworkId,
-        address: Option<Ipv4Addr>,
+        wanted: Wanted,
         holder: Holder,
     ) -> Result<Lease, AllocateError> {
         if !holder.is_legal() {
             return Err(AllocateError::Holder(Box::new(holder)));
         }
         let doing = "hold an address";
-        match address {
-            Some(address) => self.bounded(doing, self.hold(network, address, holder)).await,
-            None => self.bounded(doing, self.hold_next(network, holder)).await,
-        }
+        let family = match wanted {
+            Wanted::Address(address) => {
+                return self.bounded(doing, self.hold(network, address, holder)).await;
+            }
+            Wanted::V4 => Family::V4,
+            Wanted::V6 => Family::V6,
+        };
+        self.bounded(doing, self.hold_next(network, family, holder)).await
     }
 
     /// Gives an address back. Idempotent: one that is free, or that another node holds, is left
@@ -53,7 +59,7 @@ impl Registry {
     pub async fn release(
         &self,
         network: NetworkId,
-        address: Ipv4Addr,
+        address: IpAddr,
         node: &str,
     ) -> Result<bool, StoreError> {
         let work = self.give_back(network, address, |lease| lease.holder.node == node);
@@ -71,7 +77,8 @@ impl Registry {
         self.bounded("release an address", work).await
     }
 
-    /// Every address of the network that is held, in order; none when there is no such network.
+    /// Every address of the network that is held, in order, IPv4 first; none when there is no such
+    /// network.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -85,7 +92,7 @@ impl Registry {
     async fn hold(
         &self,
         network: NetworkId,
-        address: Ipv4Addr,
+        address: IpAddr,
         holder: Holder,
     ) -> Result<Lease, AllocateError> {
         let key = keys::lease(network, address);
@@ -109,16 +116,21 @@ impl Registry {
         }
     }
 
-    async fn hold_next(&self, network: NetworkId, holder: Holder) -> Result<Lease, AllocateError> {
+    async fn hold_next(
+        &self,
+        network: NetworkId,
+        family: Family,
+        holder: Holder,
+    ) -> Result<Lease, AllocateError> {
         let what = keys::leases(network);
         let mut tries = Tries::new(&self.inner.url, &what);
         loop {
             let (pool, snapshot) = tokio::try_join!(self.pool(network), self.snapshot(network))?;
             if let Some(open) = pool {
                 let skip = spread(tries.before(), entropy());
-                let picked = open.pool.pick(&snapshot, skip);
-                let address = picked.map_err(|full| exhausted(&open.pool, full))?;
-                let (key, value) = (keys::last(network), address.to_string().into_bytes());
+                let picked = open.pool.pick(family, &snapshot, skip);
+                let address = picked.map_err(|none| none_left(&open.pool, none))?;
+                let (key, value) = (keys::last(network, family), address.to_string().into_bytes());
                 let last = Some(Operation::Set { key, value });
                 if let Some(lease) = self.grant(&open, address, &holder, last).await? {
                     return Ok(lease);
@@ -135,7 +147,7 @@ impl Registry {
     async fn grant(
         &self,
         open: &OpenPool,
-        address: Ipv4Addr,
+        address: IpAddr,
         holder: &Holder,
         last: Option<Operation>,
     ) -> Result<Option<Lease>, StoreError> {
@@ -155,10 +167,10 @@ impl Registry {
         })
     }
 
-    async fn give_back(
+    pub(super) async fn give_back(
         &self,
         network: NetworkId,
-        address: Ipv4Addr,
+        address: IpAddr,
         is_meant: impl Fn(&Lease) -> bool,
     ) -> Result<bool, StoreError> {
         let key = keys::lease(network, address);
@@ -194,7 +206,9 @@ impl Registry {
         let mut snapshot = Snapshot::default();
         for entry in self.inner.store.list(&prefix).await? {
             match parse(&prefix, &entry) {
-                Leaf::Last(last) => snapshot.last = last,
+                Leaf::Last(family, last) => {
+                    snapshot.last.extend(last.map(|address| (family, address)));
+                }
                 Leaf::Address(address) => {
                     snapshot.held.insert(address, entry.revision);
                 }
@@ -204,13 +218,13 @@ impl Registry {
         Ok(snapshot)
     }
 
-    /// Every lease of the network, and the key that goes with the last of them.
+    /// Every lease of the network, and the keys that go with the last of them.
     pub(super) async fn held(&self, network: NetworkId) -> Result<Held, StoreError> {
         let prefix = keys::leases(network);
-        let mut held = Held { leases: Vec::new(), last: 0 };
+        let mut held = Held { leases: Vec::new(), last: Vec::new() };
         for entry in self.inner.store.list(&prefix).await? {
             match parse(&prefix, &entry) {
-                Leaf::Last(_) => held.last = entry.revision,
+                Leaf::Last(family, _) => held.last.push((family, entry.revision)),
                 Leaf::Address(address) => held.leases.push(self.lease(network, address, &entry)?),
                 Leaf::Stray => return Err(self.stray(&entry.key, None)),
             }
@@ -218,10 +232,10 @@ impl Registry {
         Ok(held)
     }
 
-    fn lease(
+    pub(super) fn lease(
         &self,
         network: NetworkId,
-        address: Ipv4Addr,
+        address: IpAddr,
         entry: &Entry,
     ) -> Result<Lease, StoreError> {
         let holder: Holder =
@@ -242,25 +256,34 @@ impl Registry {
 /// The leases of a network.
 pub(super) struct Held {
     pub(super) leases: Vec<Lease>,
-    /// Revision of the key that names the address given out last; 0: there is none.
-    pub(super) last: u64,
+    /// Revisions of the keys that name the address given out last, where there is one.
+    pub(super) last: Vec<(Family, u64)>,
 }
 
 /// What the end of a key below a network's leases says.
-enum Leaf {
-    Last(Option<Ipv4Addr>),
-    Address(Ipv4Addr),
+pub(super) enum Leaf {
+    Last(Family, Option<IpAddr>),
+    Address(IpAddr),
     Stray,
 }
 
-fn parse(prefix: &str, entry: &Entry) -> Leaf {
+pub(super) fn parse(prefix: &str, entry: &Entry) -> Leaf {
     let leaf = entry.key.strip_prefix(prefix).unwrap_or_default();
-    if leaf == "last" {
-        // Only a hint where to look first: one that cannot be read is none.
-        let text = std::str::from_utf8(&entry.value).ok();
-        return Leaf::Last(text.and_then(|t| t.parse().ok()));
+    match leaf {
+        keys::LAST => Leaf::Last(Family::V4, hint(Family::V4, entry)),
+        keys::LAST6 => Leaf::Last(Family::V6, hint(Family::V6, entry)),
+        // An address has one key: another way to write it is nobody's lease.
+        _ => match leaf.parse::<IpAddr>() {
+            Ok(address) if address.to_string() == leaf => Leaf::Address(address),
+            Ok(_) | Err(_) => Leaf::Stray,
+        },
     }
-    leaf.parse().map_or(Leaf::Stray, Leaf::Address)
+}
+
+/// Only says where to look first: one that cannot be read is none.
+fn hint(family: Family, entry: &Entry) -> Option<IpAddr> {
+    let address = std::str::from_utf8(&entry.value).ok()?.parse().ok()?;
+    (Family::of(address) == family).then_some(address)
 }
 
 /// For an address that is held already.
@@ -271,21 +294,23 @@ fn repeated(lease: Lease, holder: &Holder, network: NetworkName) -> Result<Lease
     }
 }
 
-fn exhausted(pool: &Pool, full: Exhausted) -> AllocateError {
-    let Exhausted { range, size, used } = full;
-    AllocateError::Exhausted { network: pool.name.clone(), range, size, used }
+fn none_left(pool: &Pool, none: NoneLeft) -> AllocateError {
+    let network = pool.name.clone();
+    match none {
+        NoneLeft::NoIpv6 => AllocateError::NoIpv6 { network },
+        NoneLeft::TooMany => AllocateError::TooMany { network },
+        NoneLeft::Exhausted { range, size, used } => {
+            AllocateError::Exhausted { network, range, size, used }
+        }
+    }
 }
 
-fn unusable(pool: &Pool, address: Ipv4Addr, why: Unusable) -> AllocateError {
+fn unusable(pool: &Pool, address: IpAddr, why: Unusable) -> AllocateError {
     let network = pool.name.clone();
-    let what = match why {
-        Unusable::Outside => {
-            let subnet = pool.subnet;
-            return AllocateError::Outside { address, network, subnet };
-        }
-        Unusable::Network => "network",
-        Unusable::Broadcast => "broadcast",
-        Unusable::Gateway => "gateway",
-    };
-    AllocateError::Reserved { address, network, what }
+    match why {
+        Unusable::NoIpv6 => AllocateError::NoIpv6 { network },
+        Unusable::Outside(subnet) => AllocateError::Outside { address, network, subnet },
+        Unusable::Reserved(what) => AllocateError::Reserved { address, network, what },
+        Unusable::Aside(name) => AllocateError::Aside { address, network, name },
+    }
 }

@@ -1,20 +1,22 @@
 //! Read, decide, commit; on a conflict again. Deciding is done by the pure modules.
 
 mod addresses;
+mod node;
 mod removal;
 mod tries;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
-use self::tries::Tries;
+use self::tries::{Tries, entropy};
 use crate::errors::{CreateNetworkError, DocumentError, OpenError};
 use crate::keys;
-use crate::network::{Defaults, Network, NetworkSpec, Networks};
+use crate::network::{Network, Networks};
 use crate::networks::Document;
 use crate::pool::Pool;
+use crate::spec::{Defaults, NetworkSpec};
 use crate::store::{
     ConsulStore, Entry, Operation, Outcome, SqliteStore, Store, StoreError, revision,
 };
@@ -94,7 +96,7 @@ impl Registry {
     /// [`StoreError`].
     pub async fn networks(&self) -> Result<Networks, StoreError> {
         let read = self.bounded("read the networks", self.read()).await?;
-        Ok(Networks { revision: read.revision, list: read.document.networks })
+        Ok(read.document.into_networks(read.revision))
     }
 
     /// Returns once the list's revision differs from `after`, or when `wait` is over (same
@@ -107,7 +109,7 @@ impl Registry {
     pub async fn watch_networks(&self, after: u64, wait: Duration) -> Result<Networks, StoreError> {
         let entry = self.inner.store.watch(keys::NETWORKS, after, wait).await?;
         let read = self.decode(entry)?;
-        Ok(Networks { revision: read.revision, list: read.document.networks })
+        Ok(read.document.into_networks(read.revision))
     }
 
     /// Creates a network; what `spec` leaves open is chosen from [`Defaults`].
@@ -128,6 +130,15 @@ impl Registry {
         read.document.free_subnet(&self.inner.defaults, avoid)
     }
 
+    /// The same for IPv6: a free /64 of the cluster's own prefix. When the cluster has none yet,
+    /// it is drawn and kept, so that the next proposal is of the same prefix.
+    ///
+    /// # Errors
+    /// [`CreateNetworkError`].
+    pub async fn propose_subnet6(&self, avoid: &[Ipv6Net]) -> Result<Ipv6Net, CreateNetworkError> {
+        self.bounded("propose an IPv6 subnet", self.propose6(avoid)).await
+    }
+
     /// One round trip to the store, with a read that its servers agree on.
     ///
     /// # Errors
@@ -145,12 +156,28 @@ impl Registry {
                 tries.again().await?;
                 continue;
             }
-            let (next, network) = read.document.create(spec, &self.inner.defaults)?;
+            let (next, network) = read.document.create(spec, &self.inner.defaults, entropy())?;
             let document = next.encode_longer().map_err(CreateNetworkError::TooLarge)?;
             let operations = [put_document(&read, document), put_pool(&network)];
             match self.inner.store.commit(&operations).await? {
                 Outcome::Committed { .. } => return Ok(network),
                 Outcome::Conflict => tries.again().await?,
+            }
+        }
+    }
+
+    async fn propose6(&self, avoid: &[Ipv6Net]) -> Result<Ipv6Net, CreateNetworkError> {
+        let mut tries = Tries::new(&self.inner.url, "the list of networks");
+        loop {
+            let read = self.read().await?;
+            if let Some(free) = read.document.free_subnet6(avoid) {
+                return free;
+            }
+            let next = read.document.with_prefix6(entropy());
+            let document = next.encode_longer().map_err(CreateNetworkError::TooLarge)?;
+            let put = put_document(&read, document);
+            if self.inner.store.commit(&[put]).await? == Outcome::Conflict {
+                tries.again().await?;
             }
         }
     }
@@ -174,6 +201,7 @@ impl Registry {
             }
             other @ (DocumentError::Json(_)
             | DocumentError::Broken { .. }
+            | DocumentError::Prefix6(_)
             | DocumentError::TooLarge { .. }) => StoreError::Corrupt {
                 store,
                 what: format!("the list of networks ({})", keys::NETWORKS),

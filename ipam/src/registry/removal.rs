@@ -13,12 +13,14 @@
 //! network again in between changes it. A host that dies after step 1 leaves the mark, and the
 //! next one that touches the network, for whatever reason, does steps 2 and 3.
 
+use super::addresses::Held;
 use super::tries::Tries;
 use super::{Read, Registry, put_document, put_pool};
 use crate::errors::{AllocateError, DocumentError, RemoveNetworkError};
+use crate::family::Family;
 use crate::ids::{NetworkId, NetworkName};
 use crate::keys;
-use crate::network::{Lease, Network, is_node_name};
+use crate::network::{Lease, Network};
 use crate::networks::Document;
 use crate::store::{Operation, Outcome, StoreError, revision};
 
@@ -26,39 +28,9 @@ impl Registry {
     /// Removes a network that nobody uses, and returns what it was.
     ///
     /// # Errors
-    /// [`RemoveNetworkError`]; it is refused while an address is held (and says which, by whom)
-    /// or while Docker has it on some host.
+    /// [`RemoveNetworkError`]; it is refused while an address is held, and says which, by whom.
     pub async fn remove_network(&self, name: &NetworkName) -> Result<Network, RemoveNetworkError> {
         self.bounded("remove the network", self.remove(name)).await
-    }
-
-    /// Docker on `node` has the network. Idempotent.
-    ///
-    /// # Errors
-    /// [`RemoveNetworkError`].
-    pub async fn attach_docker(
-        &self,
-        id: NetworkId,
-        node: &str,
-    ) -> Result<Network, RemoveNetworkError> {
-        if !is_node_name(node) {
-            return Err(RemoveNetworkError::NodeName(node.to_owned()));
-        }
-        self.bounded("note a Docker host", self.attach(id, node)).await
-    }
-
-    /// Docker on `node` lost it; when it was the last one and nothing is held, the network goes
-    /// (returns None). Idempotent: for a node that had not got it, nothing changes. Any host may
-    /// call it, so for one that is dead too.
-    ///
-    /// # Errors
-    /// [`RemoveNetworkError`], but neither for a network in use nor for one that is gone.
-    pub async fn detach_docker(
-        &self,
-        id: NetworkId,
-        node: &str,
-    ) -> Result<Option<Network>, RemoveNetworkError> {
-        self.bounded("forget a Docker host", self.detach(id, node)).await
     }
 
     async fn remove(&self, name: &NetworkName) -> Result<Network, RemoveNetworkError> {
@@ -97,86 +69,13 @@ impl Registry {
         read: &Read,
         network: &Network,
     ) -> Result<Option<Network>, RemoveNetworkError> {
-        if !network.docker_hosts.is_empty() {
-            let hosts = network.docker_hosts.iter().cloned().collect();
-            return Err(RemoveNetworkError::Docker { network: network.name.clone(), hosts });
-        }
         let leases = self.held(network.id).await?.leases;
         if !leases.is_empty() {
             return Err(in_use(network.name.clone(), leases));
         }
         let next = read.document.with(network.id, |n| n.removing = true);
         let closed = self.close(read, &next, network.id).await?;
-        Ok((closed == Committed::Yes).then(|| network.clone()))
-    }
-
-    async fn attach(&self, id: NetworkId, node: &str) -> Result<Network, RemoveNetworkError> {
-        let mut tries = Tries::new(&self.inner.url, "the list of networks");
-        loop {
-            let read = self.read().await?;
-            let Some(network) = read.document.network(id) else {
-                return Err(RemoveNetworkError::NotFound(id.to_string()));
-            };
-            if network.removing {
-                self.settle(&read, network).await?;
-            } else if network.docker_hosts.contains(node) {
-                return Ok(network.clone());
-            } else {
-                let next = read.document.with(id, |n| {
-                    n.docker_hosts.insert(node.to_owned());
-                });
-                let value = next.encode_longer().map_err(RemoveNetworkError::TooLarge)?;
-                let put = put_document(&read, value);
-                if self.inner.store.commit(&[put]).await? != Outcome::Conflict
-                    && let Some(network) = next.network(id)
-                {
-                    return Ok(network.clone());
-                }
-            }
-            tries.again().await?;
-        }
-    }
-
-    async fn detach(
-        &self,
-        id: NetworkId,
-        node: &str,
-    ) -> Result<Option<Network>, RemoveNetworkError> {
-        let mut tries = Tries::new(&self.inner.url, "the list of networks");
-        loop {
-            let read = self.read().await?;
-            let Some(network) = read.document.network(id) else {
-                return Ok(None);
-            };
-            if network.removing {
-                if let Settled::Gone = self.settle(&read, network).await? {
-                    return Ok(None);
-                }
-            } else if !network.docker_hosts.contains(node) {
-                return Ok(Some(network.clone()));
-            } else if self.leave(&read, network, node).await? == Committed::Yes {
-                continue;
-            }
-            tries.again().await?;
-        }
-    }
-
-    /// Takes the host out, and when it is the last one begins the removal in the same
-    /// transaction: an attach comes before or after.
-    async fn leave(
-        &self,
-        read: &Read,
-        network: &Network,
-        node: &str,
-    ) -> Result<Committed, StoreError> {
-        let next = read.document.with(network.id, |n| {
-            n.docker_hosts.remove(node);
-            n.removing = n.docker_hosts.is_empty();
-        });
-        match network.docker_hosts.len() {
-            1 => self.close(read, &next, network.id).await,
-            _ => self.replace(read, &next).await,
-        }
+        Ok((closed != Outcome::Conflict).then(|| network.clone()))
     }
 
     /// Finishes or takes back every removal that was begun; true when there was one, so that
@@ -211,10 +110,10 @@ impl Registry {
     async fn settle(&self, read: &Read, network: &Network) -> Result<Settled, StoreError> {
         let held = self.held(network.id).await?;
         let (next, other) = match held.leases.is_empty() {
-            true => (read.document.without(network.id), delete_last(network.id, held.last)),
+            true => (read.document.without(network.id), delete_last(network.id, &held)),
             false => {
                 let next = read.document.with(network.id, |n| n.removing = false);
-                (next, Some(put_pool(network)))
+                (next, vec![put_pool(network)])
             }
         };
         let value = next.encode().map_err(|e| self.unwritable(e))?;
@@ -233,7 +132,7 @@ impl Registry {
         read: &Read,
         next: &Document,
         id: NetworkId,
-    ) -> Result<Committed, StoreError> {
+    ) -> Result<Outcome, StoreError> {
         let key = keys::pool(id);
         let pool = self.inner.store.read(&key).await?;
         let gone = match revision(pool.as_ref()) {
@@ -242,12 +141,7 @@ impl Registry {
         };
         let value = next.encode().map_err(|e| self.unwritable(e))?;
         let operations = [put_document(read, value), gone];
-        Ok(self.inner.store.commit(&operations).await?.into())
-    }
-
-    async fn replace(&self, read: &Read, next: &Document) -> Result<Committed, StoreError> {
-        let value = next.encode().map_err(|e| self.unwritable(e))?;
-        Ok(self.inner.store.commit(&[put_document(read, value)]).await?.into())
+        self.inner.store.commit(&operations).await
     }
 
     /// Names, addresses and numbers can always be written; this is for the type.
@@ -270,35 +164,21 @@ enum Settled {
     Changed,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Committed {
-    Yes,
-    No,
-}
-
-impl From<Outcome> for Committed {
-    fn from(outcome: Outcome) -> Committed {
-        match outcome {
-            Outcome::Committed { .. } => Committed::Yes,
-            Outcome::Conflict => Committed::No,
-        }
-    }
-}
-
-fn delete_last(network: NetworkId, revision: u64) -> Option<Operation> {
-    (revision != 0).then(|| Operation::Delete { key: keys::last(network), revision })
+fn delete_last(network: NetworkId, held: &Held) -> Vec<Operation> {
+    let delete = |&(family, revision): &(Family, u64)| Operation::Delete {
+        key: keys::last(network, family),
+        revision,
+    };
+    held.last.iter().map(delete).collect()
 }
 
 fn unmarked(network: &Network) -> Network {
     Network { removing: false, ..network.clone() }
 }
 
-fn in_use(network: NetworkName, leases: Vec<Lease>) -> RemoveNetworkError {
-    let count = leases.len();
-    match leases.into_iter().next() {
-        Some(example) => {
-            RemoveNetworkError::InUse { network, leases: count, example: Box::new(example) }
-        }
-        None => RemoveNetworkError::NotFound(network.to_string()),
-    }
+fn in_use(network: NetworkName, mut examples: Vec<Lease>) -> RemoveNetworkError {
+    let leases = examples.len();
+    examples.sort_unstable_by_key(|lease| lease.address);
+    examples.truncate(RemoveNetworkError::MAX_EXAMPLES);
+    RemoveNetworkError::InUse { network, leases, examples }
 }

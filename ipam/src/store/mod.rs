@@ -26,7 +26,7 @@ pub(crate) use self::sqlite::SqliteStore;
 /// A key, its value, and when it was last written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Letters, digits, `.` and `/`.
+    /// Letters, digits, `.`, `:` and `/`.
     pub key: String,
     /// JSON of this crate, or whatever another put there.
     pub value: Vec<u8>,

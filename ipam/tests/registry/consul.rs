@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ovl_ipam::store::Operation;
-use ovl_ipam::{AllocateError, Defaults, Registry, StoreError, StoreUrl};
+use ovl_ipam::{AllocateError, Defaults, Registry, StoreError, StoreUrl, Wanted};
 
 use crate::support::{Consul, binary, chain, holder, network, now, spec};
 
@@ -21,7 +21,7 @@ async fn a_server_that_stalls_or_dies_is_said_within_the_deadline_and_comes_back
     let revision = registry.networks().await.unwrap().revision;
     consul.stall();
     let started = now();
-    let error = registry.allocate(id, None, holder("n", "e")).await.unwrap_err();
+    let error = registry.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap_err();
     assert!(matches!(error, AllocateError::Store(StoreError::Timeout { .. })), "{error}");
     assert!(error.to_string().contains("within 800ms"), "{error}");
     let error = registry.watch_networks(revision, Duration::from_millis(100)).await.unwrap_err();
@@ -29,9 +29,9 @@ async fn a_server_that_stalls_or_dies_is_said_within_the_deadline_and_comes_back
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     consul.resume();
     let registry = consul.registry().await;
-    registry.allocate(id, None, holder("n", "e")).await.unwrap();
+    registry.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap();
     consul.kill();
-    let error = registry.allocate(id, None, holder("n", "e")).await.unwrap_err();
+    let error = registry.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap_err();
     let words = chain(&error);
     assert!(words.contains("cannot reach the store consul://127.0.0.1"), "{words}");
     assert!(words.contains("connect"), "the cause is missing: {words}");
@@ -67,8 +67,9 @@ async fn the_longest_list_of_networks_fits_consul_and_a_longer_value_is_refused_
     let registry = consul.registry().await;
     let store = registry.store();
     let set = |len: usize| Operation::Set { key: "ovl/v1/big".into(), value: vec![b'x'; len] };
-    // What the mark of a removal may add is in it.
-    store.commit(&[set(ovl_ipam::MAX_DOCUMENT + 20_000)]).await.unwrap();
+    // With what the marks of removals may add, and the longest pool key beside it.
+    let pool = Operation::Set { key: "ovl/v1/pools/1".into(), value: vec![b'x'; 20 * 1024] };
+    store.commit(&[set(ovl_ipam::MAX_DOCUMENT + 20_000), pool]).await.unwrap();
     let error = store.commit(&[set(600 * 1024)]).await.unwrap_err();
     assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
     assert!(error.to_string().contains("too large for the store"), "{error}");

@@ -1,14 +1,14 @@
 //! Hosts that die in the middle, over the store that can be told to fail.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ovl_ipam::store::MemoryStore;
-use ovl_ipam::{AllocateError, MAX_TRIES, RemoveNetworkError, StoreError};
+use ovl_ipam::{AllocateError, MAX_TRIES, RemoveNetworkError, StoreError, Wanted};
 use proptest::prelude::*;
 
-use crate::support::{holder, memory, network, spec};
+use crate::support::{at, holder, last_byte, memory, network, spec, spec6};
 
 #[tokio::test]
 async fn a_removal_that_died_half_way_is_finished_by_the_next_that_touches_the_network() {
@@ -17,7 +17,8 @@ async fn a_removal_that_died_half_way_is_finished_by_the_next_that_touches_the_n
             for next in 0..4 {
                 let store = Arc::new(MemoryStore::new());
                 let registry = memory(&store);
-                let blue = network(&registry, "blue", "10.1.0.0/24").await;
+                let wanted = spec6("blue", Some("10.1.0.0/24"), None);
+                let blue = registry.create_network(wanted).await.unwrap();
                 store.go_down_after(calls, made);
                 let removed = registry.remove_network(&blue.name).await;
                 store.set_down(false);
@@ -31,14 +32,14 @@ async fn a_removal_that_died_half_way_is_finished_by_the_next_that_touches_the_n
                         Err(RemoveNetworkError::NotFound(_)) => assert!(gone, "{case}"),
                         Err(other) => panic!("{case}: {other}"),
                     },
-                    1 => match registry.allocate(blue.id, None, holder("n", "e")).await {
+                    1 => match registry.allocate(blue.id, Wanted::V4, holder("n", "e")).await {
                         Ok(_) => assert!(!gone && !marked, "{case}"),
                         Err(AllocateError::NotFound(_)) => assert!(gone || marked, "{case}"),
                         Err(other) => panic!("{case}: {other}"),
                     },
-                    2 => match registry.attach_docker(blue.id, "n").await {
+                    2 => match registry.allocate(blue.id, Wanted::V6, holder("n", "e")).await {
                         Ok(_) => assert!(!gone && !marked, "{case}"),
-                        Err(RemoveNetworkError::NotFound(_)) => assert!(gone || marked, "{case}"),
+                        Err(AllocateError::NotFound(_)) => assert!(gone || marked, "{case}"),
                         Err(other) => panic!("{case}: {other}"),
                     },
                     _ => {
@@ -55,20 +56,53 @@ async fn a_removal_that_died_half_way_is_finished_by_the_next_that_touches_the_n
 }
 
 #[tokio::test]
-async fn a_detach_that_died_half_way_is_finished_by_the_next() {
-    for calls in 0..6 {
-        for made in [false, true] {
-            let store = Arc::new(MemoryStore::new());
-            let registry = memory(&store);
-            let id = network(&registry, "blue", "10.1.0.0/24").await.id;
-            registry.attach_docker(id, "n").await.unwrap();
-            store.go_down_after(calls, made);
-            let _ = registry.detach_docker(id, "n").await;
-            store.set_down(false);
-            assert_eq!(registry.detach_docker(id, "n").await.unwrap(), None, "after {calls} calls");
-            assert_eq!(registry.networks().await.unwrap().list, []);
+async fn a_release_of_a_node_that_died_half_way_is_finished_by_the_next() {
+    let mut calls = 0;
+    loop {
+        let store = Arc::new(MemoryStore::new());
+        let registry = memory(&store);
+        let mut wanted = 0;
+        for name in ["blue", "red", "green"] {
+            let id = registry.create_network(spec6(name, None, None)).await.unwrap().id;
+            for _ in 0..40 {
+                registry.allocate(id, Wanted::V6, holder("gone", "e")).await.unwrap();
+                wanted += 1;
+            }
+            registry.allocate(id, Wanted::V4, holder("other", "e")).await.unwrap();
         }
+        store.go_down_after(calls, calls % 2 == 0);
+        let first = registry.release_node("gone").await;
+        store.set_down(false);
+        let second = registry.release_node("gone").await.unwrap();
+        assert_eq!(registry.release_node("gone").await.unwrap(), 0);
+        for network in registry.networks().await.unwrap().list {
+            let left = registry.leases(network.id).await.unwrap();
+            assert_eq!(left.iter().map(|l| l.holder.node.as_str()).collect::<Vec<_>>(), ["other"]);
+        }
+        if let Ok(first) = first {
+            assert_eq!(first + second, wanted);
+            break;
+        }
+        calls += 1;
+        assert!(calls < 100, "it never ends");
     }
+}
+
+#[tokio::test]
+async fn a_node_is_released_through_conflicts_and_past_leases_that_cannot_be_read() {
+    let store = Arc::new(MemoryStore::new());
+    let registry = memory(&store);
+    let id = network(&registry, "blue", "10.1.0.0/24").await.id;
+    for _ in 0..3 {
+        registry.allocate(id, Wanted::V4, holder("gone", "e")).await.unwrap();
+    }
+    let key = format!("ovl/v1/leases/{id}/10.1.0.99");
+    let set = ovl_ipam::store::Operation::Set { key: key.clone(), value: b"junk".to_vec() };
+    registry.store().commit(&[set]).await.unwrap();
+    store.conflict_next(5);
+    assert_eq!(registry.release_node("gone").await.unwrap(), 3);
+    let left = registry.store().list(&format!("ovl/v1/leases/{id}/")).await.unwrap();
+    assert!(left.iter().any(|entry| entry.key == key), "{left:?}");
 }
 
 #[tokio::test]
@@ -90,7 +124,7 @@ async fn a_removal_that_was_begun_too_early_is_taken_back() {
     let error = registry.remove_network(&blue.name).await.unwrap_err();
     assert!(matches!(error, RemoveNetworkError::InUse { leases: 1, .. }), "{error}");
     assert_eq!(registry.networks().await.unwrap().list, std::slice::from_ref(&blue));
-    let lease = registry.allocate(blue.id, None, holder("n", "e2")).await.unwrap();
+    let lease = registry.allocate(blue.id, Wanted::V4, holder("n", "e2")).await.unwrap();
     assert_eq!(lease.address.to_string(), "10.1.0.10");
 }
 
@@ -103,7 +137,7 @@ async fn a_pool_key_that_other_hands_deleted_comes_back() {
     let revision = registry.store().read(&key).await.unwrap().unwrap().revision;
     let delete = ovl_ipam::store::Operation::Delete { key, revision };
     registry.store().commit(&[delete]).await.unwrap();
-    registry.allocate(id, None, holder("n", "e")).await.unwrap();
+    registry.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap();
 }
 
 #[tokio::test]
@@ -113,7 +147,7 @@ async fn conflicts_are_tried_again_and_end_somewhere() {
     store.conflict_next(5);
     let id = network(&registry, "blue", "10.1.0.0/24").await.id;
     store.conflict_next(5);
-    let lease = registry.allocate(id, None, holder("n", "e")).await.unwrap();
+    let lease = registry.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap();
     store.conflict_next(5);
     assert!(registry.release(id, lease.address, "n").await.unwrap());
 }
@@ -124,7 +158,7 @@ async fn endless_conflicts_end_in_an_error_that_says_so() {
     let registry = memory(&store);
     let id = network(&registry, "blue", "10.1.0.0/24").await.id;
     store.conflict_next(u32::MAX);
-    let error = registry.allocate(id, None, holder("n", "e")).await.unwrap_err();
+    let error = registry.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap_err();
     assert!(
         matches!(&error, AllocateError::Store(StoreError::Contended { tries, .. }) if *tries == MAX_TRIES),
         "{error}"
@@ -136,16 +170,23 @@ async fn what_other_hands_wrote_is_named_and_blocks_no_more_than_itself() {
     let store = Arc::new(MemoryStore::new());
     let registry = memory(&store);
     let id = network(&registry, "blue", "10.1.0.0/24").await.id;
-    for (leaf, value) in [("10.1.0.2", "junk"), ("10.1.0.3", "{}"), ("last", "\u{1}"), ("x", "y")] {
+    for (leaf, value) in [
+        ("10.1.0.2", "junk"),
+        ("10.1.0.3", "{}"),
+        ("last", "\u{1}"),
+        ("last6", "10.1.0.9"),
+        ("x", "y"),
+        ("FD00::2", "y"),
+    ] {
         let key = format!("ovl/v1/leases/{id}/{leaf}");
         let set = ovl_ipam::store::Operation::Set { key, value: value.into() };
         registry.store().commit(&[set]).await.unwrap();
     }
-    let lease = registry.allocate(id, None, holder("n", "e")).await.unwrap();
+    let lease = registry.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap();
     assert_eq!(lease.address.to_string(), "10.1.0.4");
     let error = registry.leases(id).await.unwrap_err();
     assert!(error.to_string().contains(&format!("the key ovl/v1/leases/{id}/10.1.0.2")), "{error}");
-    let error = registry.allocate(id, "10.1.0.2".parse().ok(), holder("n", "e")).await.unwrap_err();
+    let error = registry.allocate(id, at("10.1.0.2"), holder("n", "e")).await.unwrap_err();
     assert!(error.to_string().contains("unreadable"), "{error}");
 }
 
@@ -204,7 +245,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Which node holds what.
-type Model = BTreeMap<Ipv4Addr, u8>;
+type Model = BTreeMap<IpAddr, u8>;
+
+fn blue_address(last: u8) -> IpAddr {
+    Ipv4Addr::new(10, 1, 0, last).into()
+}
 
 async fn run(steps: Vec<Step>) {
     let store = Arc::new(MemoryStore::new());
@@ -214,13 +259,13 @@ async fn run(steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Allocate { node, address } => {
-                let wanted = address.map(|a| Ipv4Addr::new(10, 1, 0, a));
+                let wanted = address.map_or(Wanted::V4, |a| Wanted::Address(blue_address(a)));
                 let who = holder(&node.to_string(), "e");
                 match registry.allocate(blue.id, wanted, who).await {
                     Ok(lease) => {
-                        assert!(![0, 1, 15].contains(&lease.address.octets()[3]), "{lease:?}");
+                        assert!(![0, 1, 15].contains(&last_byte(lease.address)), "{lease:?}");
                         let before = held.insert(lease.address, node);
-                        let repeated = wanted.is_some() && before == Some(node);
+                        let repeated = wanted != Wanted::V4 && before == Some(node);
                         assert!(before.is_none() || repeated, "{lease:?} was given twice");
                     }
                     Err(AllocateError::Exhausted { size, used, .. }) => {
@@ -230,13 +275,13 @@ async fn run(steps: Vec<Step>) {
                         assert_ne!(held.get(&lease.address), Some(&node));
                     }
                     Err(AllocateError::Reserved { address, .. }) => {
-                        assert!([0, 1, 15].contains(&address.octets()[3]));
+                        assert!([0, 1, 15].contains(&last_byte(address)));
                     }
                     Err(other) => panic!("{other}"),
                 }
             }
             Step::Release { node, address } => {
-                let address = Ipv4Addr::new(10, 1, 0, address);
+                let address = blue_address(address);
                 let mine = held.get(&address) == Some(&node);
                 let released = registry.release(blue.id, address, &node.to_string()).await.unwrap();
                 assert_eq!(released, mine);
@@ -246,7 +291,8 @@ async fn run(steps: Vec<Step>) {
             }
             Step::Crash { node, calls, made } => {
                 store.go_down_after(calls, made);
-                let _ = registry.allocate(blue.id, None, holder(&node.to_string(), "e")).await;
+                let _ =
+                    registry.allocate(blue.id, Wanted::V4, holder(&node.to_string(), "e")).await;
                 store.set_down(false);
                 // What it may have left is what the store says, and nobody else's changed.
                 let now: Model = leases(&registry, &blue).await;

@@ -6,7 +6,10 @@
 mod conformance;
 mod consul;
 mod crashes;
+mod dual_stack;
+mod lives;
 mod races;
 mod secrets;
 mod sqlite;
+mod stores;
 mod support;

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
-use ovl_ipam::{AllocateError, CreateNetworkError, Lease, NetworkId, Registry, RemoveNetworkError};
+use ovl_ipam::{
+    AllocateError, CreateNetworkError, Lease, NetworkId, Registry, RemoveNetworkError, Wanted,
+};
 
-use crate::support::{Consul, holder, network, spec, sqlite};
+use crate::support::{Consul, at, holder, network, spec, spec6, sqlite};
 
 /// Each racer takes addresses until there are none; nothing was given twice, nothing was left.
 async fn racers_share_a_subnet(registries: Vec<Registry>) {
@@ -15,7 +17,7 @@ async fn racers_share_a_subnet(registries: Vec<Registry>) {
         tokio::spawn(async move {
             let mut held = Vec::new();
             loop {
-                match registry.allocate(id, None, holder(&format!("n{n}"), "e")).await {
+                match registry.allocate(id, Wanted::V4, holder(&format!("n{n}"), "e")).await {
                     Ok(lease) => held.push(lease),
                     Err(AllocateError::Exhausted { size: 61, used: 61, .. }) => return held,
                     Err(other) => panic!("{other}"),
@@ -36,11 +38,10 @@ async fn racers_share_a_subnet(registries: Vec<Registry>) {
 /// One address: exactly one racer gets it.
 async fn racers_for_one_address_have_one_winner(registries: Vec<Registry>) {
     let id = network(&registries[0], "red", "10.2.0.0/24").await.id;
-    for address in [None, "10.2.0.9".parse().ok()] {
-        let subnet = if address.is_none() { "10.3.0.0/30" } else { "10.4.0.0/24" };
+    for address in [Wanted::V4, at("10.2.0.9")] {
         let id = match address {
-            Some(_) => id,
-            None => network(&registries[0], "tiny", subnet).await.id,
+            Wanted::V4 => network(&registries[0], "tiny", "10.3.0.0/30").await.id,
+            Wanted::V6 | Wanted::Address(_) => id,
         };
         let racers: Vec<_> = registries
             .iter()
@@ -68,7 +69,9 @@ async fn racers_for_one_address_have_one_winner(registries: Vec<Registry>) {
 async fn removal_never_takes_a_network_from_under_a_lease(registries: Vec<Registry>) {
     for round in 0..20 {
         let name = format!("round-{round}");
-        let blue = network(&registries[0], &name, "10.5.0.0/24").await;
+        let wanted = spec6(&name, Some("10.5.0.0/24"), None);
+        let blue = registries[0].create_network(wanted).await.unwrap();
+        let family = if round % 2 == 0 { Wanted::V4 } else { Wanted::V6 };
         let removal = {
             let (registry, name) = (registries[0].clone(), blue.name.clone());
             tokio::spawn(async move { registry.remove_network(&name).await })
@@ -78,7 +81,7 @@ async fn removal_never_takes_a_network_from_under_a_lease(registries: Vec<Regist
             .cloned()
             .map(|registry| {
                 tokio::spawn(
-                    async move { registry.allocate(blue.id, None, holder("n", "e")).await },
+                    async move { registry.allocate(blue.id, family, holder("n", "e")).await },
                 )
             })
             .collect();
@@ -107,34 +110,63 @@ async fn removal_never_takes_a_network_from_under_a_lease(registries: Vec<Regist
     }
 }
 
-/// Every host creates networks and notes its Docker at once: names, subnets and VNIs stay
-/// unique, and no host's note is lost.
+/// Every host creates networks at once: names, subnets and VNIs stay unique, no network is lost,
+/// and of one name there is one network, which every other host is told of.
 async fn hosts_that_change_the_list_at_once_lose_nothing(registries: Vec<Registry>) {
     let count = registries.len();
-    let shared = network(&registries[0], "shared", "10.6.0.0/24").await.id;
     let hosts = registries.iter().cloned().enumerate().map(|(n, registry)| {
         tokio::spawn(async move {
-            registry.attach_docker(shared, &format!("host-{n}")).await.unwrap();
-            registry.create_network(spec(&format!("own-{n}"), None)).await.unwrap();
+            registry.create_network(spec6(&format!("own-{n}"), None, None)).await.unwrap();
             match registry.create_network(spec("same", None)).await {
-                Ok(_) => 1,
-                Err(CreateNetworkError::NameTaken { .. }) => 0,
+                Ok(network) => (1, network),
+                Err(CreateNetworkError::NameTaken { existing, .. }) => (0, *existing),
                 Err(other) => panic!("{other}"),
             }
         })
     });
-    let mut created = 0;
+    let (mut created, mut seen) = (0, Vec::new());
     for host in hosts.collect::<Vec<_>>() {
-        created += host.await.unwrap();
+        let (own, network) = host.await.unwrap();
+        created += own;
+        seen.push(network);
     }
     assert_eq!(created, 1, "one host created the network of the one name");
     let list = registries[0].networks().await.unwrap().list;
-    let shared = list.iter().find(|n| n.id == shared).unwrap();
-    assert_eq!(shared.docker_hosts.len(), count);
+    let same = list.iter().find(|n| n.name.as_str() == "same").unwrap();
+    assert!(seen.iter().all(|network| network == same), "{seen:?}");
     let own: Vec<_> = list.iter().filter(|n| n.name.as_str().starts_with("own-")).collect();
     assert_eq!(own.len(), count);
     assert_eq!(own.iter().map(|n| n.vni).collect::<BTreeSet<_>>().len(), count);
     assert_eq!(own.iter().map(|n| n.subnet).collect::<BTreeSet<_>>().len(), count);
+    let subnets6: BTreeSet<_> = own.iter().map(|n| n.ipv6.unwrap().subnet).collect();
+    assert_eq!(subnets6.len(), count);
+    let prefixes: BTreeSet<_> =
+        subnets6.iter().map(|s| ipnet::Ipv6Net::new(s.network(), 48).unwrap().trunc()).collect();
+    assert_eq!(prefixes.len(), 1, "the cluster has one prefix: {prefixes:?}");
+}
+
+/// A node is taken for dead while it goes on: what it is told it holds, it holds, or it was
+/// given back as a whole, and nobody else loses anything.
+async fn releasing_a_node_that_lives_harms_no_other(registries: Vec<Registry>) {
+    let id = network(&registries[0], "alive", "10.7.0.0/24").await.id;
+    let other = registries[1].allocate(id, Wanted::V4, holder("other", "e")).await.unwrap();
+    let node = registries[0].clone();
+    let allocations = tokio::spawn(async move {
+        let mut held = Vec::new();
+        for _ in 0..60 {
+            held.push(node.allocate(id, Wanted::V4, holder("node", "e")).await.unwrap());
+        }
+        held
+    });
+    let mut released = 0;
+    while !allocations.is_finished() {
+        released += registries[1].release_node("node").await.unwrap();
+    }
+    let held = allocations.await.unwrap();
+    let left = registries[0].leases(id).await.unwrap();
+    assert!(left.contains(&other));
+    assert_eq!(left.len() - 1 + released, held.len());
+    assert!(left.iter().all(|lease| *lease == other || held.contains(lease)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,6 +179,7 @@ async fn sixteen_hosts_race_on_consul() {
     racers_share_a_subnet(registries.clone()).await;
     racers_for_one_address_have_one_winner(registries.clone()).await;
     removal_never_takes_a_network_from_under_a_lease(registries[..4].to_vec()).await;
+    releasing_a_node_that_lives_harms_no_other(registries.clone()).await;
     hosts_that_change_the_list_at_once_lose_nothing(registries).await;
 }
 
@@ -166,6 +199,7 @@ async fn eight_handles_race_on_one_sqlite_file() {
     racers_share_a_subnet(registries.clone()).await;
     racers_for_one_address_have_one_winner(registries.clone()).await;
     removal_never_takes_a_network_from_under_a_lease(registries[..4].to_vec()).await;
+    releasing_a_node_that_lives_harms_no_other(registries.clone()).await;
     hosts_that_change_the_list_at_once_lose_nothing(registries).await;
 }
 
@@ -179,7 +213,7 @@ async fn processes_that_share_a_file_never_share_an_address() {
         let registry = sqlite(path.as_ref()).await;
         let node = std::process::id().to_string();
         for _ in 0..TAKEN_EACH {
-            registry.allocate(NetworkId(1), None, holder(&node, "e")).await.unwrap();
+            registry.allocate(NetworkId(1), Wanted::V4, holder(&node, "e")).await.unwrap();
         }
         return;
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ovl_ipam::{
-    AllocateError, CreateNetworkError, Defaults, OpenError, Registry, StoreError, StoreUrl,
+    AllocateError, CreateNetworkError, Defaults, OpenError, Registry, StoreError, StoreUrl, Wanted,
 };
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -90,7 +90,7 @@ async fn a_token_opens_the_store_and_is_never_printed() {
     let good = url(&consul, GOOD);
     let registry = Registry::open(&good, Defaults::default(), DEADLINE).await.unwrap();
     let id = network(&registry, "blue", "10.1.0.0/24").await.id;
-    registry.allocate(id, None, holder("n", "e")).await.unwrap();
+    registry.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap();
     printed.push(format!("{good} {good:?} {registry:?} {registry:#?}"));
 
     let reader = url(&consul, READER);
@@ -99,7 +99,7 @@ async fn a_token_opens_the_store_and_is_never_printed() {
     assert!(matches!(error, CreateNetworkError::Store(StoreError::Refused { .. })), "{error}");
     assert!(error.to_string().contains("has write on the key prefix \"ovl/v1/\""), "{error}");
     printed.push(format!("{error:?} {}", chain(&error)));
-    let error = limited.allocate(id, None, holder("n", "e")).await.unwrap_err();
+    let error = limited.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap_err();
     assert!(matches!(error, AllocateError::Store(StoreError::Refused { .. })), "{error}");
 
     for nobody in [url(&consul, WRONG), consul.url()] {

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use ovl_ipam::{Defaults, OpenError, Registry, StoreError};
+use ovl_ipam::{Defaults, OpenError, Registry, StoreError, Wanted};
 
 use crate::support::{chain, holder, network, now, spec, sqlite};
 
@@ -37,11 +37,11 @@ async fn what_was_held_is_held_after_everybody_left() {
     let path = dir.path().join("registry.db");
     let registry = sqlite(&path).await;
     let id = network(&registry, "blue", "10.1.0.0/24").await.id;
-    let lease = registry.allocate(id, None, holder("n", "e")).await.unwrap();
+    let lease = registry.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap();
     drop(registry);
     let registry = sqlite(&path).await;
     assert_eq!(registry.leases(id).await.unwrap(), std::slice::from_ref(&lease));
-    let next = registry.allocate(id, None, holder("n", "e")).await.unwrap();
+    let next = registry.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap();
     assert!(next.generation > lease.generation);
 }
 
@@ -52,13 +52,13 @@ async fn a_file_that_is_deleted_or_replaced_in_use_is_said_and_not_written() {
     let registry = sqlite(&path).await;
     let id = network(&registry, "blue", "10.1.0.0/24").await.id;
     std::fs::rename(&path, &aside).unwrap();
-    let error = registry.allocate(id, None, holder("n", "e")).await.unwrap_err();
+    let error = registry.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap_err();
     assert!(error.to_string().contains("was deleted or replaced while in use"), "{error}");
     std::fs::write(&path, b"").unwrap();
     let error = registry.watch_networks(0, Duration::from_secs(5)).await.unwrap_err();
     assert!(matches!(error, StoreError::Replaced { .. }), "{error}");
     std::fs::rename(&aside, &path).unwrap();
-    registry.allocate(id, None, holder("n", "e")).await.unwrap();
+    registry.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
 //! A Consul server for each test that wants one, and short words for what tests do.
 
 use std::io::Read;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ovl_ipam::store::MemoryStore;
-use ovl_ipam::{Defaults, Holder, Network, NetworkSpec, Registry, StoreUrl};
+use ovl_ipam::{Defaults, Holder, Ipv6Spec, Network, NetworkSpec, Registry, StoreUrl, Wanted};
 
 /// Bounds every call of a test that is to succeed, on a machine that is busy.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -181,12 +181,28 @@ pub(crate) fn memory(store: &Arc<MemoryStore>) -> Registry {
 
 pub(crate) fn spec(name: &str, subnet: Option<&str>) -> NetworkSpec {
     NetworkSpec {
-        name: name.parse().unwrap(),
         subnet: subnet.map(|s| s.parse().unwrap()),
-        gateway: None,
-        range: None,
-        mtu: None,
-        avoid: Vec::new(),
+        ..NetworkSpec::named(name.parse().unwrap())
+    }
+}
+
+/// The same with IPv6.
+pub(crate) fn spec6(name: &str, subnet: Option<&str>, subnet6: Option<&str>) -> NetworkSpec {
+    let subnet6 = subnet6.map(|s| s.parse().unwrap());
+    let ipv6 = Some(Ipv6Spec { subnet: subnet6, ..Ipv6Spec::default() });
+    NetworkSpec { ipv6, ..spec(name, subnet) }
+}
+
+/// This address.
+pub(crate) fn at(address: &str) -> Wanted {
+    Wanted::Address(address.parse().unwrap())
+}
+
+/// What an address of a small IPv4 subnet ends with.
+pub(crate) fn last_byte(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => panic!("{address} is not IPv4"),
     }
 }
 

@@ -102,11 +102,12 @@ async fn ls(network: Option<&str>, client: &Client, output: &Output) -> Result<(
 /// The table of endpoints, for people.
 pub(super) fn in_words(endpoints: &[Endpoint]) -> String {
     let rows = endpoints.iter().map(|endpoint| {
-        let Endpoint { network, name, names, ipv4, mac, host } = endpoint;
+        let Endpoint { network, name, names, ipv4, ipv6, mac, host } = endpoint;
+        let ipv6 = ipv6.map(|address| format!(", {address}")).unwrap_or_default();
         let aliases: Vec<&str> =
             names.iter().filter(|other| *other != name).map(String::as_str).collect();
         let aliases = aliases.join(", ");
-        [network.clone(), name.clone(), ipv4.to_string(), mac.clone(), host.clone(), aliases]
+        [network.clone(), name.clone(), format!("{ipv4}{ipv6}"), mac.clone(), host.clone(), aliases]
     });
     table(["NETWORK", "NAME", "ADDRESS", "MAC", "HOST", "ALIASES"], rows)
 }

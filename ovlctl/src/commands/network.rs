@@ -21,12 +21,13 @@ pub(super) async fn run(
 }
 
 async fn create(create: Create, client: &Client, output: &Output) -> Result<(), Error> {
-    let Create { name, subnet, gateway, mtu } = create;
-    let request = CreateNetwork { name, subnet, gateway, mtu };
+    let Create { name, subnet, gateway, mtu, ipv6, subnet6, internal } = create;
+    let request = CreateNetwork { name, subnet, gateway, mtu, ipv6, subnet6, internal };
     let made: NetworkDetail = client.post(&path(&["networks"]), &request).await?;
     output.show(&made, |NetworkDetail { network, .. }| {
-        let Network { name, vni, subnet, mtu } = network;
-        printable(&format!("created network {name}: {subnet}, VNI {vni}, MTU {mtu}")) + "\n"
+        let Network { name, vni, mtu, .. } = network;
+        let subnets = subnets(network);
+        printable(&format!("created network {name}: {subnets}, VNI {vni}, MTU {mtu}")) + "\n"
     })
 }
 
@@ -34,8 +35,8 @@ async fn ls(client: &Client, output: &Output) -> Result<(), Error> {
     let networks: Vec<Network> = client.get(&path(&["networks"])).await?;
     output.list(&networks, "no networks yet: `ovlctl network create NAME` makes one", |networks| {
         let rows = networks.iter().map(|network| {
-            let Network { name, vni, subnet, mtu } = network;
-            [name.clone(), vni.to_string(), subnet.to_string(), mtu.to_string()]
+            let Network { name, vni, mtu, .. } = network;
+            [name.clone(), vni.to_string(), subnets(network), mtu.to_string()]
         });
         table(["NAME", "VNI", "SUBNET", "MTU"], rows)
     })
@@ -47,7 +48,7 @@ async fn inspect(name: &str, client: &Client, output: &Output) -> Result<(), Err
         let facts = facts([
             ("name", detail.network.name.clone()),
             ("vni", detail.network.vni.to_string()),
-            ("subnet", detail.network.subnet.to_string()),
+            ("subnet", subnets(&detail.network)),
             ("gateway", detail.gateway.to_string()),
             ("mtu", detail.network.mtu.to_string()),
             ("device", detail.device.clone().unwrap_or_else(|| "none on this host".to_owned())),
@@ -58,6 +59,12 @@ async fn inspect(name: &str, client: &Client, output: &Output) -> Result<(), Err
         }
         format!("{facts}\n{}", endpoint::in_words(&detail.endpoints))
     })
+}
+
+/// Its subnets, IPv4 first.
+fn subnets(network: &Network) -> String {
+    let subnet6 = network.subnet6.map(|subnet| format!(", {subnet}"));
+    format!("{}{}", network.subnet, subnet6.unwrap_or_default())
 }
 
 /// Goes on after the agent refused one; each refusal is told at once, and the last one's kind is

@@ -81,8 +81,16 @@ fn status_says_how_the_agent_is_and_what_is_wrong() {
 #[test]
 fn requests_carry_all_that_was_given() {
     let agent = agent();
-    let create =
-        ["network", "create", "n", "--subnet=10.1.0.0/16", "--gateway=10.1.0.9", "--mtu=1400"];
+    let create = [
+        "network",
+        "create",
+        "n",
+        "--subnet=10.1.0.0/16",
+        "--gateway=10.1.0.9",
+        "--mtu=1400",
+        "--subnet6=fd00:1::/64",
+        "--internal",
+    ];
     ovlctl(&agent.socket(), &create).fine();
     let attach = [
         "endpoint",
@@ -102,7 +110,10 @@ fn requests_carry_all_that_was_given() {
     let requests = agent.requests();
     assert_eq!(
         requests[0].body,
-        json!({"name": "n", "subnet": "10.1.0.0/16", "gateway": "10.1.0.9", "mtu": 1400})
+        json!({
+            "name": "n", "subnet": "10.1.0.0/16", "gateway": "10.1.0.9", "mtu": 1400,
+            "ipv6": false, "subnet6": "fd00:1::/64", "internal": true
+        })
     );
     assert_eq!(
         requests[1].body,

@@ -73,7 +73,9 @@ fn agent() -> StandIn {
 }
 
 fn answer(line: &str) -> Value {
-    let network = json!({"name": "rethinkdb", "vni": 70000, "subnet": "10.88.0.0/16", "mtu": 1450});
+    let network = json!({
+        "name": "rethinkdb", "vni": 70000, "subnet": "10.88.0.0/16", "internal": false, "mtu": 1450
+    });
     let mut detail = network.clone();
     detail["gateway"] = json!("10.88.0.1");
     detail["device"] = json!("ovl-70000");

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Plan, median};
+use super::{Plan, median, ms, quantile};
 use crate::wait::Deadline;
 use crate::{Container, Lab, LabError, NodeName, names, table};
 
@@ -63,22 +63,6 @@ pub(super) fn measure(lab: &Lab, plan: Plan) -> Result<(), LabError> {
     ];
     println!("{}", table::render(&["attach, ms after the request", "median", "p5", "p95"], &rows));
     Ok(())
-}
-
-fn ms(value: f64) -> String {
-    format!("{value:.1}")
-}
-
-fn quantile(values: &mut [f64], part: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "an index of a short list"
-    )]
-    let at = ((values.len().saturating_sub(1)) as f64 * part).round() as usize;
-    values.get(at).copied().unwrap_or(f64::NAN)
 }
 
 /// How long until `name` has an address and something there answers.

@@ -1,6 +1,6 @@
 //! A ping that runs in the background while something happens, and tells what was lost.
 use std::collections::BTreeSet;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use ovl_tests::{Container, process};
@@ -16,8 +16,13 @@ pub(crate) struct Answers(BTreeSet<u32>);
 
 impl Ping {
     pub(crate) fn start(from: &Container, address: &str) -> Self {
+        Self::spawn(from.command("setpriv"), address)
+    }
+
+    /// The same; `setpriv` is an nsenter to where the ping is to run, and setpriv.
+    pub(crate) fn spawn(setpriv: Command, address: &str) -> Self {
         // Nothing of it is left if the test is killed: ping ends with its nsenter.
-        let mut command = from.command("setpriv");
+        let mut command = setpriv;
         command.args(["--pdeathsig", "KILL", "ping", "-n", "-i", "0.01", "-W", "1", address]);
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let nsenter = command.spawn().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     pin::Pin,
     process::Command,
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use ovl_vxlan::{
     Dataplane, Desired, DesiredNetwork, Home, IfName, LocalEndpoint, Mac, Remote, Report, netns,
 };
@@ -103,7 +103,16 @@ impl Netns {
 
     /// Permanent neighbour rows as (address, MAC), in order.
     pub(crate) fn neighbours(&self, device: &str) -> Vec<(String, String)> {
-        let rows = self.json(&format!("ip -4 -j neigh show dev {device} nud permanent"));
+        self.neighbours_of("-4", device)
+    }
+
+    /// The same for IPv6.
+    pub(crate) fn neighbours6(&self, device: &str) -> Vec<(String, String)> {
+        self.neighbours_of("-6", device)
+    }
+
+    fn neighbours_of(&self, family: &str, device: &str) -> Vec<(String, String)> {
+        let rows = self.json(&format!("ip {family} -j neigh show dev {device} nud permanent"));
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
         let rows = rows.as_array().unwrap().iter();
         let mut rows: Vec<_> = rows.map(|r| (text(&r["dst"]), text(&r["lladdr"]))).collect();
@@ -115,6 +124,19 @@ impl Netns {
     pub(crate) fn addresses(&self, ifname: &str) -> Vec<String> {
         let found = self.json(&format!("ip -4 -j address show dev {ifname}"));
         let infos = found[0]["addr_info"].as_array().cloned().unwrap_or_default();
+        let address = |i: &Value| format!("{}/{}", i["local"].as_str().unwrap(), i["prefixlen"]);
+        infos.iter().map(address).collect()
+    }
+
+    /// IPv6 addresses of an interface but the link-local ones, as `a::b/n`. None of them is tentative
+    /// or a duplicate.
+    pub(crate) fn addresses6(&self, ifname: &str) -> Vec<String> {
+        let found = self.json(&format!("ip -6 -j address show dev {ifname}"));
+        let mut infos = found[0]["addr_info"].as_array().cloned().unwrap_or_default();
+        infos.retain(|i| i["scope"] == "global");
+        for flag in ["tentative", "dadfailed"] {
+            assert!(infos.iter().all(|i| i.get(flag).is_none()), "{flag}: {infos:?}");
+        }
         let address = |i: &Value| format!("{}/{}", i["local"].as_str().unwrap(), i["prefixlen"]);
         infos.iter().map(address).collect()
     }
@@ -250,8 +272,19 @@ pub(crate) fn endpoint(n: u16, home: Home) -> LocalEndpoint {
     LocalEndpoint {
         mac: Mac::from_ipv4(address(n)),
         address: Ipv4Net::new(address(n), 16).unwrap(),
+        address6: None,
         home,
     }
+}
+
+/// The address fd00:88::`n`/64.
+pub(crate) fn address6(n: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x88, 0, 0, 0, 0, 0, n)
+}
+
+/// The endpoint with both families.
+pub(crate) fn dual(n: u16, endpoint: LocalEndpoint) -> LocalEndpoint {
+    LocalEndpoint { address6: Some(Ipv6Net::new(address6(n), 64).unwrap()), ..endpoint }
 }
 
 pub(crate) fn in_sandbox(n: u16, sandbox: &Netns) -> LocalEndpoint {
@@ -265,9 +298,15 @@ pub(crate) fn handover(n: u16, name: &str) -> LocalEndpoint {
     endpoint(n, home)
 }
 
-pub(crate) fn remote(n: u16, vtep: Ipv4Addr) -> (Ipv4Addr, Remote) {
+pub(crate) fn remote(n: u16, vtep: Ipv4Addr) -> (IpAddr, Remote) {
     let mac = Mac::from_ipv4(address(n));
-    (address(n), Remote { mac, vtep })
+    (address(n).into(), Remote { mac, vtep })
+}
+
+/// Both addresses of a remote endpoint.
+pub(crate) fn dual_remote(n: u16, vtep: Ipv4Addr) -> [(IpAddr, Remote); 2] {
+    let (address, remote) = remote(n, vtep);
+    [(address, remote), (address6(n).into(), remote)]
 }
 
 pub(crate) fn ifname(name: &str) -> IfName {

@@ -7,8 +7,10 @@
 mod adoption;
 mod device;
 mod host;
+mod ipv6;
 mod lab;
 mod ownership;
+mod redirect;
 mod rows;
 mod sandbox;
 mod traffic;

@@ -1,6 +1,6 @@
 //! Neighbour and FDB rows in the kernel.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ovl_vxlan::{Mac, Remote};
 
@@ -33,10 +33,10 @@ fn a_mac_that_two_addresses_share_keeps_its_fdb_row_until_the_last_goes() {
     let agent = Agent::start(&host);
     let mut network = network(VTEP_A);
     let shared = remote(1, VTEP_B).1;
-    network.remotes = [(address(1), shared), (address(2), shared)].into();
+    network.remotes = [(address(1).into(), shared), (address(2).into(), shared)].into();
     agent.settle(&desired(&network));
     assert_eq!((host.fdb(DEVICE).len(), host.neighbours(DEVICE).len()), (1, 2));
-    network.remotes.remove(&address(1));
+    network.remotes.remove(&IpAddr::V4(address(1)));
     agent.settle(&desired(&network));
     assert_eq!((host.fdb(DEVICE).len(), host.neighbours(DEVICE).len()), (1, 1));
     network.remotes.clear();
@@ -114,7 +114,7 @@ fn thousands_of_remotes_get_their_rows() {
     assert_eq!((host.fdb(DEVICE).len(), host.neighbours(DEVICE).len()), (3000, 3000));
     let clean = agent.audit(&desired(&network));
     assert!(clean.changes.is_empty(), "{clean:#?}");
-    network.remotes.retain(|a, _| a.octets()[3] == 1);
+    network.remotes.retain(|a, _| matches!(a, IpAddr::V4(a) if a.octets()[3] == 1));
     agent.settle(&desired(&network));
     assert_eq!(host.fdb(DEVICE).len(), network.remotes.len());
 }
@@ -135,7 +135,8 @@ fn rows_that_would_flood_or_loop_are_not_made() {
         (unicast, Ipv4Addr::new(239, 1, 1, 1)),
     ];
     let numbered = (1..).zip(bad);
-    network.remotes = numbered.map(|(n, (mac, vtep))| (address(n), Remote { mac, vtep })).collect();
+    let remote = |(n, (mac, vtep))| (address(n).into(), Remote { mac, vtep });
+    network.remotes = numbered.map(remote).collect();
     agent.settle(&desired(&network));
     assert_eq!((host.fdb(DEVICE).len(), host.neighbours(DEVICE).len()), (0, 0));
 }

@@ -50,7 +50,7 @@ fn count_inner(host: &Netns) {
     host.sh("nft add rule ip probe in udp dport 4790 counter name sum");
 }
 
-fn counted(host: &Netns, counter: &str) -> u64 {
+pub(crate) fn counted(host: &Netns, counter: &str) -> u64 {
     let found = host.json(&format!("nft -j list counter ip probe {counter}"));
     found["nftables"][1]["counter"]["packets"].as_u64().unwrap()
 }
@@ -172,7 +172,7 @@ fn the_host_answers_no_arp_from_the_overlay() {
     b.sh("ip address add 10.88.0.99/32 dev lo");
     let mut network = network(VTEP_B);
     let evil = Remote { mac: "02:00:00:00:00:66".parse().unwrap(), vtep: VTEP_A };
-    network.remotes.insert(Ipv4Addr::new(10, 88, 0, 66), evil);
+    network.remotes.insert(Ipv4Addr::new(10, 88, 0, 66).into(), evil);
     let agent = Agent::start(&b);
     agent.settle(&desired(&network));
     assert!(!a.succeeds("ping -q -c 1 -W 1 10.88.0.99"));

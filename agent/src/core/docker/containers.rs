@@ -1,14 +1,16 @@
 //! Endpoints of containers: made, joined, moved, named, left, deleted.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ovl_ipam::{Lease, NetworkId};
+use ovl_ipam::{Lease, NetworkId, Wanted};
 use ovl_vxlan::{IfName, Mac};
 
 use super::super::local::{Local, Origin, Phase, Sandbox, is_name};
 use super::super::store::Continuation;
 use super::super::{Action, Core, Refusal, RequestId, Response, StoreCall};
+use super::HOLDER;
 use crate::docker::{ContainerEndpoint, CreateEndpoint, Join};
 
 /// An endpoint that Docker's engine does not list is taken as gone after this long.
@@ -20,16 +22,13 @@ impl Core {
         id: RequestId,
         wanted: &CreateEndpoint,
     ) -> Result<Option<Response>, Refusal> {
-        let network = *self
-            .docker_networks
-            .get(&wanted.network)
-            .ok_or_else(|| unknown_network(&wanted.network))?;
-        self.refuse_rival()?;
         let address = wanted.address.ok_or_else(|| {
             Refusal::invalid(
                 "Docker gave the endpoint no address; create the network with: --ipam-driver ovl",
             )
         })?;
+        let network = self.network_of_endpoint(wanted, address.addr().into())?;
+        self.refuse_rival()?;
         let mac = wanted.mac.map_or_else(|| Mac::from_ipv4(address.addr()), Mac);
         match self.local.values().find(|l| l.network == network && l.address == Some(address)) {
             // Docker repeats itself when an answer got lost.
@@ -43,12 +42,16 @@ impl Core {
             None => {}
         }
         let generation =
-            self.unbound.remove(&(network, address.addr())).map(|held| held.generation);
+            self.unbound.remove(&(network, address.addr().into())).map(|held| held.generation);
+        if let Some(address6) = wanted.address6 {
+            self.unbound.remove(&(network, address6.addr().into()));
+        }
         let local = Local {
             id: wanted.endpoint.clone(),
             network,
             names: Vec::new(),
             address: Some(address),
+            address6: wanted.address6,
             generation: generation.unwrap_or_default(),
             mac,
             origin: Origin::Docker,
@@ -69,14 +72,30 @@ impl Core {
         // Docker had the address before the agent's last start: the same holder gets the same lease.
         let call = StoreCall::Allocate {
             network: NetworkId(network),
-            address: Some(address.addr()),
-            endpoint: "docker".to_owned(),
+            wanted: Wanted::Address(address.addr().into()),
+            endpoint: HOLDER.to_owned(),
         };
         self.call(
             call,
             Continuation::DockerEndpoint { request: id, endpoint: wanted.endpoint.clone() },
         );
         Ok(None)
+    }
+
+    /// Docker's network is known by its id, or, where Docker itself shares it between hosts and has
+    /// not listed it yet, by the address that we have just given out.
+    fn network_of_endpoint(
+        &mut self,
+        wanted: &CreateEndpoint,
+        address: IpAddr,
+    ) -> Result<u64, Refusal> {
+        if let Some(network) = self.docker.network_of(&wanted.network) {
+            return Ok(network);
+        }
+        let given = self.unbound.keys().find(|(_, held)| *held == address).map(|(id, _)| *id);
+        let network = given.ok_or_else(|| unknown_network(&wanted.network))?;
+        self.bind(&wanted.network, network);
+        Ok(network)
     }
 
     pub(in crate::core) fn docker_endpoint_leased(
@@ -183,17 +202,35 @@ impl Core {
         Ok(Some(Response::Done))
     }
 
-    /// Idempotent: Docker repeats itself. The interface is back in the host's namespace by now.
+    /// Idempotent: Docker repeats itself. The interface is back in the host's namespace by now; the
+    /// kernel takes some tens of milliseconds to remove it, for which Docker need not wait.
     pub(in crate::core) fn delete_endpoint(
         &mut self,
-        id: RequestId,
         endpoint: &str,
     ) -> Result<Option<Response>, Refusal> {
-        if !self.local.contains_key(endpoint) {
-            return Ok(Some(Response::Done));
+        let there = |phase: &Phase| !matches!(phase, Phase::Leaving(..));
+        if self.local.get(endpoint).is_some_and(|l| there(&l.phase)) {
+            self.remember(endpoint);
+            self.leave(endpoint, None);
         }
-        self.leave(endpoint, Some(id));
-        Ok(None)
+        Ok(Some(Response::Done))
+    }
+
+    /// An endpoint of this host is being removed, and still holds the address.
+    pub(in crate::core) fn is_leaving(&self, network: u64, address: IpAddr) -> bool {
+        let leaving = |l: &Local| matches!(l.phase, Phase::Leaving(..));
+        self.local.values().any(|l| l.network == network && l.has(address) && leaving(l))
+    }
+
+    pub(in crate::core) fn leaving_on(&self, network: u64) -> bool {
+        let leaving = |l: &Local| matches!(l.phase, Phase::Leaving(..));
+        self.local.values().any(|l| l.network == network && leaving(l))
+            || self.releases.iter().any(|(n, _)| *n == network)
+    }
+
+    /// An endpoint of this host has the address.
+    pub(in crate::core) fn holds_endpoint(&self, network: u64, address: IpAddr) -> bool {
+        self.local.values().any(|l| l.network == network && l.has(address))
     }
 
     /// Names come from the engine, after the fact; and so does the knowledge that a container went

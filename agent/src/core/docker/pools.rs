@@ -1,14 +1,13 @@
-//! Address pools, as Docker asks for them.
+//! Address pools, and addresses out of them, as Docker asks for them.
 
-use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
-use ovl_ipam::Lease;
+use ipnet::IpNet;
+use ovl_ipam::{Lease, Network, NetworkId, Wanted};
 
-use super::super::store::{Continuation, RESERVED, unexpected};
-use super::super::{Core, Refusal, RequestId, Response, StoreAnswer, StoreCall, Unbound};
-use super::{NETWORK_OPTION, wrong_subnet};
+use super::super::store::{Continuation, unexpected};
+use super::super::{Core, Refusal, Request, RequestId, Response, StoreAnswer, StoreCall, Unbound};
+use super::{HOLDER, NETWORK_OPTION, pools_of, within, wrong_subnet};
 use crate::docker::{RequestAddress, RequestPool};
 
 /// Proposals kept at one time; at the bound the oldest subnet goes, and Docker's next call on it
@@ -18,38 +17,42 @@ const PROPOSALS_MAX: usize = 256;
 /// A pool that Docker considers.
 #[derive(Clone, Debug, Default)]
 pub(in crate::core) struct Proposal {
-    pub(super) gateway: Option<Ipv4Addr>,
-    pub(super) range: Option<Ipv4Net>,
-    pub(super) reserved: Vec<Ipv4Addr>,
+    pub(super) gateway: Option<IpAddr>,
+    /// We picked it: another one would do.
+    pub(super) automatic: bool,
 }
 
 impl Core {
     pub(in crate::core) fn pool(
         &mut self,
         id: RequestId,
-        pool: &RequestPool,
+        wanted: &RequestPool,
     ) -> Result<Option<Response>, Refusal> {
-        let named = pool.options.get(NETWORK_OPTION);
+        let named = wanted.options.get(NETWORK_OPTION);
         if let Some(network) = named.map(|name| self.network_named(name)).unwrap_or_default() {
-            return match pool.pool {
-                Some(subnet) if subnet != network.subnet => Err(wrong_subnet(network, subnet)),
-                _ => Ok(Some(Response::Pool(network.subnet, network.gateway))),
-            };
+            return pool_of_network(network, wanted).map(|pool| Some(Response::Pool(pool)));
         }
-        let Some(subnet) = pool.pool else {
-            self.call(StoreCall::ProposeSubnet(self.subnets_in_use()), Continuation::Proposed(id));
+        let Some(subnet) = wanted.pool else {
+            let used = self.subnets_in_use();
+            let call = match wanted.v6 {
+                false => StoreCall::ProposeSubnet(used.iter().filter_map(v4).collect()),
+                true => StoreCall::ProposeSubnet6(used.iter().filter_map(v6).collect()),
+            };
+            self.call(call, Continuation::Proposed(id));
             return Ok(None);
         };
-        if let Some(network) = self.networks.values().find(|n| n.subnet == subnet) {
-            return Ok(Some(Response::Pool(network.subnet, network.gateway)));
+        if self.network_of_pool(subnet).is_some() {
+            return Ok(Some(Response::Pool(subnet)));
         }
-        if let Some(network) = self.networks.values().find(|n| overlap(&n.subnet, &subnet)) {
+        let touches = |n: &&Network| pools_of(n).any(|p| overlap(&p, &subnet));
+        if let Some(network) = self.networks.values().find(touches) {
             return Err(Refusal::conflict(format!(
-                "subnet {subnet} overlaps network {} ({}); choose another --subnet",
-                network.name, network.subnet
+                "subnet {subnet} overlaps network {} ({}) of this cluster; choose another --subnet",
+                network.name,
+                pools_of(network).map(|p| p.to_string()).collect::<Vec<_>>().join(", ")
             )));
         }
-        self.propose(subnet, pool.sub_pool).map(Some)
+        self.propose(subnet, false).map(Some)
     }
 
     pub(in crate::core) fn pool_proposed(
@@ -58,30 +61,29 @@ impl Core {
         answer: Result<StoreAnswer, Refusal>,
     ) {
         let answer = match answer {
-            Ok(StoreAnswer::Subnet(subnet)) => self.propose(subnet, None).map(Some),
+            Ok(StoreAnswer::Subnet(subnet)) => self.propose(subnet, true).map(Some),
             Ok(other) => Err(unexpected(&other)),
             Err(refusal) => Err(refusal),
         };
         self.answer(id, answer);
     }
 
-    pub(in crate::core) fn propose(
-        &mut self,
-        subnet: Ipv4Net,
-        range: Option<Ipv4Net>,
-    ) -> Result<Response, Refusal> {
-        let gateway =
-            subnet.hosts().next().filter(|_| subnet.prefix_len() <= 30).ok_or_else(|| {
-                Refusal::invalid(format!(
-                    "subnet {subnet} is too small for a network: /30 is the smallest"
-                ))
-            })?;
+    fn propose(&mut self, subnet: IpNet, automatic: bool) -> Result<Response, Refusal> {
+        let smallest = match subnet {
+            IpNet::V4(_) => 30,
+            IpNet::V6(_) => 126,
+        };
+        let gateway = subnet.hosts().find(|a| *a != subnet.network());
+        let gateway = gateway.filter(|_| subnet.prefix_len() <= smallest).ok_or_else(|| {
+            Refusal::invalid(format!(
+                "subnet {subnet} is too small for a network: /{smallest} is the smallest"
+            ))
+        })?;
         if self.proposals.len() >= PROPOSALS_MAX {
             self.proposals.pop_first();
         }
-        let proposal = Proposal { gateway: Some(gateway), range, reserved: Vec::new() };
-        self.proposals.insert(subnet, proposal);
-        Ok(Response::Pool(subnet, gateway))
+        self.proposals.insert(subnet, Proposal { gateway: Some(gateway), automatic });
+        Ok(Response::Pool(subnet))
     }
 
     pub(in crate::core) fn release_pool(
@@ -97,48 +99,72 @@ impl Core {
         id: RequestId,
         wanted: &RequestAddress,
     ) -> Result<Option<Response>, Refusal> {
-        let subnet = pool_subnet(&wanted.pool_id)?;
-        let Some(network) = self.networks.values().find(|n| n.subnet == subnet).cloned() else {
-            return self.proposed_address(subnet, wanted).map(Some);
+        let pool = pool_subnet(&wanted.pool_id)?;
+        let Some(network) = self.network_of_pool(pool).cloned() else {
+            if self.is_unnamed(pool) && !wanted.gateway {
+                let what = format!(
+                    "Docker's network {pool} is not known in the cluster yet: its name is heard from the Engine API, which does not answer; see: ovlctl status"
+                );
+                self.park(id, Request::Address(wanted.clone()), what);
+                return Ok(None);
+            }
+            return self.proposed_address(pool, wanted).map(Some);
         };
         if wanted.gateway {
-            return match wanted.address {
-                Some(address) if address != network.gateway => Err(Refusal::conflict(format!(
-                    "network {} has the gateway {} in this cluster, not {address}",
-                    network.name, network.gateway
-                ))),
-                _ => Ok(Some(Response::Address(within(network.gateway, subnet)))),
-            };
+            return gateway_of(&network, pool, wanted.address).map(Some);
         }
-        // Before our Docker has the network, only addresses that it sets aside are asked for.
-        let reserved = !self.docker_networks.values().any(|known| *known == network.id.0);
-        let endpoint = if reserved { RESERVED } else { "docker" };
+        if let Some(address) = wanted.address
+            && network.aux.values().any(|aux| *aux == address)
+        {
+            return Ok(Some(Response::Address(within(address, pool))));
+        }
         self.refuse_orphaned(network.id.0)?;
-        if let Some(address) = wanted.address.filter(|_| !reserved) {
+        if let Some(address) = wanted.address {
+            if self.is_leaving(network.id.0, address) {
+                let what = format!(
+                    "{address} is still held by a container of this host that was removed: its interface does not go"
+                );
+                self.park(id, Request::Address(wanted.clone()), what);
+                return Ok(None);
+            }
             self.refuse_held(network.id.0, address)?;
             // It is wanted again before it was given back.
             self.releases.remove(&(network.id.0, address));
         }
-        let call = StoreCall::Allocate {
-            network: network.id,
-            address: wanted.address,
-            endpoint: endpoint.to_owned(),
-        };
-        self.call(
-            call,
-            Continuation::DockerAddress {
-                request: id,
-                network: network.id.0,
-                address: wanted.address,
-                reserved,
-            },
-        );
+        let (address, name) = (wanted.address, wanted.endpoint_name.as_deref());
+        let preferred = address.is_none().then(|| self.returning(network.id.0, pool, name));
+        self.docker_allocate(id, network.id, pool, address, preferred.flatten());
         Ok(None)
     }
 
-    pub(in crate::core) fn proposed_address(
+    /// `address`: the one that is asked for; `preferred`: one to try first.
+    fn docker_allocate(
         &mut self,
-        subnet: Ipv4Net,
+        request: RequestId,
+        network: NetworkId,
+        pool: IpNet,
+        address: Option<IpAddr>,
+        preferred: Option<IpAddr>,
+    ) {
+        let wanted = match (address.or(preferred), pool) {
+            (Some(address), _) => Wanted::Address(address),
+            (None, IpNet::V4(_)) => Wanted::V4,
+            (None, IpNet::V6(_)) => Wanted::V6,
+        };
+        let call = StoreCall::Allocate { network, wanted, endpoint: HOLDER.to_owned() };
+        let then = Continuation::DockerAddress {
+            request,
+            network: network.0,
+            pool,
+            address: address.or(preferred),
+            preferred: preferred.is_some(),
+        };
+        self.call(call, then);
+    }
+
+    fn proposed_address(
+        &mut self,
+        subnet: IpNet,
         wanted: &RequestAddress,
     ) -> Result<Response, Refusal> {
         let proposal = self.proposals.get_mut(&subnet).ok_or_else(|| unknown_pool(subnet))?;
@@ -153,34 +179,31 @@ impl Core {
                 "{address} is the gateway that was picked for {subnet}; set another with --gateway"
             )));
         }
-        proposal.reserved.push(address);
         Ok(Response::Address(within(address, subnet)))
     }
 
     pub(in crate::core) fn docker_leased(
         &mut self,
-        now: Instant,
         request: RequestId,
         network: u64,
-        reserved: bool,
+        pool: IpNet,
+        preferred: bool,
         lease: Result<Lease, Refusal>,
     ) {
-        let subnet = self.networks.get(&network).map(|n| n.subnet);
+        if preferred && lease.is_err() {
+            // Somebody has it by now.
+            return self.docker_allocate(request, NetworkId(network), pool, None, None);
+        }
         let doubt = lease.as_ref().ok().and_then(|lease| self.doubt(network, lease.address));
-        let answer = match (doubt.map_or(lease, Err), subnet) {
-            (Ok(lease), Some(subnet)) => {
-                if reserved {
-                    self.reserved.insert((network, lease.address));
-                    self.touch_state();
-                } else {
-                    let unbound = Unbound { generation: lease.generation, since: now };
-                    self.unbound.insert((network, lease.address), unbound);
-                }
-                Ok(Some(Response::Address(within(lease.address, subnet))))
+        let answer = match (doubt.map_or(lease, Err), self.networks.contains_key(&network)) {
+            (Ok(lease), true) => {
+                let unbound = Unbound { generation: lease.generation, since: self.now };
+                self.unbound.insert((network, lease.address), unbound);
+                Ok(Some(Response::Address(within(lease.address, pool))))
             }
-            (Ok(_), None) => Err(Refusal::not_found("the network was removed meanwhile")),
+            (Ok(_), false) => Err(Refusal::not_found("the network was removed meanwhile")),
             (Err(refusal), _) => {
-                self.reconcile_soon(now);
+                self.reconcile_soon(self.now);
                 Err(refusal)
             }
         };
@@ -189,7 +212,7 @@ impl Core {
 
     /// The store gives one holder the same address again, and all of Docker on this host is one
     /// holder: that it is not held twice is known here.
-    fn refuse_held(&self, network: u64, address: Ipv4Addr) -> Result<(), Refusal> {
+    fn refuse_held(&self, network: u64, address: IpAddr) -> Result<(), Refusal> {
         if self.holds(network, address) || self.is_asked_for(network, Some(address)) {
             let what =
                 format!("{address} is held by another container of this host; choose another --ip");
@@ -202,46 +225,95 @@ impl Core {
         &mut self,
         request: RequestId,
         pool: &str,
-        address: Ipv4Addr,
+        address: IpAddr,
     ) -> Result<Option<Response>, Refusal> {
-        let subnet = pool_subnet(pool)?;
-        let Some(network) = self.networks.values().find(|n| n.subnet == subnet) else {
+        let pool = pool_subnet(pool)?;
+        let Some(network) = self.network_of_pool(pool) else {
             return Ok(Some(Response::Done));
         };
-        let (id, gateway) = (network.id.0, network.gateway);
-        let me = self.me.node.to_string();
-        let (known, elsewhere) = (network.id, network.docker_hosts.iter().any(|host| *host != me));
-        if self.reserved.remove(&(id, address)) {
-            self.touch_state();
-            if !elsewhere {
-                let call = StoreCall::ReleaseReserved { network: known, address };
-                self.call(call, Continuation::Answer(request));
-                return Ok(None);
-            }
-        } else if address != gateway && !self.holds(id, address) {
+        let id = network.id.0;
+        let kept = gateway_address(network, pool) == Some(address)
+            || network.aux.values().any(|aux| *aux == address);
+        if kept {
+            return Ok(Some(Response::Done));
+        }
+        if self.is_leaving(id, address) {
+            // Given back when its interface is gone; Docker need not wait for that.
+            self.docker.leaving_addresses.insert((id, address));
+            return Ok(Some(Response::Done));
+        }
+        if !self.holds_endpoint(id, address) {
             self.unbound.remove(&(id, address));
             self.release(id, address, Some(request));
             return Ok(None);
         }
         Ok(Some(Response::Done))
     }
+
+    /// Subnets that a new one must not touch: those of networks, and pools that Docker considers.
+    fn subnets_in_use(&self) -> Vec<IpNet> {
+        let unnamed = self.unnamed_pools();
+        let used = self.networks.values().flat_map(pools_of);
+        used.chain(self.proposals.keys().copied()).chain(unnamed).collect()
+    }
 }
 
-fn within(address: Ipv4Addr, subnet: Ipv4Net) -> Ipv4Net {
-    // The prefix comes from a valid subnet, so this cannot fail; the subnet is the harmless answer.
-    Ipv4Net::new(address, subnet.prefix_len()).unwrap_or(subnet)
+fn v4(pool: &IpNet) -> Option<ipnet::Ipv4Net> {
+    match pool {
+        IpNet::V4(pool) => Some(*pool),
+        IpNet::V6(_) => None,
+    }
 }
 
-fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+fn v6(pool: &IpNet) -> Option<ipnet::Ipv6Net> {
+    match pool {
+        IpNet::V4(_) => None,
+        IpNet::V6(pool) => Some(*pool),
+    }
+}
+
+/// The subnet of a network that the pool's options name.
+fn pool_of_network(network: &Network, wanted: &RequestPool) -> Result<IpNet, Refusal> {
+    let own = pools_of(network).find(|pool| matches!(pool, IpNet::V6(_)) == wanted.v6);
+    match (own, wanted.pool) {
+        (Some(own), None) => Ok(own),
+        (Some(own), Some(asked)) if own == asked => Ok(own),
+        (_, Some(asked)) => Err(wrong_subnet(network, asked)),
+        (None, None) => Err(Refusal::conflict(format!(
+            "network {} has no IPv6 subnet in this cluster; leave out --ipv6",
+            network.name
+        ))),
+    }
+}
+
+fn gateway_address(network: &Network, pool: IpNet) -> Option<IpAddr> {
+    match pool {
+        IpNet::V4(_) => Some(IpAddr::V4(network.gateway)),
+        IpNet::V6(_) => network.ipv6.as_ref().map(|v6| IpAddr::V6(v6.gateway)),
+    }
+}
+
+fn gateway_of(network: &Network, pool: IpNet, wanted: Option<IpAddr>) -> Result<Response, Refusal> {
+    let gateway = gateway_address(network, pool).ok_or_else(|| unknown_pool(pool))?;
+    match wanted {
+        Some(address) if address != gateway => Err(Refusal::conflict(format!(
+            "network {} has the gateway {gateway} in this cluster, not {address}",
+            network.name
+        ))),
+        _ => Ok(Response::Address(within(gateway, pool))),
+    }
+}
+
+pub(super) fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
 /// A pool's id is its subnet.
-fn pool_subnet(pool: &str) -> Result<Ipv4Net, Refusal> {
+fn pool_subnet(pool: &str) -> Result<IpNet, Refusal> {
     pool.parse().map_err(|_| Refusal::invalid(format!("\"{pool}\" is not a pool of ovl")))
 }
 
-fn unknown_pool(subnet: Ipv4Net) -> Refusal {
+fn unknown_pool(subnet: IpNet) -> Refusal {
     Refusal::not_found(format!(
         "the pool {subnet} is no network of this cluster; create the network again"
     ))

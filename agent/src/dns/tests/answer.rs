@@ -1,26 +1,44 @@
 //! One message in, one verdict out.
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use proptest::prelude::*;
 
 use super::super::answer::{Asker, Unanswered, Verdict, answer};
 use super::super::reply::TTL;
+use super::super::turns::Turns;
 use super::super::{Names, Transport};
 
 const ID: u16 = 0xbeef;
 
+fn subnet6() -> ipnet::Ipv6Net {
+    "fd00:0:0:88::/62".parse().unwrap()
+}
+
+fn ip6(last: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0, 0, 0x88, 0, 0, 0, last)
+}
+
+/// The name of that address under `ip6.arpa`.
+fn arpa(last: u16) -> String {
+    let octets = ip6(last).octets();
+    let nibbles = octets.iter().rev().map(|byte| format!("{:x}.{:x}.", byte & 0xf, byte >> 4));
+    nibbles.collect::<String>() + "ip6.arpa."
+}
+
 fn names() -> Names {
     let mut names = Names::default();
-    names.set_network(1, "blue", "10.88.0.0/20".parse().unwrap());
-    names.set_network(2, "red", "10.99.0.0/16".parse().unwrap());
+    names.set_network(1, "blue", "10.88.0.0/20".parse().unwrap(), Some(subnet6()));
+    names.set_network(2, "red", "10.99.0.0/16".parse().unwrap(), None);
     let key = |id: usize| ("node".to_owned(), format!("e{id}"));
-    names.set(1, key(1), Ipv4Addr::new(10, 88, 0, 2), &["web".to_owned(), "w.1".to_owned()]);
+    let web = ["web".to_owned(), "w.1".to_owned()];
+    names.set(1, key(1), Ipv4Addr::new(10, 88, 0, 2), Some(ip6(2)), &web);
+    names.set(1, key(2), Ipv4Addr::new(10, 88, 0, 3), None, &["old".to_owned()]);
     for last in 1..=200 {
         let address = Ipv4Addr::new(10, 99, 0, last);
-        names.set(2, key(last.into()), address, &["many".to_owned()]);
+        names.set(2, key(last.into()), address, None, &["many".to_owned()]);
     }
     names
 }
@@ -41,7 +59,7 @@ fn with_edns(mut message: Message, payload: u16) -> Message {
 }
 
 fn verdict(message: &[u8], scope: &[u64], transport: Transport) -> Verdict {
-    answer(&names(), Asker { scope, transport, rotation: 0 }, message)
+    answer(&names(), Asker { scope, transport, turns: &Turns::starting_at(0) }, message)
 }
 
 fn bytes(message: &Message, scope: &[u64], transport: Transport) -> Vec<u8> {
@@ -90,21 +108,35 @@ fn an_address_is_answered_with_authority_and_the_case_of_the_question() {
 }
 
 #[test]
-fn a_name_is_found_with_its_network_too_and_any_means_its_addresses() {
-    for (name, kind) in [
-        ("web.blue.", RecordType::A),
-        ("w.1.", RecordType::A),
-        ("w.1.blue.", RecordType::A),
-        ("web.", RecordType::ANY),
-    ] {
-        assert_eq!(addresses(&reply(&query(name, kind))), [Ipv4Addr::new(10, 88, 0, 2)], "{name}");
+fn a_name_is_found_with_its_network_too() {
+    for name in ["web.blue.", "w.1.", "w.1.blue."] {
+        let a = reply(&query(name, RecordType::A));
+        assert_eq!(addresses(&a), [Ipv4Addr::new(10, 88, 0, 2)], "{name}");
+        let aaaa = reply(&query(name, RecordType::AAAA));
+        assert_eq!(aaaa.answers.len(), 1, "{name}");
+        assert_eq!(aaaa.answers[0].data, RData::AAAA(AAAA(ip6(2))), "{name}");
     }
+}
+
+#[test]
+fn any_means_the_addresses_of_both_families() {
+    let any = reply(&query("web.", RecordType::ANY));
+    let data: Vec<&RData> = any.answers.iter().map(|record| &record.data).collect();
+    assert_eq!(data, [&RData::A(A(Ipv4Addr::new(10, 88, 0, 2))), &RData::AAAA(AAAA(ip6(2)))]);
+}
+
+#[test]
+fn a_family_that_a_name_has_no_address_of_is_empty_and_no_error() {
+    let empty = reply(&query("old.", RecordType::AAAA));
+    assert_eq!(empty.metadata.response_code, ResponseCode::NoError);
+    assert_eq!(denied_by(&empty), "old.");
+    assert_eq!(denied_by(&reply(&query("old.blue.", RecordType::AAAA))), "blue.");
+    assert_eq!(addresses(&reply(&query("old.", RecordType::A))).len(), 1);
 }
 
 #[test]
 fn other_types_of_a_known_name_are_empty_and_no_error() {
     for kind in [
-        RecordType::AAAA,
         RecordType::MX,
         RecordType::TXT,
         RecordType::HTTPS,
@@ -173,20 +205,71 @@ fn an_address_leads_to_its_name_and_a_free_one_does_not_exist() {
 }
 
 #[test]
+fn an_ipv6_address_leads_to_its_name_and_a_free_one_does_not_exist() {
+    assert_eq!(arpa(2).len(), 73);
+    let ptr = reply(&query(&arpa(2), RecordType::PTR));
+    assert!(matches!(&ptr.answers[0].data, RData::PTR(name) if name.0.to_string() == "web.blue."));
+    let upper = reply(&query(&arpa(2).to_uppercase(), RecordType::PTR));
+    assert_eq!(upper.answers.len(), 1);
+    let free = reply(&query(&arpa(9), RecordType::PTR));
+    assert_eq!(free.metadata.response_code, ResponseCode::NXDomain);
+    // A subnet that ends within a nibble: /62 is served as /64 of its own addresses.
+    let zone = "8.8.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa.";
+    assert_eq!(denied_by(&free), zone);
+    assert_eq!(reply(&query(zone, RecordType::SOA)).answers[0].name.to_string(), zone);
+    for foreign in [&arpa(2)[2..], "d.f.ip6.arpa.", "ip6.arpa.", "x.d.f.ip6.arpa."] {
+        let ours = foreign.len() > zone.len();
+        assert_eq!(is_forwarded(&query(foreign, RecordType::PTR), &[1, 2]), !ours, "{foreign}");
+    }
+    assert!(is_forwarded(&query(&arpa(2), RecordType::PTR), &[2]));
+    assert!(is_forwarded(&query(&format!("0.{}", arpa(2)), RecordType::PTR), &[1]));
+}
+
+#[test]
 fn addresses_of_a_shared_name_take_turns() {
-    let names = names();
+    let (names, turns) = (names(), Turns::starting_at(0));
     let message = query("many.", RecordType::A).to_vec().unwrap();
-    let first = |rotation| {
-        let asker = Asker { scope: &[2], transport: Transport::Tcp, rotation };
-        let Verdict::Reply(reply) = answer(&names, asker, &message) else { panic!("no reply") };
-        let addresses = addresses(&Message::from_vec(&reply).unwrap());
-        assert_eq!(addresses.len(), 200);
-        addresses[0]
-    };
-    assert_eq!(first(0), Ipv4Addr::new(10, 99, 0, 1));
-    assert_eq!(first(1), Ipv4Addr::new(10, 99, 0, 2));
-    assert_eq!(first(199), Ipv4Addr::new(10, 99, 0, 200));
-    assert_eq!(first(usize::MAX), first(usize::MAX % 200));
+    let first: Vec<Ipv4Addr> = (0..201)
+        .map(|_| {
+            let asker = Asker { scope: &[2], transport: Transport::Tcp, turns: &turns };
+            let Verdict::Reply(reply) = answer(&names, asker, &message) else { panic!("no reply") };
+            let addresses = addresses(&Message::from_vec(&reply).unwrap());
+            assert_eq!(addresses.len(), 200);
+            addresses[0]
+        })
+        .collect();
+    let expected: Vec<Ipv4Addr> =
+        (1..=200).chain([1]).map(|last| Ipv4Addr::new(10, 99, 0, last)).collect();
+    assert_eq!(first, expected);
+}
+
+#[test]
+fn a_service_of_three_answers_all_of_both_families_in_turns() {
+    let mut names = Names::default();
+    names.set_network(1, "blue", "10.88.0.0/20".parse().unwrap(), Some(subnet6()));
+    for last in 1..=3 {
+        let key = ("node".to_owned(), last.to_string());
+        let address = Ipv4Addr::new(10, 88, 0, last);
+        names.set(1, key, address, Some(ip6(last.into())), &["web".to_owned()]);
+    }
+    let turns = Turns::starting_at(0);
+    for turn in 0..6 {
+        for kind in [RecordType::A, RecordType::AAAA] {
+            let asker = Asker { scope: &[1], transport: Transport::Udp, turns: &turns };
+            let message = query("web.", kind).to_vec().unwrap();
+            let Verdict::Reply(reply) = answer(&names, asker, &message) else { panic!("no reply") };
+            let reply = Message::from_vec(&reply).unwrap();
+            assert!(!reply.metadata.truncation);
+            let last = |record: &hickory_proto::rr::Record| match record.data {
+                RData::A(A(address)) => usize::from(address.octets()[3]),
+                RData::AAAA(AAAA(address)) => usize::from(address.octets()[15]),
+                ref other => panic!("not an address: {other}"),
+            };
+            let lasts: Vec<usize> = reply.answers.iter().map(last).collect();
+            let expected: Vec<usize> = (0..3).map(|at| (turn + at) % 3 + 1).collect();
+            assert_eq!(lasts, expected, "{kind}");
+        }
+    }
 }
 
 #[test]

@@ -33,14 +33,15 @@ impl Rig {
 
     async fn with_limits(servers: &[Ipv4Addr], limits: Limits) -> Rig {
         let mut names = Names::default();
-        names.set_network(1, "blue", "10.88.0.0/16".parse().unwrap());
+        names.set_network(1, "blue", "10.88.0.0/16".parse().unwrap(), None);
         let key = ("node".to_owned(), "e".to_owned());
-        names.set(1, key, Ipv4Addr::new(10, 88, 0, 2), &["web".to_owned()]);
+        names.set(1, key, Ipv4Addr::new(10, 88, 0, 2), None, &["web".to_owned()]);
         let (dir, path) = resolv_conf(servers);
         let resolver = Resolver::with_limits(Arc::new(RwLock::new(names)), path, limits);
         let netns = SandboxNetns::new();
         let path = netns.path();
-        let dns = SandboxDns::open(&resolver, &path, RESOLVER_ADDRESS, vec![1]).await.unwrap();
+        let dns =
+            SandboxDns::open(&resolver, &path, RESOLVER_ADDRESS, vec![1], None).await.unwrap();
         Rig { netns, resolver, _dns: dns, _dir: dir }
     }
 

@@ -1,15 +1,19 @@
 //! The names table, by example and against a naive model.
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 
-use super::super::names::MAX_NAMES;
+use super::super::network::MAX_NAMES;
 use super::super::{Names, Resolution, ReverseResolution};
 
 fn ip(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 88, 0, last)
+}
+
+fn ip6(last: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0, 0, 0x88, 0, 0, 0, last.into())
 }
 
 fn key(endpoint: &str) -> (String, String) {
@@ -21,16 +25,16 @@ fn owned(names: &[&str]) -> Vec<String> {
 }
 
 fn found(last: &[u8]) -> Resolution {
-    Resolution::Found(last.iter().map(|&last| ip(last)).collect())
+    Resolution::Found(last.iter().map(|&last| ip(last).into()).collect())
 }
 
 fn names() -> Names {
     let mut names = Names::default();
-    names.set_network(1, "RethinkDB", "10.88.0.0/16".parse().unwrap());
-    names.set_network(2, "front.end", "10.89.0.0/20".parse().unwrap());
-    names.set(1, key("e1"), ip(2), &owned(&["Leader", "0a1b2c3d4e5f", "db"]));
-    names.set(1, key("e2"), ip(3), &owned(&["follower", "db"]));
-    names.set(2, key("e3"), Ipv4Addr::new(10, 89, 0, 2), &owned(&["web.1"]));
+    names.set_network(1, "RethinkDB", "10.88.0.0/16".parse().unwrap(), None);
+    names.set_network(2, "front.end", "10.89.0.0/20".parse().unwrap(), None);
+    names.set(1, key("e1"), ip(2), None, &owned(&["Leader", "0a1b2c3d4e5f", "db"]));
+    names.set(1, key("e2"), ip(3), None, &owned(&["follower", "db"]));
+    names.set(2, key("e3"), Ipv4Addr::new(10, 89, 0, 2), None, &owned(&["web.1"]));
     names
 }
 
@@ -46,15 +50,36 @@ fn a_name_is_found_in_any_case_with_its_network_and_with_a_trailing_dot() {
 #[test]
 fn a_shared_name_has_all_addresses_sorted_and_each_once() {
     let mut names = names();
-    names.set(1, key("e0"), ip(1), &owned(&["db"]));
-    names.set(1, key("e9"), ip(2), &owned(&["db"]));
+    names.set(1, key("e0"), ip(1), None, &owned(&["db"]));
+    names.set(1, key("e9"), ip(2), None, &owned(&["db"]));
     assert_eq!(names.resolve(Some(&[1, 1]), "db"), found(&[1, 2, 3]));
+}
+
+#[test]
+fn both_families_are_found_ipv4_first_and_lead_back() {
+    let subnet6: Ipv6Net = "fd00:0:0:88::/64".parse().unwrap();
+    let mut names = names();
+    assert_eq!(names.reverse(None, ip6(9).into()), ReverseResolution::NotOurs);
+    names.set_network(1, "RethinkDB", "10.88.0.0/16".parse().unwrap(), Some(subnet6));
+    names.set(1, key("e1"), ip(2), Some(ip6(2)), &owned(&["leader", "db"]));
+    let all: Vec<IpAddr> = vec![ip(2).into(), ip(3).into(), ip6(2).into()];
+    assert_eq!(names.resolve(Some(&[1]), "db"), Resolution::Found(all));
+    let leader = ReverseResolution::Found(vec!["leader.rethinkdb.".to_owned()]);
+    assert_eq!(names.reverse(Some(&[1]), ip(2).into()), leader);
+    assert_eq!(names.reverse(Some(&[1]), ip6(2).into()), leader);
+    assert_eq!(names.reverse(Some(&[1]), ip6(9).into()), ReverseResolution::NoSuchName);
+    assert_eq!(names.reverse(Some(&[2]), ip6(2).into()), ReverseResolution::NotOurs);
+    let serial = names.serial();
+    names.set(1, key("e1"), ip(2), None, &owned(&["leader", "db"]));
+    assert_eq!(names.serial(), serial + 1, "an address that goes is a change");
+    assert_eq!(names.resolve(Some(&[1]), "db"), found(&[2, 3]));
+    assert_eq!(names.reverse(Some(&[1]), ip6(2).into()), ReverseResolution::NoSuchName);
 }
 
 #[test]
 fn names_and_networks_may_contain_dots() {
     let names = names();
-    let web = Resolution::Found(vec![Ipv4Addr::new(10, 89, 0, 2)]);
+    let web = Resolution::Found(vec![Ipv4Addr::new(10, 89, 0, 2).into()]);
     assert_eq!(names.resolve(Some(&[2]), "web.1"), web);
     assert_eq!(names.resolve(Some(&[2]), "web.1.front.end"), web);
     assert_eq!(names.resolve(Some(&[2]), "web.2.front.end"), Resolution::NoSuchName);
@@ -77,10 +102,10 @@ fn what_is_out_of_scope_is_not_ours() {
 fn an_address_leads_to_the_first_name_with_its_network() {
     let names = names();
     let leader = ReverseResolution::Found(vec!["leader.rethinkdb.".to_owned()]);
-    assert_eq!(names.reverse(Some(&[1]), ip(2)), leader);
-    assert_eq!(names.reverse(Some(&[1]), ip(9)), ReverseResolution::NoSuchName);
-    assert_eq!(names.reverse(Some(&[2]), ip(2)), ReverseResolution::NotOurs);
-    assert_eq!(names.reverse(None, Ipv4Addr::LOCALHOST), ReverseResolution::NotOurs);
+    assert_eq!(names.reverse(Some(&[1]), ip(2).into()), leader);
+    assert_eq!(names.reverse(Some(&[1]), ip(9).into()), ReverseResolution::NoSuchName);
+    assert_eq!(names.reverse(Some(&[2]), ip(2).into()), ReverseResolution::NotOurs);
+    assert_eq!(names.reverse(None, Ipv4Addr::LOCALHOST.into()), ReverseResolution::NotOurs);
 }
 
 #[test]
@@ -89,8 +114,8 @@ fn a_record_lives_exactly_as_long_as_its_endpoint() {
     names.remove(1, &key("e1"));
     assert_eq!(names.resolve(Some(&[1]), "leader"), Resolution::NotOurs);
     assert_eq!(names.resolve(Some(&[1]), "db"), found(&[3]));
-    assert_eq!(names.reverse(Some(&[1]), ip(2)), ReverseResolution::NoSuchName);
-    names.set(1, key("e2"), ip(4), &owned(&["other"]));
+    assert_eq!(names.reverse(Some(&[1]), ip(2).into()), ReverseResolution::NoSuchName);
+    names.set(1, key("e2"), ip(4), None, &owned(&["other"]));
     assert_eq!(names.resolve(Some(&[1]), "db"), Resolution::NotOurs);
     assert_eq!(names.resolve(Some(&[1]), "other"), found(&[4]));
     names.remove_network(1);
@@ -101,7 +126,7 @@ fn a_record_lives_exactly_as_long_as_its_endpoint() {
 #[test]
 fn a_name_stays_while_one_of_two_with_the_same_address_stays() {
     let mut names = names();
-    names.set(1, key("twin"), ip(2), &owned(&["leader"]));
+    names.set(1, key("twin"), ip(2), None, &owned(&["leader"]));
     names.remove(1, &key("e1"));
     assert_eq!(names.resolve(Some(&[1]), "leader"), found(&[2]));
 }
@@ -109,10 +134,10 @@ fn a_name_stays_while_one_of_two_with_the_same_address_stays() {
 #[test]
 fn a_network_may_come_after_its_endpoints_and_change_its_name() {
     let mut names = Names::default();
-    names.set(7, key("e"), ip(2), &owned(&["early"]));
+    names.set(7, key("e"), ip(2), None, &owned(&["early"]));
     assert_eq!(names.resolve(Some(&[7]), "early"), found(&[2]));
-    names.set_network(7, "one", "10.88.0.0/24".parse().unwrap());
-    names.set_network(7, "two", "10.88.0.0/24".parse().unwrap());
+    names.set_network(7, "one", "10.88.0.0/24".parse().unwrap(), None);
+    names.set_network(7, "two", "10.88.0.0/24".parse().unwrap(), None);
     assert_eq!(names.resolve(Some(&[7]), "early.two"), found(&[2]));
     assert_eq!(names.resolve(Some(&[7]), "early.one"), Resolution::NotOurs);
 }
@@ -121,15 +146,21 @@ fn a_network_may_come_after_its_endpoints_and_change_its_name() {
 fn names_that_cannot_be_asked_for_are_left_out_and_so_are_too_many() {
     let mut names = names();
     let long = "x".repeat(64);
-    names.set(1, key("odd"), ip(5), &owned(&["", ".", "a..b", "a b", "a\\b", &long, "fine."]));
+    names.set(
+        1,
+        key("odd"),
+        ip(5),
+        None,
+        &owned(&["", ".", "a..b", "a b", "a\\b", &long, "fine."]),
+    );
     assert_eq!(names.resolve(Some(&[1]), "fine"), found(&[5]));
     assert_eq!(names.resolve(Some(&[1]), "a b"), Resolution::NotOurs);
     assert_eq!(
-        names.reverse(Some(&[1]), ip(5)),
+        names.reverse(Some(&[1]), ip(5).into()),
         ReverseResolution::Found(owned(&["fine.rethinkdb."]))
     );
     let many: Vec<String> = (0..=MAX_NAMES).map(|n| format!("n{n}")).collect();
-    names.set(1, key("many"), ip(6), &many);
+    names.set(1, key("many"), ip(6), None, &many);
     assert_eq!(names.resolve(Some(&[1]), &many[MAX_NAMES - 1]), found(&[6]));
     assert_eq!(names.resolve(Some(&[1]), &many[MAX_NAMES]), Resolution::NotOurs);
 }
@@ -138,8 +169,8 @@ fn names_that_cannot_be_asked_for_are_left_out_and_so_are_too_many() {
 fn the_serial_number_counts_changes_only() {
     let mut names = names();
     let before = names.serial();
-    names.set(1, key("e2"), ip(3), &owned(&["Follower", "DB"]));
-    names.set_network(1, "rethinkdb", "10.88.0.0/16".parse().unwrap());
+    names.set(1, key("e2"), ip(3), None, &owned(&["Follower", "DB"]));
+    names.set_network(1, "rethinkdb", "10.88.0.0/16".parse().unwrap(), None);
     names.remove(1, &key("unknown"));
     names.remove(99, &key("unknown"));
     names.remove_network(99);
@@ -153,7 +184,7 @@ fn the_serial_number_counts_changes_only() {
 enum Change {
     SetNetwork(u64, String),
     RemoveNetwork(u64),
-    Set(u64, String, u8, Vec<String>),
+    Set(u64, String, u8, Option<u8>, Vec<String>),
     Remove(u64, String),
 }
 
@@ -161,7 +192,7 @@ enum Change {
 #[derive(Debug, Default)]
 struct Model {
     networks: BTreeMap<u64, String>,
-    endpoints: BTreeMap<(u64, String), (Ipv4Addr, Vec<String>)>,
+    endpoints: BTreeMap<(u64, String), (Vec<IpAddr>, Vec<String>)>,
 }
 
 impl Model {
@@ -172,9 +203,13 @@ impl Model {
                 self.networks.remove(&id);
                 self.endpoints.retain(|(network, _), _| *network != id);
             }
-            Change::Set(network, endpoint, last, names) => {
+            Change::Set(network, endpoint, last, last6, names) => {
                 let names = names.iter().map(|name| name.to_lowercase()).collect();
-                self.endpoints.insert((network, endpoint), (ip(last), names));
+                let addresses: Vec<IpAddr> = [ip(last).into()]
+                    .into_iter()
+                    .chain(last6.map(|last| ip6(last).into()))
+                    .collect();
+                self.endpoints.insert((network, endpoint), (addresses, names));
             }
             Change::Remove(network, endpoint) => {
                 self.endpoints.remove(&(network, endpoint));
@@ -182,11 +217,12 @@ impl Model {
         }
     }
 
-    fn holders(&self, scope: &[u64], matches: impl Fn(u64, &str) -> bool) -> Vec<Ipv4Addr> {
+    fn holders(&self, scope: &[u64], matches: impl Fn(u64, &str) -> bool) -> Vec<IpAddr> {
         let holders = self.endpoints.iter().filter(|((network, _), (_, names))| {
             scope.contains(network) && names.iter().any(|name| matches(*network, name))
         });
-        let addresses: BTreeSet<Ipv4Addr> = holders.map(|(_, (address, _))| *address).collect();
+        let addresses: BTreeSet<IpAddr> =
+            holders.flat_map(|(_, (addresses, _))| addresses.iter().copied()).collect();
         addresses.into_iter().collect()
     }
 
@@ -208,7 +244,7 @@ impl Model {
         }
     }
 
-    fn reverse(&self, scope: &[u64], address: Ipv4Addr) -> ReverseResolution {
+    fn reverse(&self, scope: &[u64], address: IpAddr) -> ReverseResolution {
         let known = |id: &&u64| self.networks.contains_key(id);
         let names: BTreeSet<String> = scope
             .iter()
@@ -216,9 +252,9 @@ impl Model {
             .flat_map(|id| {
                 let network = &self.networks[id];
                 let own = self.endpoints.iter().filter(move |((of, _), _)| of == id);
-                own.filter(|(_, (held, _))| *held == address).filter_map(move |(_, (_, names))| {
-                    Some(format!("{}.{network}.", names.first()?))
-                })
+                own.filter(|(_, (held, _))| held.contains(&address)).filter_map(
+                    move |(_, (_, names))| Some(format!("{}.{network}.", names.first()?)),
+                )
             })
             .collect();
         match (names.is_empty(), scope.iter().filter(known).count()) {
@@ -239,8 +275,8 @@ fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         2 => (id(), word()).prop_map(|(id, name)| Change::SetNetwork(id, name)),
         1 => id().prop_map(Change::RemoveNetwork),
-        6 => (id(), endpoint(), 0..3u8, prop::collection::vec(word(), 0..3))
-            .prop_map(|(id, endpoint, last, names)| Change::Set(id, endpoint, last, names)),
+        6 => (id(), endpoint(), 0..3u8, prop::option::of(0..3u8), prop::collection::vec(word(), 0..3))
+            .prop_map(|(id, endpoint, last, last6, names)| Change::Set(id, endpoint, last, last6, names)),
         2 => (id(), endpoint()).prop_map(|(id, endpoint)| Change::Remove(id, endpoint)),
     ]
 }
@@ -254,12 +290,15 @@ proptest! {
     ) {
         let (mut names, mut model) = (Names::default(), Model::default());
         let subnet: Ipv4Net = "10.88.0.0/16".parse().unwrap();
+        let subnet6: Ipv6Net = "fd00:0:0:88::/64".parse().unwrap();
         for change in &changes {
             model.apply(change);
             match change.clone() {
-                Change::SetNetwork(id, name) => names.set_network(id, &name, subnet),
+                Change::SetNetwork(id, name) => names.set_network(id, &name, subnet, Some(subnet6)),
                 Change::RemoveNetwork(id) => names.remove_network(id),
-                Change::Set(id, endpoint, last, list) => names.set(id, key(&endpoint), ip(last), &list),
+                Change::Set(id, endpoint, last, last6, list) => {
+                    names.set(id, key(&endpoint), ip(last), last6.map(ip6), &list);
+                }
                 Change::Remove(id, endpoint) => names.remove(id, &key(&endpoint)),
             }
         }
@@ -267,7 +306,9 @@ proptest! {
             prop_assert_eq!(names.resolve(Some(&scope), &question), model.resolve(&scope, &question));
         }
         for last in 0..4 {
-            prop_assert_eq!(names.reverse(Some(&scope), ip(last)), model.reverse(&scope, ip(last)));
+            for address in [ip(last).into(), ip6(last).into()] {
+                prop_assert_eq!(names.reverse(Some(&scope), address), model.reverse(&scope, address));
+            }
         }
     }
 }

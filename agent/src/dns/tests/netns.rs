@@ -71,6 +71,14 @@ impl SandboxNetns {
         sandbox
     }
 
+    /// Another namespace takes its place at the same path; sockets keep the first one alive.
+    pub(super) fn replaced(self) -> SandboxNetns {
+        run("ip", &["netns", "del", &self.name]);
+        run("ip", &["netns", "add", &self.name]);
+        run("ip", &["-n", &self.name, "link", "set", "lo", "up"]);
+        self
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -81,8 +89,13 @@ impl SandboxNetns {
 
     /// What `dig` prints inside, asked with these words. One try, six seconds.
     pub(super) async fn dig(&self, words: &str) -> String {
+        self.dig_at(RESOLVER_ADDRESS, words).await
+    }
+
+    /// The same, asking another server.
+    pub(super) async fn dig_at(&self, server: Ipv4Addr, words: &str) -> String {
         let net = format!("--net=/run/netns/{}", self.name);
-        let server = format!("@{RESOLVER_ADDRESS}");
+        let server = format!("@{server}");
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
         tokio::task::spawn_blocking(move || {
             let mut arguments = vec![&*net, "dig", &*server, "+tries=1", "+time=6"];
@@ -100,9 +113,14 @@ impl SandboxNetns {
 
     /// A client's UDP socket inside, connected to the resolver.
     pub(super) fn udp(&self) -> UdpSocket {
-        let socket = self.inside(|| {
+        self.udp_to(RESOLVER_ADDRESS)
+    }
+
+    /// The same, connected to another server.
+    pub(super) fn udp_to(&self, server: Ipv4Addr) -> UdpSocket {
+        let socket = self.inside(move || {
             let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-            socket.connect((RESOLVER_ADDRESS, 53)).unwrap();
+            socket.connect((server, 53)).unwrap();
             socket.set_nonblocking(true).unwrap();
             socket
         });
@@ -111,15 +129,27 @@ impl SandboxNetns {
 
     /// A client's TCP connection inside, to the resolver.
     pub(super) fn tcp(&self) -> tokio::net::TcpStream {
-        let stream = self.inside(|| {
-            let stream = std::net::TcpStream::connect((RESOLVER_ADDRESS, 53)).unwrap();
+        self.tcp_to(RESOLVER_ADDRESS)
+    }
+
+    /// The same, to another server.
+    pub(super) fn tcp_to(&self, server: Ipv4Addr) -> tokio::net::TcpStream {
+        let stream = self.inside(move || {
+            let stream = std::net::TcpStream::connect((server, 53)).unwrap();
             stream.set_nonblocking(true).unwrap();
             stream
         });
         tokio::net::TcpStream::from_std(stream).unwrap()
     }
 
-    fn inside<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
+    /// Runs a command inside.
+    pub(super) fn run(&self, command: &str) {
+        let net = format!("--net=/run/netns/{}", self.name);
+        let words: Vec<&str> = [&*net].into_iter().chain(command.split(' ')).collect();
+        run("nsenter", &words);
+    }
+
+    pub(super) fn inside<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
         ovl_vxlan::netns::run(&self.path(), f).unwrap()
     }
 }

@@ -19,14 +19,14 @@ const WEB_QUERY: &[u8] =
 /// Network 1, blue: `web`. Network 2, red: `web` and `many`.
 fn names() -> Arc<RwLock<Names>> {
     let mut names = Names::default();
-    names.set_network(1, "blue", "10.88.0.0/16".parse().unwrap());
-    names.set_network(2, "red", "10.99.0.0/16".parse().unwrap());
+    names.set_network(1, "blue", "10.88.0.0/16".parse().unwrap(), None);
+    names.set_network(2, "red", "10.99.0.0/16".parse().unwrap(), None);
     let key = |id: &str| ("node".to_owned(), id.to_owned());
-    names.set(1, key("b"), Ipv4Addr::new(10, 88, 0, 2), &["web".to_owned()]);
-    names.set(2, key("r"), Ipv4Addr::new(10, 99, 1, 2), &["web".to_owned()]);
+    names.set(1, key("b"), Ipv4Addr::new(10, 88, 0, 2), None, &["web".to_owned()]);
+    names.set(2, key("r"), Ipv4Addr::new(10, 99, 1, 2), None, &["web".to_owned()]);
     for last in 1..=200 {
         let address = Ipv4Addr::new(10, 99, 0, last);
-        names.set(2, key(&last.to_string()), address, &["many".to_owned()]);
+        names.set(2, key(&last.to_string()), address, None, &["many".to_owned()]);
     }
     Arc::new(RwLock::new(names))
 }
@@ -36,7 +36,8 @@ fn lonely_resolver() -> Resolver {
 }
 
 async fn open(resolver: &Resolver, netns: &SandboxNetns, scope: &[u64]) -> SandboxDns {
-    SandboxDns::open(resolver, &netns.path(), RESOLVER_ADDRESS, scope.to_vec()).await.unwrap()
+    let path = netns.path();
+    SandboxDns::open(resolver, &path, RESOLVER_ADDRESS, scope.to_vec(), None).await.unwrap()
 }
 
 fn one(line: &str) -> std::collections::BTreeSet<String> {
@@ -108,6 +109,7 @@ fn a_change_of_the_table_is_seen_by_the_next_query() {
             1,
             key.clone(),
             Ipv4Addr::new(10, 88, 0, 9),
+            None,
             &["web".to_owned()],
         );
         assert_eq!(netns.dig_short("web A").await, one("10.88.0.9"));
@@ -270,16 +272,18 @@ fn a_server_that_cannot_be_opened_says_why() {
     on_a_host(async || {
         let resolver = lonely_resolver();
         let missing = PathBuf::from("/run/netns/ovl-dns-no-such-namespace");
-        let opened = SandboxDns::open(&resolver, &missing, RESOLVER_ADDRESS, vec![]).await;
+        let opened = SandboxDns::open(&resolver, &missing, RESOLVER_ADDRESS, vec![], None).await;
         assert!(matches!(opened, Err(DnsError::Namespace { .. })), "{opened:?}");
 
         let bare = SandboxNetns::without_address();
-        let opened = SandboxDns::open(&resolver, &bare.path(), RESOLVER_ADDRESS, vec![]).await;
+        let opened =
+            SandboxDns::open(&resolver, &bare.path(), RESOLVER_ADDRESS, vec![], None).await;
         assert!(matches!(opened, Err(DnsError::Bind { protocol: "udp", .. })), "{opened:?}");
 
         let netns = SandboxNetns::new();
         let _first = open(&resolver, &netns, &[1]).await;
-        let second = SandboxDns::open(&resolver, &netns.path(), RESOLVER_ADDRESS, vec![]).await;
+        let second =
+            SandboxDns::open(&resolver, &netns.path(), RESOLVER_ADDRESS, vec![], None).await;
         let message = second.unwrap_err().to_string();
         assert!(message.contains("udp 169.254.53.53:53") && message.contains(netns.name()));
         assert_eq!(netns.dig_short("web A").await, one("10.88.0.2"));

@@ -19,7 +19,7 @@ type Behaviour = dyn Fn(&[u8], Transport) -> Vec<Vec<u8>> + Send + Sync;
 /// A resolver on port 53 of an address of the host's; gone when dropped.
 pub(super) struct Upstream {
     asked: Arc<AtomicUsize>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Upstream {
@@ -27,19 +27,33 @@ impl Upstream {
         address: Ipv4Addr,
         behaviour: impl Fn(&[u8], Transport) -> Vec<Vec<u8>> + Send + Sync + 'static,
     ) -> Upstream {
-        let behaviour: Arc<Behaviour> = Arc::new(behaviour);
-        let asked = Arc::new(AtomicUsize::new(0));
         let udp = UdpSocket::bind((address, 53)).await.unwrap();
         let tcp = TcpListener::bind((address, 53)).await.unwrap();
+        Upstream::over(udp, tcp, behaviour)
+    }
+
+    /// The same over sockets that were made elsewhere.
+    pub(super) fn over(
+        udp: UdpSocket,
+        tcp: TcpListener,
+        behaviour: impl Fn(&[u8], Transport) -> Vec<Vec<u8>> + Send + Sync + 'static,
+    ) -> Upstream {
+        let behaviour: Arc<Behaviour> = Arc::new(behaviour);
+        let asked = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         tasks.spawn(serve_udp(udp, behaviour.clone(), asked.clone()));
         tasks.spawn(serve_tcp(tcp, behaviour, asked.clone()));
-        Upstream { asked, _tasks: tasks }
+        Upstream { asked, tasks }
     }
 
     /// Never answers.
     pub(super) async fn silent(address: Ipv4Addr) -> Upstream {
         Upstream::start(address, |_, _| Vec::new()).await
+    }
+
+    /// Ends it; when this returns, its sockets are closed.
+    pub(super) async fn stop(mut self) {
+        self.tasks.shutdown().await;
     }
 
     /// Queries so far, over UDP and TCP.

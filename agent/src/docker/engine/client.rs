@@ -2,7 +2,7 @@
 //!
 //! The client library asks without a version in the path, so Docker answers in its newest one;
 //! what is read here has stood in all of them since API 1.24.
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use bollard::errors::Error as ApiError;
@@ -13,6 +13,7 @@ use bollard::query_parameters::{
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::{Stream, StreamExt};
 
+use super::network::{self, Networks};
 use super::said::{self, Happening, Inspected, Listing};
 
 /// Longest wait for an answer.
@@ -85,22 +86,25 @@ impl Client {
     /// The networks of the driver, and all running containers.
     pub(super) async fn list(self) -> Result<Listing, ClientError> {
         let version = self.ask("ask for the version", self.docker.version()).await?;
-        let drivers = HashMap::from([("driver", vec![self.driver.as_str()])]);
-        let options = ListNetworksOptionsBuilder::default().filters(&drivers).build();
-        let networks = self.docker.list_networks(Some(options));
-        let networks = self.ask("list the networks", networks).await?;
+        let networks = self.clone().networks().await?.networks;
         // Without a filter of its own: those that run.
         let options = ListContainersOptionsBuilder::default().build();
         let containers = self.docker.list_containers(Some(options));
         let containers = self.ask("list the containers", containers).await?;
-        // The filter is a substring match on some versions.
-        let ours =
-            networks.into_iter().filter(|network| network.driver.as_ref() == Some(&self.driver));
         Ok(Listing {
             version: version.version.unwrap_or_default(),
-            networks: ours.filter_map(|network| network.id).collect::<BTreeSet<_>>(),
+            networks: networks.into_iter().map(|network| network.id).collect(),
             containers: containers.into_iter().filter_map(said::listed).collect(),
         })
+    }
+
+    /// The networks of the driver.
+    pub(super) async fn networks(self) -> Result<Networks, ClientError> {
+        let drivers = HashMap::from([("driver", vec![self.driver.as_str()])]);
+        let options = ListNetworksOptionsBuilder::default().filters(&drivers).build();
+        let networks = self.docker.list_networks(Some(options));
+        let networks = self.ask("list the networks", networks).await?;
+        Ok(network::listed(&self.driver, networks))
     }
 
     /// What one container has now.
@@ -156,7 +160,8 @@ impl Client {
 
 /// Those events that [`said::happening`] reads, from a moment ago on.
 fn event_options() -> EventsOptions {
-    let actions = ["create", "connect", "disconnect", "start", "rename", "die", "destroy"];
+    let actions =
+        ["create", "connect", "disconnect", "remove", "start", "rename", "die", "destroy"];
     let filters =
         HashMap::from([("type", vec!["container", "network"]), ("event", actions.to_vec())]);
     let options = EventsOptionsBuilder::default();

@@ -128,7 +128,7 @@ pub(super) fn happening(driver: &str, event: EventMessage) -> Option<Happening> 
     let container = attributes.remove("container").filter(|id| !id.is_empty());
     match (action.as_str(), container) {
         ("create", _) => Some(Happening::NetworkSeen { network: id }),
-        ("destroy", _) => Some(Happening::NetworkGone { network: id }),
+        ("destroy" | "remove", _) => Some(Happening::NetworkGone { network: id }),
         ("connect", Some(container)) => Some(Happening::Connected { container, network: id }),
         ("disconnect", Some(container)) => Some(Happening::Touched { container }),
         _ => None,
@@ -183,8 +183,11 @@ mod tests {
         assert_eq!(hear("disconnect", &ours), Some(Happening::Touched { container }));
         let seen = Happening::NetworkSeen { network: network.clone() };
         assert_eq!(hear("create", &ours), Some(seen));
-        assert_eq!(hear("destroy", &ours), Some(Happening::NetworkGone { network }));
-        for action in ["connect", "disconnect", "create", "destroy"] {
+        for action in ["destroy", "remove"] {
+            let gone = Happening::NetworkGone { network: network.clone() };
+            assert_eq!(hear(action, &ours), Some(gone));
+        }
+        for action in ["connect", "disconnect", "create", "destroy", "remove"] {
             assert_eq!(hear(action, &[("type", "bridge"), ("container", "c1")]), None);
         }
         assert_eq!(hear("connect", &[("type", "ovl")]), None);

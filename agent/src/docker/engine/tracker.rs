@@ -187,6 +187,16 @@ impl Tracker {
         may.then_some(*due)
     }
 
+    /// Whether what [`poll_event`](Self::poll_event) gives next is of the link to Docker.
+    pub(super) fn has_link(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// Whether there was a listing since Docker was lost.
+    pub(super) fn is_connected(&self) -> bool {
+        self.awaited.is_some()
+    }
+
     /// Whether [`poll_event`](Self::poll_event) has something.
     pub(super) fn has_event(&self) -> bool {
         self.link.is_some() || self.snapshot_due || (self.listed() && !self.changed.is_empty())

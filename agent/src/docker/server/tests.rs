@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
@@ -14,9 +14,12 @@ use tokio::task::JoinHandle;
 
 use super::super::plugin::{
     CreateEndpoint, CreateEndpointReply, CreateNetwork, Join, JoinReply, PoolReply, RequestAddress,
-    RequestPool,
+    RequestPool, Scope,
 };
 use super::*;
+
+mod bad_input;
+mod libnetwork;
 
 /// Writes down every call; `refuse` makes all fail; a pool of 10.9.0.0/16 waits for `go`.
 #[derive(Default)]
@@ -24,6 +27,7 @@ struct Recorder {
     calls: Mutex<Vec<String>>,
     refuse: Option<PluginError>,
     mac: Option<[u8; 6]>,
+    global: bool,
     entered: Notify,
     go: Notify,
     left: Notify,
@@ -38,8 +42,14 @@ impl Recorder {
 
 #[async_trait]
 impl Backend for Recorder {
+    async fn capabilities(&self, cluster_store: bool) -> Result<Scope, PluginError> {
+        assert!(!cluster_store, "the test itself asks, and it is no dockerd");
+        let scope = if self.global { Scope::Global } else { Scope::Local };
+        self.refuse.clone().map_or(Ok(scope), Err)
+    }
     async fn request_pool(&self, r: RequestPool) -> Result<PoolReply, PluginError> {
-        let pool = r.pool.unwrap_or("10.8.0.0/16".parse().unwrap());
+        let pool =
+            r.pool.unwrap_or(if r.v6 { "fd08::/64" } else { "10.8.0.0/16" }.parse().unwrap());
         if pool == "10.9.0.0/16".parse().unwrap() {
             self.entered.notify_one();
             self.go.notified().await;
@@ -52,12 +62,12 @@ impl Backend for Recorder {
     async fn release_pool(&self, pool_id: String) -> Result<(), PluginError> {
         self.note(format!("release {pool_id}"), ())
     }
-    async fn request_address(&self, r: RequestAddress) -> Result<Ipv4Net, PluginError> {
+    async fn request_address(&self, r: RequestAddress) -> Result<IpNet, PluginError> {
         assert_ne!(r.pool_id, "panic", "as the test wants it");
-        let address = r.address.unwrap_or(Ipv4Addr::new(10, 8, 0, 2));
-        self.note(format!("{r:?}"), Ipv4Net::new(address, 16).unwrap())
+        let address = r.address.unwrap_or(Ipv4Addr::new(10, 8, 0, 2).into());
+        self.note(format!("{r:?}"), IpNet::new(address, 16).unwrap())
     }
-    async fn release_address(&self, pool_id: String, address: Ipv4Addr) -> Result<(), PluginError> {
+    async fn release_address(&self, pool_id: String, address: IpAddr) -> Result<(), PluginError> {
         self.note(format!("release {address} of {pool_id}"), ())
     }
     async fn create_network(&self, r: CreateNetwork) -> Result<(), PluginError> {
@@ -265,19 +275,73 @@ async fn a_failure_is_never_sent_as_a_success() {
 }
 
 #[tokio::test]
-async fn ipv6_and_foreign_address_spaces_are_refused_before_the_backend() {
+async fn the_backend_says_which_scope_the_networks_have() {
+    let lab = Lab::start(Recorder { global: true, ..Recorder::default() }).await;
+    let (_, reply) = lab.post("NetworkDriver.GetCapabilities", "").await;
+    assert_eq!(reply, json!({"Scope": "global", "ConnectivityScope": "global"}));
+    let refuse = Some(PluginError::unavailable("not yet"));
+    let lab = Lab::start(Recorder { refuse, ..Recorder::default() }).await;
+    let (status, reply) = lab.post("NetworkDriver.GetCapabilities", "").await;
+    assert_eq!((status, reply), (StatusCode::SERVICE_UNAVAILABLE, json!({"Err": "not yet"})));
+}
+
+#[tokio::test]
+async fn ipv6_goes_to_the_backend_like_ipv4() {
     let lab = Lab::start(Recorder::default()).await;
-    for (method, body) in [
-        ("IpamDriver.RequestPool", r#"{"AddressSpace":"ovl-local","Pool":"fd00::/64","V6":true}"#),
-        ("IpamDriver.RequestPool", r#"{"AddressSpace":"LocalDefault","Pool":"10.8.0.0/16"}"#),
+    for (method, body, reply, call) in [
+        (
+            "IpamDriver.RequestPool",
+            r#"{"AddressSpace":"ovl-local","Pool":"fd00::1/64","SubPool":"fd00::/80","V6":true}"#,
+            json!({"PoolID": "pool-1", "Pool": "fd00::/64", "Data": {}}),
+            "pool: Some(fd00::/64)",
+        ),
+        (
+            "IpamDriver.RequestPool",
+            r#"{"AddressSpace":"ovl-global","V6":true}"#,
+            json!({"PoolID": "pool-1", "Pool": "fd08::/64", "Data": {}}),
+            "pool: None",
+        ),
+        (
+            "IpamDriver.RequestAddress",
+            r#"{"PoolID":"fd00::/64","Address":"fd00::2"}"#,
+            json!({"Address": "fd00::2/16", "Data": {}}),
+            "address: Some(fd00::2)",
+        ),
+        (
+            "IpamDriver.ReleaseAddress",
+            r#"{"PoolID":"fd00::/64","Address":"fd00::2"}"#,
+            json!({}),
+            "release fd00::2 of fd00::/64",
+        ),
         (
             "NetworkDriver.CreateNetwork",
-            r#"{"NetworkID":"n","Options":{"com.docker.network.enable_ipv6":true}}"#,
+            r#"{"NetworkID":"n","Options":{"com.docker.network.enable_ipv6":true},
+                "IPv6Data":[{"Pool":"fd00::/64","Gateway":"fd00::1/64"}]}"#,
+            json!({}),
+            "gateway: Some(fd00::1/64)",
         ),
-        ("NetworkDriver.CreateNetwork", r#"{"NetworkID":"n","IPv6Data":[{}]}"#),
+        (
+            "NetworkDriver.CreateEndpoint",
+            r#"{"NetworkID":"n","EndpointID":"e","Interface":{"AddressIPv6":"fd00::2/64"}}"#,
+            json!({"Interface": {}}),
+            "address6: Some(fd00::2/64)",
+        ),
     ] {
-        let (status, reply) = lab.post(method, body).await;
+        assert_eq!(lab.post(method, body).await, (StatusCode::OK, reply), "{method}");
+        let calls = lab.calls();
+        assert!(calls.last().unwrap().contains(call), "{calls:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_address_space_is_refused_before_the_backend() {
+    let lab = Lab::start(Recorder::default()).await;
+    let long = "x".repeat(100_000);
+    for space in ["LocalDefault", "", &long] {
+        let body = json!({"AddressSpace": space, "Pool": "10.8.0.0/16"}).to_string();
+        let (status, reply) = lab.post("IpamDriver.RequestPool", body).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{reply}");
+        assert!(reply["Err"].as_str().unwrap().len() < 300, "{reply}");
     }
     assert!(lab.calls().is_empty());
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
@@ -34,7 +35,7 @@ fn a_network() -> CreateNetwork {
             gateway: Some("10.7.0.1/16".parse().unwrap()),
             aux: [("printer".to_owned(), "10.7.0.9/16".parse().unwrap())].into(),
         }],
-        ipv6: false,
+        ipv6: vec![],
     }
 }
 
@@ -87,7 +88,7 @@ fn null_and_absent_fields_are_the_same_and_unknown_ones_are_left_alone() {
             gateway: None,
             aux: BTreeMap::new(),
         }],
-        ipv6: false,
+        ipv6: vec![],
     };
     for body in [
         r#"{"NetworkID":"NET","IPv4Data":[{"Pool":"10.7.0.0/16"}]}"#,
@@ -102,27 +103,92 @@ fn null_and_absent_fields_are_the_same_and_unknown_ones_are_left_alone() {
 }
 
 #[test]
-fn ipv6_is_seen_wherever_it_is_asked_for() {
-    let asks = |body| match decode("NetworkDriver.CreateNetwork", body).unwrap() {
-        Call::CreateNetwork(network) => (network.enable_ipv6, network.ipv6),
-        other => panic!("{other:?}"),
+fn ipv6_is_read_wherever_it_is_asked_for() {
+    let body = r#"{"NetworkID":"NET","Options":{"com.docker.network.enable_ipv6":true},
+        "IPv4Data":null,"IPv6Data":[{"AddressSpace":"ovl-local","Pool":"fd00::7/64",
+        "Gateway":"fd00::1/64","AuxAddresses":{"printer":"fd00::9/64"}}]}"#;
+    let Call::CreateNetwork(network) = decode("NetworkDriver.CreateNetwork", body).unwrap() else {
+        panic!("not a network");
     };
-    let enabled = r#"{"NetworkID":"NET","Options":{"com.docker.network.enable_ipv6":true}}"#;
-    assert_eq!(asks(enabled), (true, false));
-    let pools = r#"{"NetworkID":"NET","IPv6Data":[{"Pool":"fd00::/64"}]}"#;
-    assert_eq!(asks(pools), (false, true));
+    let expected = IpamData {
+        address_space: "ovl-local".into(),
+        pool: "fd00::/64".parse().unwrap(),
+        gateway: Some("fd00::1/64".parse().unwrap()),
+        aux: [("printer".to_owned(), "fd00::9/64".parse().unwrap())].into(),
+    };
+    assert!(network.enable_ipv6 && network.ipv4.is_empty());
+    assert_eq!(network.ipv6, [expected]);
 
-    let pool = r#"{"AddressSpace":"ovl-local","Pool":"fd00::/64","SubPool":"","V6":true}"#;
+    let pool =
+        r#"{"AddressSpace":"ovl-local","Pool":"fd00::/64","SubPool":"fd00::3/80","V6":true}"#;
     let Call::RequestPool(pool) = decode("IpamDriver.RequestPool", pool).unwrap() else {
         panic!("not a pool");
     };
-    assert!(pool.v6 && pool.pool.is_none());
+    let nets = (pool.pool.unwrap().to_string(), pool.sub_pool.unwrap().to_string());
+    assert_eq!((pool.v6, nets), (true, ("fd00::/64".into(), "fd00::/80".into())));
 
-    let address =
-        r#"{"NetworkID":"NET","EndpointID":"EP","Interface":{"AddressIPv6":"fd00::2/64"}}"#;
-    let (status, message) = refusal("NetworkDriver.CreateEndpoint", address);
-    assert_eq!(status, 400);
-    assert!(message.contains("IPv4 only"), "{message}");
+    let body = r#"{"NetworkID":"NET","EndpointID":"EP",
+        "Interface":{"Address":"10.7.0.2/16","AddressIPv6":"fd00::2/64"}}"#;
+    let Call::CreateEndpoint(endpoint) = decode("NetworkDriver.CreateEndpoint", body).unwrap()
+    else {
+        panic!("not an endpoint");
+    };
+    assert_eq!(endpoint.address, Some("10.7.0.2/16".parse().unwrap()));
+    assert_eq!(endpoint.address6, Some("fd00::2/64".parse().unwrap()));
+}
+
+#[test]
+fn an_address_of_the_wrong_family_is_refused() {
+    let v4 = "is not an IPv4 address with a prefix length, such as 10.1.0.0/16";
+    let v6 = "is not an IPv6 address with a prefix length, such as fd00:1::/64";
+    for (method, body, field, expected) in [
+        ("IpamDriver.RequestPool", r#"{"Pool":"fd00::/64","V6":false}"#, "Pool: \"fd00::/64\"", v4),
+        ("IpamDriver.RequestPool", r#"{"Pool":"fd00::/64"}"#, "Pool: \"fd00::/64\"", v4),
+        (
+            "IpamDriver.RequestPool",
+            r#"{"Pool":"10.7.0.0/16","V6":true}"#,
+            "Pool: \"10.7.0.0/16\"",
+            v6,
+        ),
+        (
+            "IpamDriver.RequestPool",
+            r#"{"Pool":"10.7.0.0/16","SubPool":"fd00::/64"}"#,
+            "SubPool: \"fd00::/64\"",
+            v4,
+        ),
+        (
+            "NetworkDriver.CreateNetwork",
+            r#"{"NetworkID":"NET","IPv4Data":[{"Pool":"fd00::/64"}]}"#,
+            "IPv4Data[0].Pool: \"fd00::/64\"",
+            v4,
+        ),
+        (
+            "NetworkDriver.CreateNetwork",
+            r#"{"NetworkID":"NET","IPv6Data":[{"Pool":"fd00::/64","Gateway":"10.7.0.1/16"}]}"#,
+            "IPv6Data[0].Gateway: \"10.7.0.1/16\"",
+            v6,
+        ),
+        (
+            "NetworkDriver.CreateNetwork",
+            r#"{"NetworkID":"NET","IPv6Data":[{"Pool":"fd00::/64","AuxAddresses":{"a":"10.7.0.1/16"}}]}"#,
+            "IPv6Data[0].AuxAddresses.a: \"10.7.0.1/16\"",
+            v6,
+        ),
+        (
+            "NetworkDriver.CreateEndpoint",
+            r#"{"NetworkID":"NET","EndpointID":"EP","Interface":{"Address":"fd00::2/64"}}"#,
+            "Interface.Address: \"fd00::2/64\"",
+            v4,
+        ),
+        (
+            "NetworkDriver.CreateEndpoint",
+            r#"{"NetworkID":"NET","EndpointID":"EP","Interface":{"AddressIPv6":"10.7.0.2/16"}}"#,
+            "Interface.AddressIPv6: \"10.7.0.2/16\"",
+            v6,
+        ),
+    ] {
+        assert_eq!(refusal(method, body), (400, format!("{field} {expected}")), "{body}");
+    }
 }
 
 #[test]
@@ -137,6 +203,7 @@ fn an_endpoint_is_read_as_docker_sends_it() {
         network: NETWORK.into(),
         endpoint: ENDPOINT.into(),
         address: Some("10.7.0.2/16".parse().unwrap()),
+        address6: None,
         mac: Some([2, 0x42, 10, 7, 0, 2]),
         options: options(&[("ovl.speed", "slow")]),
     };
@@ -154,6 +221,7 @@ fn an_endpoint_of_the_null_ipam_has_no_address() {
             network: NETWORK.into(),
             endpoint: ENDPOINT.into(),
             address: None,
+            address6: None,
             mac: None,
             options: BTreeMap::new(),
         };
@@ -197,17 +265,23 @@ fn an_address_request_says_whether_it_is_for_the_gateway() {
     };
     let any = request(r#"{"PoolID":"p","Address":"","Options":null}"#);
     assert!(!any.gateway && any.address.is_none() && any.mac.is_none());
+    assert_eq!(any.endpoint_name, None);
     let gateway = request(
         r#"{"PoolID":"p","Address":"10.7.0.1",
         "Options":{"RequestAddressType":"com.docker.network.gateway"}}"#,
     );
     assert!(gateway.gateway);
-    assert_eq!(gateway.address, Some([10, 7, 0, 1].into()));
+    assert_eq!(gateway.address, Some("10.7.0.1".parse().unwrap()));
     let named = request(
         r#"{"PoolID":"p","Options":{"com.docker.network.endpoint.name":"web",
         "com.docker.network.endpoint.macaddress":"02:42:0A:07:00:02"}}"#,
     );
     assert_eq!(named.mac, Some([2, 0x42, 10, 7, 0, 2]));
+    assert_eq!(named.endpoint_name.as_deref(), Some("web"));
+    // Of a container with such a name the address matters more than the name.
+    let long = "x".repeat(MAX_ENDPOINT_NAME + 1);
+    let body = json!({"PoolID": "p", "Options": {ENDPOINT_NAME: long}}).to_string();
+    assert_eq!(request(&body).endpoint_name, None);
 }
 
 #[test]
@@ -306,7 +380,7 @@ fn a_refusal_names_the_field_and_the_value() {
         (
             "IpamDriver.ReleaseAddress",
             r#"{"PoolID":"p","Address":"10.7.0.2/16"}"#,
-            "Address: \"10.7.0.2/16\" is not an IPv4 address",
+            "Address: \"10.7.0.2/16\" is not an IPv4 or IPv6 address",
         ),
         ("IpamDriver.ReleaseAddress", r#"{"PoolID":"p"}"#, "Address: missing or empty"),
         ("IpamDriver.RequestPool", r#"{"Pool":"10.7.0.0/16"}"#, "AddressSpace: missing or empty"),
@@ -367,6 +441,10 @@ fn an_error_repeats_no_more_than_the_start_of_a_value() {
     let body = format!(r#"{{"PoolID":"p","Address":"{}"}}"#, "9".repeat(1 << 20));
     let (_, message) = refusal("IpamDriver.ReleaseAddress", &body);
     assert!(message.len() < 200, "{} bytes", message.len());
+    let key = "k\n".repeat(1 << 18);
+    let body = json!({"AddressSpace": "ovl-local", "Options": {key: 1}}).to_string();
+    let (_, message) = refusal("IpamDriver.RequestPool", &body);
+    assert!(message.len() < 300 && !message.contains('\n'), "{message}");
 }
 
 proptest! {
@@ -376,13 +454,13 @@ proptest! {
     }
 
     #[test]
-    fn no_json_breaks_the_reader(method in 0..METHODS.len(), body in json(3)) {
+    fn no_json_breaks_the_reader(method in 0..METHODS.len(), body in any_json(3)) {
         let _ = Call::decode(METHODS[method].name, body.to_string().as_bytes());
     }
 }
 
 /// Objects that have the fields that matter, with anything in them.
-fn json(depth: u32) -> impl Strategy<Value = serde_json::Value> {
+fn any_json(depth: u32) -> impl Strategy<Value = serde_json::Value> {
     use serde_json::Value;
     let text =
         prop_oneof![Just("10.7.0.0/16"), Just("10.7.0.2"), Just(""), Just(NETWORK), Just("\u{0}é")];

@@ -25,7 +25,7 @@ use crate::url::{StoreUrl, bracketed};
 
 /// Bytes that are read of an answer; a longer one is an error. The largest is the list of a
 /// network's leases: 65,536 of them, each some 350 bytes with Consul's own fields around it, and
-/// not above 900 with the longest names that are taken.
+/// not above 950 with the longest names that are taken.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// Bytes of the store's own words that are repeated in an error.

@@ -129,6 +129,7 @@ impl World {
             Some(EngineEvent::Containers(all)) => {
                 self.seen = all.chunks(1).map(first).collect();
             }
+            Some(EngineEvent::Networks(_)) => panic!("not the tracker's to tell"),
             Some(EngineEvent::Connected { .. } | EngineEvent::Lost { .. }) | None => {}
         }
     }

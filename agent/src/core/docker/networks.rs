@@ -1,0 +1,556 @@
+//! Docker's networks and the cluster's: one `docker network create` makes a network for every host.
+//!
+//! Level-triggered: whatever happened, what Docker lists is held against what the store lists.
+//!
+//! | Docker | store | what follows |
+//! |---|---|---|
+//! | has it, unknown to us | no such name | it is recorded in the store |
+//! | has it, unknown to us | same name, same subnet | they are one |
+//! | has it, unknown to us | another subnet, or its subnet is taken | Docker's is removed, and made as the store has it |
+//! | has it, known to us | removed | Docker's is removed |
+//! | lacks it | has it | Docker is told to make it, unless Docker shares networks by itself |
+//!
+//! `docker network rm` is heard from Docker itself (`DeleteNetwork`), and is the only thing that
+//! removes a network from the store by way of Docker: one that merely vanished while nobody
+//! listened is made again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use ovl_ipam::{Network, NetworkSpec};
+
+use super::super::store::Continuation;
+use super::super::{
+    Action, Core, DockerCall, DockerError, Refusal, RefusalKind, Request, RequestId, Response,
+    StoreAnswer, StoreCall,
+};
+use super::parked::Parked;
+use super::pools::overlap;
+use super::pools_of;
+use super::restarts::Returning;
+use super::spec::{config, spec};
+use crate::docker::DockerNetwork;
+
+/// After this, what Docker or the store refused is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// How long a note is shown by status, and how many are.
+const NOTED: Duration = Duration::from_secs(600);
+const NOTES_MAX: usize = 16;
+
+/// Users of a network that an error names.
+const NAMED_MAX: usize = 5;
+
+/// What is known of this host's Docker.
+#[derive(Debug, Default)]
+pub(in crate::core) struct Docker {
+    /// Its networks of our driver; none: it was not heard since it was connected.
+    listed: Option<BTreeMap<String, DockerNetwork>>,
+    /// Docker's id of a network → ours, and whether Docker has listed it.
+    bound: BTreeMap<String, Bound>,
+    /// Networks that Docker made and whose names were not heard yet.
+    unnamed: BTreeMap<String, Unnamed>,
+    /// Networks that Docker was told to make, by our id, and by when it is to be told again.
+    pub(super) making: BTreeMap<u64, Asked>,
+    /// Networks that Docker was told to remove, by its id.
+    discarding: BTreeMap<String, Asked>,
+    /// Networks that Docker is dropping, by its id: it lists them a moment longer.
+    dropped: BTreeSet<String>,
+    /// Networks that the store is asked to record, by Docker's id.
+    recording: BTreeMap<String, Asked>,
+    /// Requests that wait.
+    pub(super) parked: BTreeMap<RequestId, Parked>,
+    /// Addresses that Docker gave back while their interfaces were still being removed.
+    pub(in crate::core) leaving_addresses: BTreeSet<(u64, IpAddr)>,
+    /// See `restarts`.
+    pub(in crate::core) returning: Returning,
+    /// Docker shares networks between hosts by itself.
+    pub(in crate::core) global: bool,
+    /// What happened to networks and nobody could be told, for status.
+    notes: VecDeque<(Instant, String)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    network: u64,
+    listed: bool,
+}
+
+/// Docker has made a network of these pools.
+#[derive(Clone, Debug)]
+struct Unnamed {
+    pools: BTreeSet<IpNet>,
+    /// We picked the subnet: another one would do.
+    automatic: bool,
+}
+
+/// Something that was asked, and did or did not come to be.
+#[derive(Clone, Debug)]
+pub(in crate::core) enum Asked {
+    Pending,
+    Failed { again: Instant, why: String },
+}
+
+impl Asked {
+    /// Not to be asked at this moment.
+    fn rests(&self, now: Instant) -> bool {
+        match self {
+            Asked::Pending => true,
+            Asked::Failed { again, .. } => *again > now,
+        }
+    }
+
+    fn failed(now: Instant, why: impl Into<String>) -> Asked {
+        Asked::Failed { again: now + RETRY, why: why.into() }
+    }
+}
+
+impl Docker {
+    /// With what the last run wrote down.
+    pub(in crate::core) fn restored(networks: BTreeMap<String, u64>, global: bool) -> Docker {
+        let bound = |(id, network)| (id, Bound { network, listed: true });
+        Docker { bound: networks.into_iter().map(bound).collect(), global, ..Docker::default() }
+    }
+
+    /// Docker's network id → ours.
+    pub(in crate::core) fn networks(&self) -> BTreeMap<String, u64> {
+        self.bound.iter().map(|(id, bound)| (id.clone(), bound.network)).collect()
+    }
+
+    pub(super) fn network_of(&self, docker: &str) -> Option<u64> {
+        self.bound.get(docker).map(|bound| bound.network)
+    }
+
+    fn has(&self, network: u64) -> bool {
+        self.bound.values().any(|bound| bound.network == network)
+    }
+
+    /// When something is to be tried again.
+    pub(in crate::core) fn next_retry(&self) -> Option<Instant> {
+        let making = self.making.values();
+        making
+            .chain(self.discarding.values())
+            .chain(self.recording.values())
+            .filter_map(|asked| match asked {
+                Asked::Pending => None,
+                Asked::Failed { again, .. } => Some(*again),
+            })
+            .min()
+    }
+
+    fn note(&mut self, now: Instant, note: String) {
+        tracing::warn!("{note}");
+        if self.notes.len() >= NOTES_MAX {
+            self.notes.pop_front();
+        }
+        self.notes.push_back((now, note));
+    }
+
+    /// What went wrong of late, for status.
+    pub(in crate::core) fn problems(&self, now: Instant) -> Vec<String> {
+        let noted = self.notes.iter().filter(|(at, _)| *at + NOTED > now).map(|(_, n)| n.clone());
+        let asked = self.making.values().chain(self.discarding.values());
+        let failed = asked.chain(self.recording.values()).filter_map(|asked| match asked {
+            Asked::Pending => None,
+            Asked::Failed { why, .. } => Some(why.clone()),
+        });
+        noted.chain(failed).collect()
+    }
+}
+
+impl Core {
+    pub(super) fn bind(&mut self, docker: &str, network: u64) {
+        self.docker.unnamed.remove(docker);
+        let listed = self.docker.listed.as_ref().is_some_and(|all| all.contains_key(docker));
+        self.docker.bound.insert(docker.to_owned(), Bound { network, listed });
+        self.touch_state();
+    }
+
+    pub(super) fn unnamed(&mut self, docker: &str, pools: BTreeSet<IpNet>, automatic: bool) {
+        self.docker.unnamed.insert(docker.to_owned(), Unnamed { pools, automatic });
+    }
+
+    pub(super) fn is_unnamed(&self, pool: IpNet) -> bool {
+        self.docker.unnamed.values().any(|u| u.pools.contains(&pool))
+    }
+
+    pub(super) fn unnamed_pools(&self) -> impl Iterator<Item = IpNet> {
+        self.docker.unnamed.values().flat_map(|u| u.pools.iter().copied())
+    }
+
+    /// The link to Docker was lost or is there again.
+    pub(in crate::core) fn docker_health(&mut self, error: Option<String>) {
+        if error.is_some() {
+            self.running = None;
+            self.docker.listed = None;
+            self.docker.making.clear();
+            self.docker.discarding.clear();
+            self.docker.recording.retain(|_, asked| matches!(asked, Asked::Pending));
+            self.docker_lost();
+        } else {
+            self.docker_back();
+        }
+        self.health.docker = error;
+    }
+
+    /// What Docker has, whole.
+    pub(in crate::core) fn docker_networks(&mut self, list: Vec<DockerNetwork>) {
+        let listed: BTreeMap<_, _> = list.into_iter().map(|n| (n.id.clone(), n)).collect();
+        let before = self.docker.bound.len();
+        // One that was not listed yet may be made at this moment.
+        self.docker.bound.retain(|id, bound| listed.contains_key(id) || !bound.listed);
+        if self.docker.bound.len() != before {
+            self.touch_state();
+        }
+        for (id, bound) in &mut self.docker.bound {
+            bound.listed |= listed.contains_key(id);
+        }
+        self.docker.discarding.retain(|id, _| listed.contains_key(id));
+        self.docker.recording.retain(|id, _| listed.contains_key(id));
+        self.docker.dropped.retain(|id| listed.contains_key(id));
+        self.docker.listed = Some(listed);
+        self.match_networks();
+    }
+
+    /// Holds Docker's networks against the store's. Asks of each for what the other lacks.
+    pub(in crate::core) fn match_networks(&mut self) {
+        let (Some(listed), true) = (self.docker.listed.clone(), self.heard_store) else {
+            return;
+        };
+        for network in listed.values() {
+            self.match_one(network);
+        }
+        self.remove_doubles(&listed);
+        if !self.docker.global {
+            self.make_missing(&listed);
+        }
+        self.unpark();
+    }
+
+    fn match_one(&mut self, docker: &DockerNetwork) {
+        let discarding = self.docker.discarding.get(&docker.id);
+        if discarding.is_some_and(|asked| asked.rests(self.now))
+            || self.docker.dropped.contains(&docker.id)
+        {
+            return;
+        }
+        if let Some(network) = self.docker.network_of(&docker.id) {
+            if self.was_removed(network) {
+                self.discard(&docker.id);
+            }
+            return;
+        }
+        if self.docker.recording.get(&docker.id).is_some_and(|asked| asked.rests(self.now)) {
+            return;
+        }
+        let spec = match spec(&docker.config) {
+            Ok(spec) => spec,
+            Err(why) => {
+                let name = &docker.config.name;
+                let why = format!(
+                    "network {name} of this host's Docker cannot be in the cluster: {why}; remove it: docker network rm {name}"
+                );
+                self.docker.recording.insert(docker.id.clone(), Asked::failed(self.now, why));
+                return;
+            }
+        };
+        self.adopt_network(docker, spec);
+    }
+
+    /// Docker has a network that is not known here.
+    fn adopt_network(&mut self, docker: &DockerNetwork, spec: NetworkSpec) {
+        let named = self.network_named(spec.name.as_ref()).cloned();
+        if let Some(network) = named {
+            if Some(network.subnet) == spec.subnet {
+                tracing::info!(network = %network.name, "Docker's network is the cluster's");
+                self.bind(&docker.id, network.id.0);
+            } else {
+                self.docker.note(
+                    self.now,
+                    format!(
+                        "network {} was made here with another subnet than in the cluster ({}): it is made anew",
+                        network.name, network.subnet
+                    ),
+                );
+                self.discard(&docker.id);
+            }
+            return;
+        }
+        let pools = |n: &Network| {
+            pools_of(n).any(|p| docker.config.pools.iter().any(|own| overlap(&own.subnet, &p)))
+        };
+        let rival = self.networks.values().find(|n| pools(n)).cloned();
+        let Some(rival) = rival else {
+            self.record(&docker.id, spec);
+            return;
+        };
+        let automatic = self.docker.unnamed.get(&docker.id).is_some_and(|u| u.automatic);
+        let (name, other) = (spec.name.clone(), &rival.name);
+        if automatic {
+            tracing::warn!(network = %name, rival = %other, "another host took the subnet at the same moment; the network gets another one");
+            self.record(&docker.id, NetworkSpec { subnet: None, gateway: None, ..spec });
+            self.discard(&docker.id);
+        } else if self.docker.unnamed.contains_key(&docker.id) {
+            self.docker.note(
+                self.now,
+                format!(
+                    "network {name} was removed from this host's Docker: its subnet belongs to network {other} of this cluster; make it with another --subnet"
+                ),
+            );
+            self.discard(&docker.id);
+        } else {
+            let why = format!(
+                "network {name} of this host's Docker is not in the cluster, and its subnet belongs to network {other}; remove it: docker network rm {name}"
+            );
+            self.docker.recording.insert(docker.id.clone(), Asked::failed(self.now, why));
+        }
+    }
+
+    fn record(&mut self, docker: &str, spec: NetworkSpec) {
+        tracing::info!(network = %spec.name, "recording Docker's network in the cluster");
+        self.docker.recording.insert(docker.to_owned(), Asked::Pending);
+        let then = Continuation::Recorded(docker.to_owned());
+        self.call(StoreCall::EnsureNetwork(spec), then);
+    }
+
+    /// What the store said to a network of Docker's.
+    pub(in crate::core) fn recorded(&mut self, docker: &str, answer: Result<StoreAnswer, Refusal>) {
+        self.docker.recording.remove(docker);
+        match self.network_of(answer) {
+            Ok(_) => self.match_networks(),
+            // Somebody else was quicker: what there is now decides.
+            Err(refusal) if refusal.kind == RefusalKind::Conflict => {
+                let why = Asked::failed(self.now, refusal.message);
+                self.docker.recording.insert(docker.to_owned(), why);
+                self.call(StoreCall::Networks, Continuation::Refreshed);
+            }
+            Err(refusal) => {
+                let why = format!(
+                    "a network of this host's Docker is not in the cluster yet: {}",
+                    refusal.message
+                );
+                let why = Asked::failed(self.now, why);
+                self.docker.recording.insert(docker.to_owned(), why);
+            }
+        }
+    }
+
+    /// A fresh list of networks, asked for because of a conflict.
+    pub(in crate::core) fn refreshed(&mut self, answer: Result<StoreAnswer, Refusal>) {
+        if let Ok(StoreAnswer::Networks(networks)) = answer
+            && networks.revision >= self.revision
+        {
+            self.docker.recording.retain(|_, asked| matches!(asked, Asked::Pending));
+            self.learn_networks(networks);
+        }
+    }
+
+    fn discard(&mut self, docker: &str) {
+        self.docker.bound.remove(docker);
+        self.docker.unnamed.remove(docker);
+        self.touch_state();
+        self.docker.discarding.insert(docker.to_owned(), Asked::Pending);
+        self.actions.push_back(Action::Docker(DockerCall::Remove(docker.to_owned())));
+    }
+
+    /// Two networks of Docker's for one of the cluster make its name ambiguous: one goes.
+    fn remove_doubles(&mut self, listed: &BTreeMap<String, DockerNetwork>) {
+        let mut seen: BTreeMap<u64, String> = BTreeMap::new();
+        for (id, docker) in listed {
+            let Some(network) = self.docker.network_of(id) else {
+                continue;
+            };
+            let name = &docker.config.name;
+            let double = seen.insert(network, id.clone());
+            let double =
+                double.filter(|other| listed.get(other).is_some_and(|o| o.config.name == *name));
+            if double.is_some() && !self.docker.discarding.contains_key(id) {
+                tracing::warn!(network = name, "Docker has it twice; one is removed");
+                self.discard(id);
+            }
+        }
+    }
+
+    fn make_missing(&mut self, listed: &BTreeMap<String, DockerNetwork>) {
+        let missing = self.networks.values().filter(|n| {
+            let called_so = |d: &DockerNetwork| d.config.name == n.name.as_str();
+            !n.removing && !self.docker.has(n.id.0) && !listed.values().any(called_so)
+        });
+        for network in missing.cloned().collect::<Vec<_>>() {
+            self.make(&network);
+        }
+    }
+
+    fn make(&mut self, network: &Network) {
+        let id = network.id.0;
+        if self.docker.making.get(&id).is_some_and(|asked| asked.rests(self.now)) {
+            return;
+        }
+        tracing::info!(network = %network.name, "making the cluster's network in this host's Docker");
+        self.docker.making.insert(id, Asked::Pending);
+        let call = DockerCall::Create { network: id, config: config(network) };
+        self.actions.push_back(Action::Docker(call));
+    }
+
+    /// `ovlctl network create`, where Docker shares networks by itself: on this host, for all.
+    pub(in crate::core) fn made_by_hand(&mut self, network: &Network) {
+        if self.docker.global && self.docker.listed.is_some() {
+            self.make(network);
+        }
+    }
+
+    /// Docker did, or did not do, what it was asked for.
+    pub(in crate::core) fn docker_answered(
+        &mut self,
+        call: DockerCall,
+        answer: Result<String, DockerError>,
+    ) {
+        match (call, answer) {
+            (DockerCall::Create { network, .. }, Ok(docker)) => {
+                self.docker.making.remove(&network);
+                if self.docker.network_of(&docker).is_none() && self.networks.contains_key(&network)
+                {
+                    self.bind(&docker, network);
+                }
+            }
+            (DockerCall::Create { network, config }, Err(error)) => {
+                let name = config.name;
+                let why = match error {
+                    DockerError::NameTaken => format!(
+                        "network {name} of the cluster cannot be made in this host's Docker: another network there has the name; remove or rename that one"
+                    ),
+                    DockerError::NotFound | DockerError::InUse => {
+                        format!("network {name} of the cluster was not made in this host's Docker")
+                    }
+                    DockerError::Failed(why) => format!(
+                        "network {name} of the cluster was not made in this host's Docker: {why}"
+                    ),
+                };
+                self.docker.making.insert(network, Asked::failed(self.now, why));
+            }
+            (DockerCall::Remove(docker), Ok(_) | Err(DockerError::NotFound)) => {
+                self.docker.discarding.remove(&docker);
+                if let Some(listed) = &mut self.docker.listed {
+                    listed.remove(&docker);
+                }
+            }
+            (DockerCall::Remove(docker), Err(error)) => {
+                let name = self.docker_name(&docker);
+                let why = match error {
+                    DockerError::InUse => format!(
+                        "network {name} is not in the cluster any more, but containers of this host's Docker use it; disconnect them"
+                    ),
+                    DockerError::Failed(why) => format!(
+                        "network {name} is not in the cluster any more, but stays in this host's Docker: {why}"
+                    ),
+                    DockerError::NameTaken | DockerError::NotFound => return,
+                };
+                self.docker.discarding.insert(docker, Asked::failed(self.now, why));
+            }
+        }
+        self.match_networks();
+    }
+
+    fn docker_name(&self, docker: &str) -> String {
+        let listed = self.docker.listed.as_ref().and_then(|all| all.get(docker));
+        listed.map_or_else(|| docker.chars().take(12).collect(), |n| n.config.name.clone())
+    }
+
+    /// `docker network rm`, or Docker takes back what it was just making. Docker forgets its
+    /// network whatever is answered, and only writes an error into its log: so one that is in use
+    /// is made again at once, and status says why.
+    pub(in crate::core) fn delete_docker_network(
+        &mut self,
+        id: RequestId,
+        docker: &str,
+    ) -> Result<Option<Response>, Refusal> {
+        self.docker.unnamed.remove(docker);
+        self.docker.dropped.insert(docker.to_owned());
+        let Some(network) = self.docker.bound.get(docker).copied() else {
+            return Ok(Some(Response::Done));
+        };
+        let leaving = self.leaving_on(network.network);
+        if leaving {
+            let what = "endpoints of the network are still being removed".to_owned();
+            self.park(id, Request::DeleteDockerNetwork(docker.to_owned()), what);
+            return Ok(None);
+        }
+        self.docker.bound.remove(docker);
+        self.touch_state();
+        let others = self.docker.has(network.network);
+        let ours = !network.listed && self.docker.making.contains_key(&network.network);
+        let Some(known) = self.networks.get(&network.network).filter(|_| !others && !ours) else {
+            return Ok(Some(Response::Done));
+        };
+        let name = known.name.clone();
+        if let Some(refusal) = self.refuse_used(network.network) {
+            self.not_removed(&refusal);
+            return Err(refusal);
+        }
+        let then = Continuation::DockerRemoved { request: id, network: network.network };
+        self.call(StoreCall::RemoveNetwork(name), then);
+        Ok(None)
+    }
+
+    pub(in crate::core) fn docker_removed(
+        &mut self,
+        request: RequestId,
+        network: u64,
+        answer: Result<StoreAnswer, Refusal>,
+    ) {
+        match answer {
+            Ok(_) => {
+                self.forget_network(network);
+                self.reply(request, Ok(Response::Done));
+            }
+            Err(refusal) if refusal.kind == RefusalKind::NotFound => {
+                self.reply(request, Ok(Response::Done));
+            }
+            Err(refusal) => {
+                self.not_removed(&refusal);
+                self.reply(request, Err(refusal));
+            }
+        }
+        self.match_networks();
+    }
+
+    fn not_removed(&mut self, refusal: &Refusal) {
+        let note = format!("{}; it was made again in this host's Docker", refusal.message);
+        self.docker.note(self.now, note);
+    }
+
+    /// Why a network cannot be removed: who is on it, and where.
+    pub(in crate::core) fn refuse_used(&self, network: u64) -> Option<Refusal> {
+        let name = &self.networks.get(&network)?.name;
+        let me = self.me.node.to_string();
+        let local = self.local_endpoints().map(|e| (me.clone(), e));
+        let remote = self.remotes.visible().map(|(node, e)| (node.to_string(), e.clone()));
+        let mut users: Vec<String> = local
+            .chain(remote)
+            .filter(|(_, e)| e.network == network)
+            .map(|(node, e)| {
+                let who = e.names.first().cloned().unwrap_or_else(|| e.ipv4.to_string());
+                format!("{who} on {node}")
+            })
+            .collect();
+        users.sort();
+        let more = users.len().saturating_sub(NAMED_MAX);
+        users.truncate(NAMED_MAX);
+        if more > 0 {
+            users.push(format!("{more} more"));
+        }
+        let list = users.join(", ");
+        (!list.is_empty()).then(|| {
+            Refusal::conflict(format!(
+                "network {name} is in use: {list}; remove or disconnect them first"
+            ))
+        })
+    }
+
+    /// The store says that the network was there, and is not any more.
+    fn was_removed(&self, network: u64) -> bool {
+        !self.networks.contains_key(&network) && network < self.next_network
+    }
+}
