@@ -24,16 +24,16 @@ const CATCH_ALL_PREFIX: u8 = 4;
 const LOCAL_TABLE: u32 = 255;
 
 impl Dataplane {
-    /// Name of the interface with this MAC inside a namespace; `None`: not there (yet).
+    /// Name of the endpoint's interface with this MAC inside a namespace; `None`: not there (yet), or
+    /// not yet up: whoever moved it there is still setting it up, and would stumble over us.
     pub async fn find_link(&self, netns: &Path, mac: Mac) -> Result<Option<IfName>, ApplyError> {
         let namespace = Namespace::open(netns)?;
         let mut kernel = Kernel::open_in(&namespace).await?;
         let failed = ApplyError::netlink(format!("read the interfaces in {}", netns.display()));
         let links = kernel.links(None).await.map_err(failed)?;
-        let with_mac = || links.iter().filter(|l| l.mac == Some(mac));
         // Another driver's interface may have the same MAC by the same convention.
-        let is_macvlan = |l: &&Link| matches!(l.kind, Kind::Macvlan { .. });
-        let found = with_mac().find(is_macvlan).or_else(|| with_mac().next());
+        let is_endpoint = |l: &&Link| matches!(l.kind, Kind::Macvlan { .. }) && l.up;
+        let found = links.iter().filter(|l| l.mac == Some(mac)).find(is_endpoint);
         Ok(found.and_then(|l| l.name.parse().ok()))
     }
 

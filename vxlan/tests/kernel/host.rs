@@ -54,11 +54,13 @@ fn a_link_is_found_by_its_mac_inside_a_namespace() {
     assert_eq!(find(sandbox.path()).unwrap(), None);
     // Docker gives such MACs too.
     sandbox.sh(&format!("ip link add d0 address {} type bridge", mac(1)));
-    assert_eq!(find(sandbox.path()).unwrap(), Some(ifname("d0")));
+    assert_eq!(find(sandbox.path()).unwrap(), None);
     let mut network = network(VTEP_A);
     network.endpoints.insert("e1".into(), in_sandbox(1, &sandbox));
     agent.settle(&desired(&network));
     assert_eq!(find(sandbox.path()).unwrap(), Some(ifname("eth0")));
+    sandbox.sh("ip link set eth0 down");
+    assert_eq!(find(sandbox.path()).unwrap(), None, "Docker is not done with it");
     let error = find("/run/netns/no-such".into()).unwrap_err();
     assert!(matches!(&error, ApplyError::Netns(e) if e.is_gone()), "{error}");
 }
