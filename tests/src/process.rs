@@ -82,7 +82,11 @@ impl Process {
     pub fn activity(&self) -> Activity {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok();
         match stat.as_deref().and_then(Stat::parse) {
-            Some(stat) if stat.process == *self => stat.activity,
+            Some(stat) if stat.process == *self => match stat.activity {
+                // Its first thread is dead, but others still close what they share.
+                Activity::Gone if self.threads() > 1 => Activity::Running,
+                activity => activity,
+            },
             Some(_) | None => Activity::Gone,
         }
     }
@@ -91,6 +95,10 @@ impl Process {
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.activity() != Activity::Gone
+    }
+
+    fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(0, Iterator::count)
     }
 
     /// Sends a signal; a process that is gone already is left alone.
