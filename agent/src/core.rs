@@ -254,6 +254,7 @@ impl Core {
             self.release_at,
             self.remotes.next_timeout(),
             self.docker.next_retry(),
+            self.docker.returning.next_expiry(),
             self.next_overdue(),
         ]
         .into_iter()
@@ -370,6 +371,9 @@ impl Core {
         }
         if self.docker.next_retry().is_some_and(|at| at <= now) {
             self.match_networks();
+        }
+        if self.docker.returning.expire(now) {
+            self.touch_state();
         }
         self.refuse_overdue();
         self.remote_timeout(now);

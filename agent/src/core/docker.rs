@@ -102,7 +102,7 @@ impl Core {
             // Its name is heard later: Docker's own request, made for the cluster, or the same one
             // on two hosts at once.
             (None, Some((network, _))) => {
-                if self.docker.making.contains_key(&network) {
+                if self.docker.made_for(subnet) == Some(network) {
                     self.bind(&wanted.id, network);
                     return Ok(Response::Done);
                 }
@@ -112,7 +112,13 @@ impl Core {
                     return Err(wrong_subnet(network, subnet));
                 }
             }
-            (None, None) => {}
+            // What we told Docker to make may be gone from the store by now: it is removed again.
+            (None, None) => {
+                if let Some(network) = self.docker.made_for(subnet) {
+                    self.bind(&wanted.id, network);
+                    return Ok(Response::Done);
+                }
+            }
         }
         if let Some(error) = &self.health.store {
             return Err(Refusal::unavailable(format!(

@@ -320,6 +320,8 @@ impl Core {
         };
         let (request, network, address) = (*request, *network, *address);
         let prefix = self.networks.get(&network).and_then(|n| Some(n.ipv6.as_ref()?.subnet));
+        let doubt = lease.as_ref().ok().and_then(|lease| self.doubt(network, lease.address));
+        let lease = doubt.map_or(lease, Err);
         let lease = lease.map(|lease| (lease.address, prefix.map(|subnet| subnet.prefix_len())));
         match lease {
             Ok((IpAddr::V6(held), Some(prefix))) => {
@@ -336,6 +338,8 @@ impl Core {
             }
             Err(refusal) => {
                 self.local.remove(id);
+                // It may be held all the same.
+                self.reconcile_soon(self.now);
                 if let Some(address) = address {
                     self.release(network, address.addr().into(), None);
                 }

@@ -29,7 +29,7 @@ pub(super) enum Continuation {
     /// A network of Docker's, by its id there, is the cluster's.
     Recorded(String),
     /// Our Docker's user removed the network.
-    DockerRemoved { request: RequestId, network: u64 },
+    DockerRemoved { request: RequestId, docker: String, network: u64 },
     /// The list of networks, after a conflict.
     Refreshed,
     /// A subnet for a pool that Docker asks for.
@@ -100,8 +100,8 @@ impl Core {
             }
             Continuation::Attach6(id) => self.attach_leased6(&id, answer.and_then(lease_of)),
             Continuation::Recorded(docker) => self.recorded(&docker, answer),
-            Continuation::DockerRemoved { request, network } => {
-                self.docker_removed(request, network, answer);
+            Continuation::DockerRemoved { request, docker, network } => {
+                self.docker_removed(request, &docker, network, answer);
             }
             Continuation::Refreshed => self.refreshed(answer),
             Continuation::Proposed(id) => self.pool_proposed(id, answer),
@@ -292,10 +292,10 @@ impl Core {
             Ok(_) => {
                 self.releases.remove(&(network, address));
                 self.touch_state();
-                self.unpark();
             }
             Err(_) => self.release_at = Some(now + RELEASE_RETRY),
         }
+        self.unpark();
     }
 
     pub(super) fn retry_releases(&mut self) {
@@ -322,6 +322,15 @@ impl Core {
             Continuation::DockerAddress { network: n, address: a, .. } => {
                 *n == network && (address.is_none() || *a == address)
             }
+            _ => false,
+        })
+    }
+
+    /// The store is just asked to take this address back: what is asked of it meanwhile might come
+    /// before or after.
+    pub(super) fn is_releasing(&self, network: u64, address: IpAddr) -> bool {
+        self.calls.values().any(|call| match call {
+            Continuation::Released { network: n, address: a, .. } => (*n, *a) == (network, address),
             _ => false,
         })
     }

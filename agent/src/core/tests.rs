@@ -18,6 +18,7 @@ use crate::docker::{
     LOCAL_ADDRESS_SPACE, NetworkConfig, PoolConfig, RequestAddress, RequestPool,
 };
 
+mod absences;
 mod networks;
 mod restarts;
 
@@ -243,6 +244,7 @@ impl World {
         while self.core.poll_timeout() <= end {
             self.now = self.core.poll_timeout();
             self.event(Event::Timeout);
+            assert!(self.core.poll_timeout() > self.now, "it would be woken without end");
         }
         self.now = end;
     }

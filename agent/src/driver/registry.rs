@@ -174,6 +174,10 @@ async fn avoiding(call: StoreCall, routes: &Routes) -> StoreCall {
             spec.avoid.extend(routes.used().await);
             StoreCall::CreateNetwork(spec)
         }
+        StoreCall::EnsureNetwork(mut spec) if spec.subnet.is_none() => {
+            spec.avoid.extend(routes.used().await);
+            StoreCall::EnsureNetwork(spec)
+        }
         StoreCall::ProposeSubnet(mut avoid) => {
             avoid.extend(routes.used().await);
             StoreCall::ProposeSubnet(avoid)

@@ -30,7 +30,9 @@ impl Core {
         let network = self.network_of_endpoint(wanted, address.addr().into())?;
         self.refuse_rival()?;
         let mac = wanted.mac.map_or_else(|| Mac::from_ipv4(address.addr()), Mac);
-        match self.local.values().find(|l| l.network == network && l.address == Some(address)) {
+        let asked = [Some(IpAddr::V4(address.addr())), wanted.address6.map(|a| a.addr().into())];
+        let has = |l: &&Local| asked.iter().flatten().any(|address| l.has(*address));
+        match self.local.values().filter(|l| l.network == network).find(has) {
             // Docker repeats itself when an answer got lost.
             Some(same) if same.id == wanted.endpoint => return Ok(Some(Response::Mac(same.mac))),
             Some(other) => {

@@ -53,7 +53,7 @@ pub(in crate::core) struct Docker {
     /// Networks that Docker made and whose names were not heard yet.
     unnamed: BTreeMap<String, Unnamed>,
     /// Networks that Docker was told to make, by our id, and by when it is to be told again.
-    pub(super) making: BTreeMap<u64, Asked>,
+    making: BTreeMap<u64, Making>,
     /// Networks that Docker was told to remove, by its id.
     discarding: BTreeMap<String, Asked>,
     /// Networks that Docker is dropping, by its id: it lists them a moment longer.
@@ -86,9 +86,16 @@ struct Unnamed {
     automatic: bool,
 }
 
+/// A network that Docker is to make.
+#[derive(Clone, Debug)]
+struct Making {
+    subnet: IpNet,
+    asked: Asked,
+}
+
 /// Something that was asked, and did or did not come to be.
 #[derive(Clone, Debug)]
-pub(in crate::core) enum Asked {
+enum Asked {
     Pending,
     Failed { again: Instant, why: String },
 }
@@ -100,6 +107,10 @@ impl Asked {
             Asked::Pending => true,
             Asked::Failed { again, .. } => *again > now,
         }
+    }
+
+    fn is_pending(&self) -> bool {
+        matches!(self, Asked::Pending)
     }
 
     fn failed(now: Instant, why: impl Into<String>) -> Asked {
@@ -123,13 +134,19 @@ impl Docker {
         self.bound.get(docker).map(|bound| bound.network)
     }
 
+    /// The network that Docker was told to make with this subnet, by our id.
+    pub(super) fn made_for(&self, subnet: IpNet) -> Option<u64> {
+        self.making.iter().find(|(_, making)| making.subnet == subnet).map(|(id, _)| *id)
+    }
+
     fn has(&self, network: u64) -> bool {
         self.bound.values().any(|bound| bound.network == network)
     }
 
     /// When something is to be tried again.
     pub(in crate::core) fn next_retry(&self) -> Option<Instant> {
-        let making = self.making.values();
+        self.listed.as_ref()?;
+        let making = self.making.values().map(|making| &making.asked);
         making
             .chain(self.discarding.values())
             .chain(self.recording.values())
@@ -151,7 +168,8 @@ impl Docker {
     /// What went wrong of late, for status.
     pub(in crate::core) fn problems(&self, now: Instant) -> Vec<String> {
         let noted = self.notes.iter().filter(|(at, _)| *at + NOTED > now).map(|(_, n)| n.clone());
-        let asked = self.making.values().chain(self.discarding.values());
+        let making = self.making.values().map(|making| &making.asked);
+        let asked = making.chain(self.discarding.values());
         let failed = asked.chain(self.recording.values()).filter_map(|asked| match asked {
             Asked::Pending => None,
             Asked::Failed { why, .. } => Some(why.clone()),
@@ -164,6 +182,8 @@ impl Core {
     pub(super) fn bind(&mut self, docker: &str, network: u64) {
         self.docker.unnamed.remove(docker);
         let listed = self.docker.listed.as_ref().is_some_and(|all| all.contains_key(docker));
+        // While Docker does not answer, what it said last is the truth.
+        let listed = listed || self.docker.listed.is_none();
         self.docker.bound.insert(docker.to_owned(), Bound { network, listed });
         self.touch_state();
     }
@@ -176,6 +196,15 @@ impl Core {
         self.docker.unnamed.values().any(|u| u.pools.contains(&pool))
     }
 
+    /// Why a network that Docker made is not in the cluster, if that is known.
+    pub(super) fn unrecorded(&self, pool: IpNet) -> Option<String> {
+        let of_pool = self.docker.unnamed.iter().filter(|(_, u)| u.pools.contains(&pool));
+        of_pool.map(|(id, _)| self.docker.recording.get(id)).find_map(|asked| match asked {
+            Some(Asked::Failed { why, .. }) => Some(why.clone()),
+            Some(Asked::Pending) | None => None,
+        })
+    }
+
     pub(super) fn unnamed_pools(&self) -> impl Iterator<Item = IpNet> {
         self.docker.unnamed.values().flat_map(|u| u.pools.iter().copied())
     }
@@ -185,9 +214,13 @@ impl Core {
         if error.is_some() {
             self.running = None;
             self.docker.listed = None;
+            // What it was just making may or may not be there when it is back: its list says so.
+            self.docker.bound.retain(|_, bound| bound.listed);
+            self.docker.unnamed.clear();
+            self.docker.dropped.clear();
             self.docker.making.clear();
             self.docker.discarding.clear();
-            self.docker.recording.retain(|_, asked| matches!(asked, Asked::Pending));
+            self.docker.recording.retain(|_, asked| asked.is_pending());
             self.docker_lost();
         } else {
             self.docker_back();
@@ -208,7 +241,7 @@ impl Core {
             bound.listed |= listed.contains_key(id);
         }
         self.docker.discarding.retain(|id, _| listed.contains_key(id));
-        self.docker.recording.retain(|id, _| listed.contains_key(id));
+        self.docker.recording.retain(|id, asked| listed.contains_key(id) || asked.is_pending());
         self.docker.dropped.retain(|id| listed.contains_key(id));
         self.docker.listed = Some(listed);
         self.match_networks();
@@ -219,6 +252,7 @@ impl Core {
         let (Some(listed), true) = (self.docker.listed.clone(), self.heard_store) else {
             return;
         };
+        self.forget_failures();
         for network in listed.values() {
             self.match_one(network);
         }
@@ -227,6 +261,17 @@ impl Core {
             self.make_missing(&listed);
         }
         self.unpark();
+    }
+
+    /// What failed, and does not matter any more.
+    fn forget_failures(&mut self) {
+        let (networks, docker) = (&self.networks, &mut self.docker);
+        let bound: BTreeSet<u64> = docker.bound.values().map(|bound| bound.network).collect();
+        let matters =
+            |id: &u64| networks.get(id).is_some_and(|n| !n.removing && !bound.contains(id));
+        docker.making.retain(|id, making| making.asked.is_pending() || matters(id));
+        let known = &docker.bound;
+        docker.recording.retain(|id, asked| asked.is_pending() || !known.contains_key(id));
     }
 
     fn match_one(&mut self, docker: &DockerNetwork) {
@@ -238,9 +283,16 @@ impl Core {
         }
         if let Some(network) = self.docker.network_of(&docker.id) {
             if self.was_removed(network) {
-                self.discard(&docker.id);
+                return self.discard(&docker.id);
             }
-            return;
+            let subnet = |n: &Network| IpNet::V4(n.subnet);
+            let same = |n: &Network| docker.config.pools.iter().any(|p| p.subnet == subnet(n));
+            if self.networks.get(&network).is_none_or(same) {
+                return;
+            }
+            // A store that was made anew gives out the same ids again.
+            self.docker.bound.remove(&docker.id);
+            self.touch_state();
         }
         if self.docker.recording.get(&docker.id).is_some_and(|asked| asked.rests(self.now)) {
             return;
@@ -319,7 +371,15 @@ impl Core {
     pub(in crate::core) fn recorded(&mut self, docker: &str, answer: Result<StoreAnswer, Refusal>) {
         self.docker.recording.remove(docker);
         match self.network_of(answer) {
-            Ok(_) => self.match_networks(),
+            Ok(network) => {
+                // Docker may have dropped it meanwhile; a removal that waits has to know of it.
+                if !self.docker.discarding.contains_key(docker)
+                    && self.docker.network_of(docker).is_none()
+                {
+                    self.bind(docker, network.id.0);
+                }
+                self.match_networks();
+            }
             // Somebody else was quicker: what there is now decides.
             Err(refusal) if refusal.kind == RefusalKind::Conflict => {
                 let why = Asked::failed(self.now, refusal.message);
@@ -342,15 +402,14 @@ impl Core {
         if let Ok(StoreAnswer::Networks(networks)) = answer
             && networks.revision >= self.revision
         {
-            self.docker.recording.retain(|_, asked| matches!(asked, Asked::Pending));
+            self.docker.recording.retain(|_, asked| asked.is_pending());
             self.learn_networks(networks);
         }
     }
 
     fn discard(&mut self, docker: &str) {
-        self.docker.bound.remove(docker);
+        // Known until Docker does not list it any more: else it would look like a new one.
         self.docker.unnamed.remove(docker);
-        self.touch_state();
         self.docker.discarding.insert(docker.to_owned(), Asked::Pending);
         self.actions.push_back(Action::Docker(DockerCall::Remove(docker.to_owned())));
     }
@@ -385,11 +444,12 @@ impl Core {
 
     fn make(&mut self, network: &Network) {
         let id = network.id.0;
-        if self.docker.making.get(&id).is_some_and(|asked| asked.rests(self.now)) {
+        if self.docker.making.get(&id).is_some_and(|making| making.asked.rests(self.now)) {
             return;
         }
         tracing::info!(network = %network.name, "making the cluster's network in this host's Docker");
-        self.docker.making.insert(id, Asked::Pending);
+        let making = Making { subnet: IpNet::V4(network.subnet), asked: Asked::Pending };
+        self.docker.making.insert(id, making);
         let call = DockerCall::Create { network: id, config: config(network) };
         self.actions.push_back(Action::Docker(call));
     }
@@ -410,12 +470,12 @@ impl Core {
         match (call, answer) {
             (DockerCall::Create { network, .. }, Ok(docker)) => {
                 self.docker.making.remove(&network);
-                if self.docker.network_of(&docker).is_none() && self.networks.contains_key(&network)
-                {
+                if self.docker.network_of(&docker).is_none() {
                     self.bind(&docker, network);
                 }
             }
             (DockerCall::Create { network, config }, Err(error)) => {
+                self.docker.bound.retain(|_, b| b.network != network || b.listed);
                 let name = config.name;
                 let why = match error {
                     DockerError::NameTaken => format!(
@@ -428,7 +488,9 @@ impl Core {
                         "network {name} of the cluster was not made in this host's Docker: {why}"
                     ),
                 };
-                self.docker.making.insert(network, Asked::failed(self.now, why));
+                if let Some(making) = self.docker.making.get_mut(&network) {
+                    making.asked = Asked::failed(self.now, why);
+                }
             }
             (DockerCall::Remove(docker), Ok(_) | Err(DockerError::NotFound)) => {
                 self.docker.discarding.remove(&docker);
@@ -447,7 +509,9 @@ impl Core {
                     ),
                     DockerError::NameTaken | DockerError::NotFound => return,
                 };
-                self.docker.discarding.insert(docker, Asked::failed(self.now, why));
+                if let Some(asked) = self.docker.discarding.get_mut(&docker) {
+                    *asked = Asked::failed(self.now, why);
+                }
             }
         }
         self.match_networks();
@@ -466,30 +530,41 @@ impl Core {
         id: RequestId,
         docker: &str,
     ) -> Result<Option<Response>, Refusal> {
+        if self.docker.discarding.contains_key(docker) {
+            return Ok(Some(Response::Done));
+        }
+        if self.docker.recording.get(docker).is_some_and(Asked::is_pending) {
+            let what = "the network is just being recorded in the store".to_owned();
+            self.park(id, Request::DeleteDockerNetwork(docker.to_owned()), what);
+            return Ok(None);
+        }
         self.docker.unnamed.remove(docker);
         self.docker.dropped.insert(docker.to_owned());
         let Some(network) = self.docker.bound.get(docker).copied() else {
             return Ok(Some(Response::Done));
         };
-        let leaving = self.leaving_on(network.network);
-        if leaving {
+        if self.leaving_on(network.network) {
             let what = "endpoints of the network are still being removed".to_owned();
             self.park(id, Request::DeleteDockerNetwork(docker.to_owned()), what);
             return Ok(None);
         }
-        self.docker.bound.remove(docker);
-        self.touch_state();
-        let others = self.docker.has(network.network);
+        let same =
+            |(id, bound): (&String, &Bound)| id != docker && bound.network == network.network;
+        let others = self.docker.bound.iter().any(same);
         let ours = !network.listed && self.docker.making.contains_key(&network.network);
         let Some(known) = self.networks.get(&network.network).filter(|_| !others && !ours) else {
+            self.unbind(docker);
             return Ok(Some(Response::Done));
         };
         let name = known.name.clone();
         if let Some(refusal) = self.refuse_used(network.network) {
+            self.unbind(docker);
             self.not_removed(&refusal);
             return Err(refusal);
         }
-        let then = Continuation::DockerRemoved { request: id, network: network.network };
+        // Known until the store has answered: Docker asks again if we do not live to see that.
+        let docker = docker.to_owned();
+        let then = Continuation::DockerRemoved { request: id, docker, network: network.network };
         self.call(StoreCall::RemoveNetwork(name), then);
         Ok(None)
     }
@@ -497,9 +572,11 @@ impl Core {
     pub(in crate::core) fn docker_removed(
         &mut self,
         request: RequestId,
+        docker: &str,
         network: u64,
         answer: Result<StoreAnswer, Refusal>,
     ) {
+        self.unbind(docker);
         match answer {
             Ok(_) => {
                 self.forget_network(network);
@@ -516,7 +593,12 @@ impl Core {
         self.match_networks();
     }
 
-    fn not_removed(&mut self, refusal: &Refusal) {
+    fn unbind(&mut self, docker: &str) {
+        self.docker.bound.remove(docker);
+        self.touch_state();
+    }
+
+    pub(super) fn not_removed(&mut self, refusal: &Refusal) {
         let note = format!("{}; it was made again in this host's Docker", refusal.message);
         self.docker.note(self.now, note);
     }

@@ -38,6 +38,9 @@ impl Core {
             self.docker.parked.iter().filter(|(_, p)| p.until <= now).map(|(id, _)| *id).collect();
         for id in overdue {
             if let Some(parked) = self.docker.parked.remove(&id) {
+                if let Request::DeleteDockerNetwork(_) = parked.request {
+                    self.not_removed(&Refusal::unavailable(parked.what.clone()));
+                }
                 self.reply(id, Err(Refusal::unavailable(parked.what)));
             }
         }

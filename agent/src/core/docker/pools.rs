@@ -10,7 +10,7 @@ use super::super::{Core, Refusal, Request, RequestId, Response, StoreAnswer, Sto
 use super::{HOLDER, NETWORK_OPTION, pools_of, within, wrong_subnet};
 use crate::docker::{RequestAddress, RequestPool};
 
-/// Proposals kept at one time; at the bound the oldest subnet goes, and Docker's next call on it
+/// Proposals kept at one time; at the bound the lowest subnet goes, and Docker's next call on it
 /// is refused with a sentence that says to try again.
 const PROPOSALS_MAX: usize = 256;
 
@@ -101,6 +101,9 @@ impl Core {
     ) -> Result<Option<Response>, Refusal> {
         let pool = pool_subnet(&wanted.pool_id)?;
         let Some(network) = self.network_of_pool(pool).cloned() else {
+            if let Some(why) = self.unrecorded(pool).filter(|_| !wanted.gateway) {
+                return Err(Refusal::unavailable(why));
+            }
             if self.is_unnamed(pool) && !wanted.gateway {
                 let what = format!(
                     "Docker's network {pool} is not known in the cluster yet: its name is heard from the Engine API, which does not answer; see: ovlctl status"
@@ -120,7 +123,7 @@ impl Core {
         }
         self.refuse_orphaned(network.id.0)?;
         if let Some(address) = wanted.address {
-            if self.is_leaving(network.id.0, address) {
+            if self.is_leaving(network.id.0, address) || self.is_releasing(network.id.0, address) {
                 let what = format!(
                     "{address} is still held by a container of this host that was removed: its interface does not go"
                 );
@@ -132,8 +135,16 @@ impl Core {
             self.releases.remove(&(network.id.0, address));
         }
         let (address, name) = (wanted.address, wanted.endpoint_name.as_deref());
-        let preferred = address.is_none().then(|| self.returning(network.id.0, pool, name));
-        self.docker_allocate(id, network.id, pool, address, preferred.flatten());
+        let preferred =
+            address.is_none().then(|| self.returning(network.id.0, pool, name)).flatten();
+        // The store would give it to us again, whoever of us has it by now.
+        let in_use = |a: &IpAddr| {
+            self.holds(network.id.0, *a)
+                || self.is_asked_for(network.id.0, Some(*a))
+                || self.is_releasing(network.id.0, *a)
+        };
+        let preferred = preferred.filter(|a| !in_use(a));
+        self.docker_allocate(id, network.id, pool, address, preferred);
         Ok(None)
     }
 
@@ -197,6 +208,7 @@ impl Core {
         let doubt = lease.as_ref().ok().and_then(|lease| self.doubt(network, lease.address));
         let answer = match (doubt.map_or(lease, Err), self.networks.contains_key(&network)) {
             (Ok(lease), true) => {
+                self.docker.returning.taken(network, lease.address);
                 let unbound = Unbound { generation: lease.generation, since: self.now };
                 self.unbound.insert((network, lease.address), unbound);
                 Ok(Some(Response::Address(within(lease.address, pool))))

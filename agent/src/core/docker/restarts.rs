@@ -53,6 +53,30 @@ impl Returning {
         self.waiting.iter().chain(recent).cloned().collect()
     }
 
+    /// Somebody has the address again.
+    pub(super) fn taken(&mut self, network: u64, address: IpAddr) {
+        let other = |had: &Had| (had.network, had.address) != (network, address);
+        self.recent.retain(|(_, had)| other(had));
+        self.waiting.retain(other);
+    }
+
+    /// When something is to be forgotten.
+    pub(in crate::core) fn next_expiry(&self) -> Option<Instant> {
+        let recent = self.recent.first().map(|(at, _)| *at + STOPPING);
+        recent.into_iter().chain(self.until).min()
+    }
+
+    /// Forgets what is too old; true when there was something.
+    pub(in crate::core) fn expire(&mut self, now: Instant) -> bool {
+        let before = self.recent.len() + self.waiting.len();
+        self.recent.retain(|(at, _)| *at + STOPPING > now);
+        if self.until.is_some_and(|until| until <= now) {
+            self.until = None;
+            self.waiting.clear();
+        }
+        before != self.recent.len() + self.waiting.len()
+    }
+
     fn push(&mut self, now: Instant, had: Had) {
         self.recent.retain(|(at, old)| *at + STOPPING > now && old.address != had.address);
         self.waiting.retain(|old| old.address != had.address);
@@ -124,11 +148,6 @@ impl Core {
         pool: IpNet,
         name: Option<&str>,
     ) -> Option<IpAddr> {
-        let now = self.now;
-        if self.docker.returning.until.is_some_and(|until| until <= now) {
-            self.docker.returning.until = None;
-            self.docker.returning.waiting.clear();
-        }
-        self.docker.returning.take(now, network, pool, name)
+        self.docker.returning.take(self.now, network, pool, name)
     }
 }

@@ -209,3 +209,31 @@ fn a_network_of_another_driver_with_the_name_is_named_in_status() {
     world.event(Event::Docker(call, Err(DockerError::NameTaken)));
     assert!(world.problems().iter().any(|p| p.contains("another network there has the name")));
 }
+
+#[test]
+fn a_network_that_docker_was_making_when_it_died_is_made_when_it_is_back() {
+    let mut world = World::with_docker();
+    world.docker_waits = true;
+    world.store.push(network(2, "blue", "10.99.0.0/16"));
+    world.publish_networks();
+    docker_create(&mut world, "d9", Some("10.99.0.0/16"), None).unwrap();
+    world.event(Event::DockerHealth(Some("connection refused".into())));
+    world.docker_waits = false;
+    world.event(Event::DockerHealth(None));
+    world.list_docker();
+    assert_eq!(world.docker_names(), ["blue", "rethinkdb"]);
+}
+
+#[test]
+fn a_network_that_cannot_be_recorded_says_why_to_its_first_container() {
+    let mut world = World::with_docker();
+    let (_, pool) = docker_create(&mut world, "d1", None, None).unwrap();
+    world.store_down = true;
+    world.docker.push(docker_has("d1", "blue", pool));
+    world.list_docker();
+    let refusal = world.get(Request::Address(ask_for(pool, None, false))).unwrap_err();
+    assert!(refusal.message.contains("store down"), "{}", refusal.message);
+    world.store_down = false;
+    world.pass(Duration::from_secs(6));
+    assert_eq!(world.stored(), ["blue", "rethinkdb"]);
+}
