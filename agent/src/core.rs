@@ -146,6 +146,8 @@ pub struct Core {
 #[derive(Clone, Copy, Debug)]
 struct Unbound {
     generation: u64,
+    /// `--ip`: the user chose it.
+    fixed: bool,
     since: Instant,
 }
 

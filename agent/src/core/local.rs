@@ -99,6 +99,8 @@ pub(super) struct Local {
     pub(super) serve_after: Option<u64>,
     /// Nobody else gives its address back: Docker does, unless it lost the container.
     pub(super) forsaken: bool,
+    /// Its user chose the address.
+    pub(super) fixed: bool,
     /// When its container was last known to run; see `Core::containers`.
     pub(super) seen: Option<Instant>,
 }
@@ -242,6 +244,7 @@ impl Core {
                 serving: false,
                 serve_after: None,
                 forsaken: false,
+                fixed: target.address.is_some(),
                 seen: None,
             },
         );

@@ -61,6 +61,9 @@ pub struct Endpoint {
     stage: Stage,
     /// Docker is moving its interface.
     transit: bool,
+    /// Its user chose the address.
+    #[serde(default)]
+    fixed: bool,
 }
 
 /// How far an endpoint had come.
@@ -110,7 +113,7 @@ impl State {
             let v6 = endpoint.address6.map(|a| IpAddr::V6(a.addr()));
             for address in v4.into_iter().chain(v6).filter(|_| !keep) {
                 releases.push((endpoint.network, address));
-                if endpoint.origin == Origin::Docker {
+                if endpoint.origin == Origin::Docker && !endpoint.fixed {
                     let name = endpoint.names.first().cloned();
                     returning.push(super::docker::Had { network: endpoint.network, address, name });
                 }
@@ -142,6 +145,7 @@ impl From<&Local> for Endpoint {
                 | (Phase::Leaving(..) | Phase::Clearing(_), _) => Stage::Half,
             },
             transit: local.transit,
+            fixed: local.fixed,
         }
     }
 }
@@ -169,6 +173,7 @@ impl From<Endpoint> for Local {
             serving: false,
             serve_after: None,
             forsaken: false,
+            fixed: e.fixed,
             seen: None,
         }
     }

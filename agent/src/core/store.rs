@@ -105,8 +105,9 @@ impl Core {
             }
             Continuation::Refreshed => self.refreshed(answer),
             Continuation::Proposed(id) => self.pool_proposed(id, answer),
-            Continuation::DockerAddress { request, network, pool, preferred, .. } => {
-                self.docker_leased(request, network, pool, preferred, answer.and_then(lease_of));
+            Continuation::DockerAddress { request, network, pool, preferred, address } => {
+                let how = (preferred, address.is_some() && !preferred);
+                self.docker_leased(request, network, pool, how, answer.and_then(lease_of));
             }
             Continuation::DockerEndpoint { request, endpoint } => {
                 self.docker_endpoint_leased(request, &endpoint, answer.and_then(lease_of));

@@ -148,7 +148,7 @@ impl Core {
             ));
         }
         problems.extend(self.health.foreign.clone());
-        problems.extend(self.docker.problems(now));
+        problems.extend(self.docker_problems(now));
         if let Some(error) = &self.health.disk {
             problems.push(format!(
                 "the agent's state cannot be written, so nothing new is attached: {error}"

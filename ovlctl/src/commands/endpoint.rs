@@ -33,8 +33,9 @@ async fn attach(attach: Attach, client: &Client, output: &Output) -> Result<(), 
         ifname: attach.ifname,
     };
     let made: Endpoint = client.post(&path(&["endpoints"]), &request).await?;
-    output.show(&made, |Endpoint { network, name, ipv4, .. }| {
-        printable(&format!("attached {name} to network {network}: {ipv4}")) + "\n"
+    output.show(&made, |Endpoint { network, name, ipv4, ipv6, .. }| {
+        let ipv6 = ipv6.map(|address| format!(", {address}")).unwrap_or_default();
+        printable(&format!("attached {name} to network {network}: {ipv4}{ipv6}")) + "\n"
     })
 }
 

@@ -43,11 +43,10 @@ impl Core {
             }
             None => {}
         }
-        let generation =
-            self.unbound.remove(&(network, address.addr().into())).map(|held| held.generation);
-        if let Some(address6) = wanted.address6 {
-            self.unbound.remove(&(network, address6.addr().into()));
-        }
+        let held = self.unbound.remove(&(network, address.addr().into()));
+        let held6 = wanted.address6.and_then(|a| self.unbound.remove(&(network, a.addr().into())));
+        let fixed = [held, held6].iter().flatten().any(|held| held.fixed);
+        let generation = held.map(|held| held.generation);
         let local = Local {
             id: wanted.endpoint.clone(),
             network,
@@ -64,6 +63,7 @@ impl Core {
             serving: false,
             serve_after: None,
             forsaken: false,
+            fixed,
             seen: None,
         };
         self.local.insert(local.id.clone(), local);

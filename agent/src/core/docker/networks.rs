@@ -36,6 +36,10 @@ use crate::docker::DockerNetwork;
 /// After this, what Docker or the store refused is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// A network that Docker lists no more is taken for lost after this long: in the midst of its removal
+/// Docker drops it from its list before it tells us.
+const VANISHED: Duration = Duration::from_secs(5);
+
 /// How long a note is shown by status, and how many are.
 const NOTED: Duration = Duration::from_secs(600);
 const NOTES_MAX: usize = 16;
@@ -69,13 +73,24 @@ pub(in crate::core) struct Docker {
     /// Docker shares networks between hosts by itself.
     pub(in crate::core) global: bool,
     /// What happened to networks and nobody could be told, for status.
-    notes: VecDeque<(Instant, String)>,
+    notes: VecDeque<Note>,
+}
+
+/// What happened to a network, as long as it matters.
+#[derive(Clone, Debug)]
+struct Note {
+    at: Instant,
+    /// It is over when nobody is on this network any more.
+    users_of: Option<u64>,
+    text: String,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Bound {
     network: u64,
     listed: bool,
+    /// Docker does not list it any more.
+    missing: Option<Instant>,
 }
 
 /// Docker has made a network of these pools.
@@ -121,7 +136,7 @@ impl Asked {
 impl Docker {
     /// With what the last run wrote down.
     pub(in crate::core) fn restored(networks: BTreeMap<String, u64>, global: bool) -> Docker {
-        let bound = |(id, network)| (id, Bound { network, listed: true });
+        let bound = |(id, network)| (id, Bound { network, listed: true, missing: None });
         Docker { bound: networks.into_iter().map(bound).collect(), global, ..Docker::default() }
     }
 
@@ -154,27 +169,26 @@ impl Docker {
                 Asked::Pending => None,
                 Asked::Failed { again, .. } => Some(*again),
             })
+            .chain(self.bound.values().filter_map(|bound| Some(bound.missing? + VANISHED)))
             .min()
     }
 
-    fn note(&mut self, now: Instant, note: String) {
-        tracing::warn!("{note}");
+    fn note(&mut self, now: Instant, users_of: Option<u64>, text: String) {
+        tracing::warn!("{text}");
         if self.notes.len() >= NOTES_MAX {
             self.notes.pop_front();
         }
-        self.notes.push_back((now, note));
+        self.notes.push_back(Note { at: now, users_of, text });
     }
 
-    /// What went wrong of late, for status.
-    pub(in crate::core) fn problems(&self, now: Instant) -> Vec<String> {
-        let noted = self.notes.iter().filter(|(at, _)| *at + NOTED > now).map(|(_, n)| n.clone());
+    /// What does not work at the moment, for status.
+    fn failures(&self) -> impl Iterator<Item = String> {
         let making = self.making.values().map(|making| &making.asked);
         let asked = making.chain(self.discarding.values());
-        let failed = asked.chain(self.recording.values()).filter_map(|asked| match asked {
+        asked.chain(self.recording.values()).filter_map(|asked| match asked {
             Asked::Pending => None,
             Asked::Failed { why, .. } => Some(why.clone()),
-        });
-        noted.chain(failed).collect()
+        })
     }
 }
 
@@ -184,7 +198,7 @@ impl Core {
         let listed = self.docker.listed.as_ref().is_some_and(|all| all.contains_key(docker));
         // While Docker does not answer, what it said last is the truth.
         let listed = listed || self.docker.listed.is_none();
-        self.docker.bound.insert(docker.to_owned(), Bound { network, listed });
+        self.docker.bound.insert(docker.to_owned(), Bound { network, listed, missing: None });
         self.touch_state();
     }
 
@@ -231,16 +245,16 @@ impl Core {
     /// What Docker has, whole.
     pub(in crate::core) fn docker_networks(&mut self, list: Vec<DockerNetwork>) {
         let listed: BTreeMap<_, _> = list.into_iter().map(|n| (n.id.clone(), n)).collect();
-        let before = self.docker.bound.len();
-        // One that was not listed yet may be made at this moment.
-        self.docker.bound.retain(|id, bound| listed.contains_key(id) || !bound.listed);
-        if self.docker.bound.len() != before {
-            self.touch_state();
-        }
         for (id, bound) in &mut self.docker.bound {
-            bound.listed |= listed.contains_key(id);
+            let there = listed.contains_key(id);
+            // One that was not listed yet may be made at this moment.
+            bound.missing = match bound.missing {
+                _ if there || !bound.listed => None,
+                None => Some(self.now),
+                since => since,
+            };
+            bound.listed |= there;
         }
-        self.docker.discarding.retain(|id, _| listed.contains_key(id));
         self.docker.recording.retain(|id, asked| listed.contains_key(id) || asked.is_pending());
         self.docker.dropped.retain(|id| listed.contains_key(id));
         self.docker.listed = Some(listed);
@@ -252,6 +266,7 @@ impl Core {
         let (Some(listed), true) = (self.docker.listed.clone(), self.heard_store) else {
             return;
         };
+        self.forget_vanished();
         self.forget_failures();
         for network in listed.values() {
             self.match_one(network);
@@ -261,6 +276,22 @@ impl Core {
             self.make_missing(&listed);
         }
         self.unpark();
+    }
+
+    /// Networks that Docker lost without a word, and those that it has done removing.
+    fn forget_vanished(&mut self) {
+        let (now, discarding) = (self.now, &self.docker.discarding);
+        let before = self.docker.bound.len();
+        self.docker.bound.retain(|id, bound| {
+            let gone = |since: Instant| since + VANISHED <= now || discarding.contains_key(id);
+            !bound.missing.is_some_and(gone)
+        });
+        if self.docker.bound.len() != before {
+            self.touch_state();
+        }
+        if let Some(listed) = &self.docker.listed {
+            self.docker.discarding.retain(|id, _| listed.contains_key(id));
+        }
     }
 
     /// What failed, and does not matter any more.
@@ -302,7 +333,7 @@ impl Core {
             Err(why) => {
                 let name = &docker.config.name;
                 let why = format!(
-                    "network {name} of this host's Docker cannot be in the cluster: {why}; remove it: docker network rm {name}"
+                    "network {name} of this host's Docker cannot be in the cluster: {why}; remove it: docker network rm '{name}'"
                 );
                 self.docker.recording.insert(docker.id.clone(), Asked::failed(self.now, why));
                 return;
@@ -321,6 +352,7 @@ impl Core {
             } else {
                 self.docker.note(
                     self.now,
+                    None,
                     format!(
                         "network {} was made here with another subnet than in the cluster ({}): it is made anew",
                         network.name, network.subnet
@@ -347,6 +379,7 @@ impl Core {
         } else if self.docker.unnamed.contains_key(&docker.id) {
             self.docker.note(
                 self.now,
+                None,
                 format!(
                     "network {name} was removed from this host's Docker: its subnet belongs to network {other} of this cluster; make it with another --subnet"
                 ),
@@ -494,6 +527,7 @@ impl Core {
             }
             (DockerCall::Remove(docker), Ok(_) | Err(DockerError::NotFound)) => {
                 self.docker.discarding.remove(&docker);
+                self.unbind(&docker);
                 if let Some(listed) = &mut self.docker.listed {
                     listed.remove(&docker);
                 }
@@ -559,7 +593,7 @@ impl Core {
         let name = known.name.clone();
         if let Some(refusal) = self.refuse_used(network.network) {
             self.unbind(docker);
-            self.not_removed(&refusal);
+            self.not_removed(Some(network.network), &refusal);
             return Err(refusal);
         }
         // Known until the store has answered: Docker asks again if we do not live to see that.
@@ -586,11 +620,18 @@ impl Core {
                 self.reply(request, Ok(Response::Done));
             }
             Err(refusal) => {
-                self.not_removed(&refusal);
+                self.not_removed(Some(network), &refusal);
                 self.reply(request, Err(refusal));
             }
         }
         self.match_networks();
+    }
+
+    /// What went wrong with Docker's networks, and of late, for status.
+    pub(in crate::core) fn docker_problems(&self, now: Instant) -> Vec<String> {
+        let used = |note: &&Note| note.users_of.is_none_or(|id| self.refuse_used(id).is_some());
+        let fresh = self.docker.notes.iter().filter(|note| note.at + NOTED > now).filter(used);
+        fresh.map(|note| note.text.clone()).chain(self.docker.failures()).collect()
     }
 
     fn unbind(&mut self, docker: &str) {
@@ -598,9 +639,10 @@ impl Core {
         self.touch_state();
     }
 
-    pub(super) fn not_removed(&mut self, refusal: &Refusal) {
+    pub(super) fn not_removed(&mut self, network: Option<u64>, refusal: &Refusal) {
         let note = format!("{}; it was made again in this host's Docker", refusal.message);
-        self.docker.note(self.now, note);
+        let users_of = network.filter(|id| self.refuse_used(*id).is_some());
+        self.docker.note(self.now, users_of, note);
     }
 
     /// Why a network cannot be removed: who is on it, and where.

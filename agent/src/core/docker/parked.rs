@@ -39,7 +39,7 @@ impl Core {
         for id in overdue {
             if let Some(parked) = self.docker.parked.remove(&id) {
                 if let Request::DeleteDockerNetwork(_) = parked.request {
-                    self.not_removed(&Refusal::unavailable(parked.what.clone()));
+                    self.not_removed(None, &Refusal::unavailable(parked.what.clone()));
                 }
                 self.reply(id, Err(Refusal::unavailable(parked.what)));
             }

@@ -198,7 +198,7 @@ impl Core {
         request: RequestId,
         network: u64,
         pool: IpNet,
-        preferred: bool,
+        (preferred, fixed): (bool, bool),
         lease: Result<Lease, Refusal>,
     ) {
         if preferred && lease.is_err() {
@@ -209,7 +209,7 @@ impl Core {
         let answer = match (doubt.map_or(lease, Err), self.networks.contains_key(&network)) {
             (Ok(lease), true) => {
                 self.docker.returning.taken(network, lease.address);
-                let unbound = Unbound { generation: lease.generation, since: self.now };
+                let unbound = Unbound { generation: lease.generation, fixed, since: self.now };
                 self.unbound.insert((network, lease.address), unbound);
                 Ok(Some(Response::Address(within(lease.address, pool))))
             }

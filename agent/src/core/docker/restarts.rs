@@ -109,7 +109,8 @@ impl Returning {
 impl Core {
     /// An endpoint of Docker's goes.
     pub(in crate::core) fn remember(&mut self, endpoint: &str) {
-        let Some(local) = self.local.get(endpoint) else {
+        // Who was given a fixed one asks for it again.
+        let Some(local) = self.local.get(endpoint).filter(|local| !local.fixed) else {
             return;
         };
         let (network, name) = (local.network, local.names.first().cloned());

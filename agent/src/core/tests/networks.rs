@@ -46,8 +46,8 @@ fn a_network_in_use_elsewhere_is_made_again_and_status_says_where() {
     assert_eq!(world.docker_names(), ["rethinkdb"], "made again");
     let problems = world.problems();
     assert!(problems.iter().any(|p| p.contains("leader on workerbee-1")), "{problems:?}");
-    world.pass(Duration::from_secs(601));
-    assert!(world.problems().iter().all(|p| !p.contains("leader on workerbee-1")));
+    world.endpoints_of("workerbee-1", Vec::new());
+    assert!(world.problems().iter().all(|p| !p.contains("leader on workerbee-1")), "it is over");
 }
 
 #[test]
@@ -136,6 +136,7 @@ fn a_network_that_vanished_while_nobody_listened_is_made_again() {
     world.docker.clear();
     world.event(Event::DockerHealth(None));
     world.list_docker();
+    world.pass(Duration::from_secs(6));
     assert_eq!(world.docker_names(), ["rethinkdb"]);
     assert_eq!(world.stored(), ["rethinkdb"]);
 }
@@ -236,4 +237,17 @@ fn a_network_that_cannot_be_recorded_says_why_to_its_first_container() {
     world.store_down = false;
     world.pass(Duration::from_secs(6));
     assert_eq!(world.stored(), ["blue", "rethinkdb"]);
+}
+
+#[test]
+fn a_network_that_docker_lists_no_more_before_it_says_so_is_removed_all_the_same() {
+    let mut world = World::with_docker();
+    world.create("d1", "blue", None).unwrap();
+    world.docker.retain(|n| n.id != "d1");
+    world.list_docker();
+    assert_eq!(world.docker_names(), ["rethinkdb"], "not made again at once");
+    assert_eq!(world.get(Request::DeleteDockerNetwork("d1".into())), Ok(Response::Done));
+    world.pass(Duration::from_secs(6));
+    assert_eq!(world.stored(), ["rethinkdb"]);
+    assert_eq!(world.docker_names(), ["rethinkdb"]);
 }

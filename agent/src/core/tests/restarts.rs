@@ -90,3 +90,21 @@ fn an_address_that_another_host_took_meanwhile_is_passed_over() {
     world.leases.insert((1, address.parse().unwrap()), "somebody".into());
     assert_ne!(run(&mut world, "e2"), address);
 }
+
+#[test]
+fn an_address_that_its_user_chose_is_left_to_its_container() {
+    let mut world = with_network();
+    let wanted = ask_for(POOL.parse().unwrap(), Some("10.88.0.2"), false);
+    world.get(Request::Address(wanted)).unwrap();
+    let create = CreateEndpoint {
+        network: "net1".into(),
+        endpoint: "e1".into(),
+        address: Some("10.88.0.2/16".parse().unwrap()),
+        address6: None,
+        mac: None,
+        options: BTreeMap::new(),
+    };
+    world.get(Request::CreateEndpoint(create)).unwrap();
+    stop(&mut world, "e1", "10.88.0.2");
+    assert!(world.core.docker.returning.remembered().is_empty());
+}
