@@ -185,6 +185,7 @@ impl Driver {
             Action::Withdraw(id) => self.gossip.withdraw(id).await,
             Action::Names(change) => self.rename(change),
             Action::Docker(call) => docker::call(&self.daemon, call, self.events_in.clone()),
+            Action::DnsEarly { netns, scope } => self.sandboxes.want_early(netns, scope),
             Action::Dns { netns, scope, embedded } => {
                 self.sandboxes.want(netns, scope, embedded);
                 let problems = self.sandboxes.problems();

@@ -85,6 +85,13 @@ pub fn host_address(index: usize) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, 11 + u8::try_from(index).unwrap_or(u8::MAX - 11))
 }
 
+/// The address of the underlay's own bridge: what is on it is on no host.
+#[must_use]
+pub fn bridge_address() -> Ipv4Addr {
+    let [a, b, c] = UNDERLAY;
+    Ipv4Addr::new(a, b, c, 1)
+}
+
 /// The underlay's address of the Consul server.
 #[must_use]
 pub fn kvstore_address() -> Ipv4Addr {

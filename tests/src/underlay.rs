@@ -4,16 +4,18 @@ use std::path::Path;
 
 use crate::folder::{Folder, Lock, make_folder};
 use crate::sandbox::Sandbox;
-use crate::{LabError, exec};
+use crate::{LabError, exec, spec};
 
 /// Every host's interface on the underlay.
 pub const INTERFACE: &str = "eth1";
 const PREFIX: u8 = 24;
 
+/// `$1` the bridge's own address.
 const FURNISH: &str = r#"
 echo underlay > /proc/sys/kernel/hostname
 ip link set lo up
 ip link add br0 type bridge stp_state 0 mcast_snooping 0
+ip address add "$1" dev br0
 ip link set br0 up
 for file in /proc/sys/net/bridge/bridge-nf-call-*; do
     if [ -e "$file" ]; then echo 0 > "$file"; fi
@@ -40,7 +42,7 @@ impl Underlay {
     pub fn create(folder: &Folder, lock: &Lock) -> Result<Self, LabError> {
         make_folder(&folder.join("underlay"))?;
         let sandbox = Sandbox::create(&record(folder), lock)?;
-        sandbox.script(FURNISH, &[])?;
+        sandbox.script(FURNISH, &[&format!("{}/{PREFIX}", spec::bridge_address())])?;
         Ok(Self { sandbox })
     }
 
@@ -48,6 +50,12 @@ impl Underlay {
     #[must_use]
     pub fn open(folder: &Folder) -> Option<Self> {
         Sandbox::load(&record(folder)).map(|sandbox| Self { sandbox })
+    }
+
+    /// Its namespaces.
+    #[must_use]
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
     }
 
     /// Gives a node its interface, `eth1`, with the bridge's port `port` at the other end.

@@ -37,6 +37,30 @@ impl Dataplane {
         Ok(found.and_then(|l| l.name.parse().ok()))
     }
 
+    /// Makes `lo` of a sandbox ready for DNS before the endpoint's interface is there: up, with
+    /// `resolver`/32. The passes keep it so, and take it away with the last endpoint.
+    pub async fn prepare_resolver(
+        &self,
+        netns: &Path,
+        resolver: Ipv4Addr,
+    ) -> Result<(), ApplyError> {
+        let namespace = Namespace::open(netns)?;
+        let mut kernel = Kernel::open_in(&namespace).await?;
+        let failed = || ApplyError::netlink(format!("prepare lo in {}", netns.display()));
+        let inside = kernel.inside().await.map_err(failed())?;
+        let Some(lo) = inside.loopback() else {
+            return Err(ApplyError::NoSuchInterface(format!("lo in {}", netns.display())));
+        };
+        if !lo.up {
+            kernel.set_up(lo.index).await.map_err(failed())?;
+        }
+        let address = Ipv4Net::from(resolver);
+        if !inside.has_address(lo.index, address) {
+            kernel.add_address(lo.index, address.into()).await.map_err(failed())?;
+        }
+        Ok(())
+    }
+
     /// MTU of the interface that holds this address, in bytes.
     pub async fn underlay_mtu(&self, local: Ipv4Addr) -> Result<u16, ApplyError> {
         let mut kernel = self.kernel.lock().await;

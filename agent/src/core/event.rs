@@ -197,6 +197,7 @@ impl Action {
             Action::Announce(_) | Action::Withdraw(_) => true,
             Action::Reply(_, Err(_))
             | Action::Docker(_)
+            | Action::DnsEarly { .. }
             | Action::Names(_)
             | Action::Dns { .. }
             | Action::AwaitMove { .. }
@@ -343,6 +344,14 @@ pub enum Action {
     Names(NamesChange),
     /// Ask Docker for something; answered by [`Event::Docker`].
     Docker(DockerCall),
+    /// The same as [`Action::Dns`] for a sandbox of Docker's to which an interface is on its way: if
+    /// it is there already.
+    DnsEarly {
+        /// The sandbox.
+        netns: PathBuf,
+        /// Networks that it is or will be attached to.
+        scope: Vec<u64>,
+    },
     /// Serve DNS in this sandbox, for these networks; an empty list: stop, and close every socket.
     Dns {
         /// The sandbox.

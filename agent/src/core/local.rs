@@ -472,6 +472,14 @@ impl Core {
         self.actions.push_back(Action::Dns { netns, scope, embedded });
     }
 
+    /// What DNS in this sandbox serves once that network is there, too.
+    pub(super) fn scope_with(&self, netns: &std::path::Path, network: u64) -> Vec<u64> {
+        let here = |l: &&Local| l.serving && l.sandbox.as_ref().is_some_and(|s| s.netns == netns);
+        let scope: std::collections::BTreeSet<u64> =
+            self.local.values().filter(here).map(|l| l.network).chain([network]).collect();
+        scope.into_iter().collect()
+    }
+
     /// The endpoint's sandbox is not there any more: nobody will detach it.
     pub(super) fn lost(&mut self, id: &str, why: &str) {
         if self.local.get(id).is_some_and(|l| l.phase == Phase::Up && !l.transit) {

@@ -321,6 +321,7 @@ impl World {
             Action::Docker(call) => self.docker_does(call),
             Action::Names(NamesChange::Network(..) | NamesChange::NoNetwork(_))
             | Action::Audit
+            | Action::DnsEarly { .. }
             | Action::CheckSandboxes(_) => {}
             Action::Dns { netns, scope, .. } if scope.is_empty() => {
                 self.dns.remove(&netns);

@@ -140,6 +140,7 @@ pub async fn run(
         events_in.clone(),
     );
     let (engine, told) = Engine::follow(config.docker_host.clone(), DRIVER);
+    let sandboxes = Sandboxes::new(resolver, kernel.preparer());
     let mut driver = Driver {
         core,
         events,
@@ -152,7 +153,7 @@ pub async fn run(
         kernel,
         store,
         names,
-        sandboxes: Sandboxes::new(resolver),
+        sandboxes,
         daemon: engine.daemon(),
         state_file,
     };

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use ovl_vxlan::{Dataplane, Desired, IfName, Mac};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::{Core, Event};
+use crate::core::{Core, Event, RESOLVER};
 
 /// Passes and look-ups that wait. The driver sends a pass only when none is under way, so this
 /// is filled by look-ups of moving endpoints; at the bound those wait.
@@ -26,6 +26,7 @@ enum Work {
     Pass { version: u64, desired: Desired, audit: bool },
     Find { netns: PathBuf, mac: Mac, found: oneshot::Sender<Option<IfName>> },
     Subnets(oneshot::Sender<Vec<Ipv4Net>>),
+    Prepare { netns: PathBuf, done: oneshot::Sender<Result<(), String>> },
 }
 
 /// The driver's side: what was handed over, and what is under way.
@@ -75,6 +76,11 @@ impl Kernel {
         Routes(self.work.clone())
     }
 
+    /// A way to make sandboxes ready for DNS.
+    pub(super) fn preparer(&self) -> Preparer {
+        Preparer(self.work.clone())
+    }
+
     /// Waits in a task until the interface is in the sandbox.
     pub(super) fn await_move(
         &self,
@@ -88,6 +94,20 @@ impl Kernel {
             let found = tokio::time::timeout(MOVE_WITHIN, find(&work, &netns, mac)).await;
             let _ = events.send(Event::Moved { endpoint, ifname: found.ok().flatten() }).await;
         });
+    }
+}
+
+/// See [`Kernel::preparer`].
+#[derive(Clone)]
+pub(super) struct Preparer(mpsc::Sender<Work>);
+
+impl Preparer {
+    /// Gives a sandbox the address on which DNS is served there.
+    pub(super) async fn prepare(&self, netns: &Path) -> Result<(), String> {
+        let (sender, done) = oneshot::channel();
+        // The task ends only with the agent.
+        let _ = self.0.send(Work::Prepare { netns: netns.to_owned(), done: sender }).await;
+        done.await.unwrap_or_else(|_| Err("the agent is stopping".to_owned()))
     }
 }
 
@@ -150,6 +170,10 @@ async fn serve(
                     Vec::new()
                 });
                 let _ = used.send(subnets);
+            }
+            Work::Prepare { netns, done } => {
+                let prepared = dataplane.prepare_resolver(&netns, RESOLVER).await;
+                let _ = done.send(prepared.map_err(|error| crate::chain(&error)));
             }
             Work::Find { netns, mac, found } => {
                 // A sandbox that is not there yet is the normal case, and asked for again.

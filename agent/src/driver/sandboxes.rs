@@ -13,6 +13,7 @@ use ovl_vxlan::{DnsRedirect, RedirectError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::dataplane::Preparer;
 use crate::core::{RESOLVER, Sandbox};
 use crate::dns::{
     DnsError, EMBEDDED_RESOLVER, Embedded, PASS_MARK, REDIRECT_PORT, Resolver, SandboxDns,
@@ -35,6 +36,7 @@ type Id = (u64, u64);
 /// Which sandboxes have a DNS server, and which should.
 pub(super) struct Sandboxes {
     resolver: Resolver,
+    preparer: Preparer,
     wanted: BTreeMap<PathBuf, Wanted>,
     opened: mpsc::Receiver<Opened>,
     opened_in: mpsc::Sender<Opened>,
@@ -77,9 +79,10 @@ struct Opened {
 }
 
 impl Sandboxes {
-    pub(super) fn new(resolver: Resolver) -> Sandboxes {
+    pub(super) fn new(resolver: Resolver, preparer: Preparer) -> Sandboxes {
         let (opened_in, opened) = mpsc::channel(OPENED_MAX);
-        Sandboxes { resolver, wanted: BTreeMap::new(), opened, opened_in, unled: None }
+        let wanted = BTreeMap::new();
+        Sandboxes { resolver, preparer, wanted, opened, opened_in, unled: None }
     }
 
     /// Serve these networks in that sandbox; none: stop. Closing is at once, because an open socket
@@ -101,6 +104,15 @@ impl Sandboxes {
         }
         let state = State::Due(Instant::now(), RETRY);
         self.wanted.insert(netns, Wanted { scope, embedded, id, state });
+    }
+
+    /// The same for a sandbox that Docker may not have made yet: then nothing is done, and it is
+    /// wanted again when the interface is in it. Since Docker 28 it is there, and its container's
+    /// process starts so soon after its interface that DNS must be there before.
+    pub(super) fn want_early(&mut self, netns: PathBuf, scope: Vec<u64>) {
+        if identify(&netns).is_some() {
+            self.want(netns, scope, true);
+        }
     }
 
     /// Opens what is due, each in a task of its own, and completes when one has ended; the answer
@@ -142,9 +154,9 @@ impl Sandboxes {
             wanted.state = State::Opening(pause);
             let (resolver, scope) = (self.resolver.clone(), wanted.scope.clone());
             let (netns, id, opened) = (netns.clone(), wanted.id, self.opened_in.clone());
-            let embedded = wanted.embedded;
+            let preparer = wanted.embedded.then(|| self.preparer.clone());
             tokio::spawn(async move {
-                let (result, unled) = match open(&resolver, &netns, scope, embedded).await {
+                let (result, unled) = match open(&resolver, &netns, scope, preparer).await {
                     Ok((open, unled)) => (Ok(open), unled),
                     Err(why) => (Err(why), None),
                 };
@@ -183,19 +195,20 @@ impl Sandboxes {
     }
 }
 
-/// The sockets first, then the rule that leads to them. A kernel that has no such rules is no
+/// In a sandbox of Docker's (`docker`) the sockets first, then the rule that leads to them. A kernel that has no such rules is no
 /// failure: the second answer says what is missing then.
 async fn open(
     resolver: &Resolver,
     netns: &Path,
     scope: Vec<u64>,
-    embedded: bool,
+    docker: Option<Preparer>,
 ) -> Result<(Open, Option<String>), String> {
     let chain = |error: DnsError| crate::chain(&error);
-    if !embedded {
+    let Some(preparer) = docker else {
         let dns = SandboxDns::open(resolver, netns, RESOLVER, scope, None).await.map_err(chain)?;
         return Ok((Open { _redirect: None, dns }, None));
-    }
+    };
+    preparer.prepare(netns).await?;
     let embedded = Some(Embedded::default());
     let dns = SandboxDns::open(resolver, netns, RESOLVER, scope, embedded).await.map_err(chain)?;
     match redirect(netns).await {

@@ -9,6 +9,7 @@ mod leftovers;
 mod load;
 mod names;
 mod networks;
+mod outside;
 mod restarts;
 mod rig;
 mod scope;

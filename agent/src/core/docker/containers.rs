@@ -153,7 +153,7 @@ impl Core {
         };
         local.transit = true;
         local.sandbox = Some(Sandbox { netns: netns.clone(), id: None });
-        let (mac, ifname) = (local.mac, local.ifname.clone());
+        let (mac, ifname, network) = (local.mac, local.ifname.clone(), local.network);
         self.touch_desired();
         self.touch_state();
         self.publish(id);
@@ -161,6 +161,8 @@ impl Core {
             Some(ifname) => self.reply(request, Ok(Response::Joined(ifname))),
             None => self.reply(request, Err(unknown_endpoint(id))),
         }
+        let scope = self.scope_with(&netns, network);
+        self.actions.push_back(Action::DnsEarly { netns: netns.clone(), scope });
         self.actions.push_back(Action::AwaitMove { endpoint: id.to_owned(), netns, mac });
     }
 

@@ -12,7 +12,8 @@ use crate::{LabError, names};
 const RESOLVER: ([u8; 4], u16) = ([127, 0, 0, 11], 53);
 /// Nothing listens there: the kernel of the container refuses (ICMP port unreachable).
 const CLOSED: u16 = 9;
-const ANSWER: Duration = Duration::from_millis(100);
+/// Docker does not answer at all when it knows no name and has nobody to ask: then again, soon.
+const ANSWER: Duration = Duration::from_millis(10);
 const REFUSAL: Duration = Duration::from_millis(10);
 const STEP: Duration = Duration::from_millis(1);
 const LIMIT: Duration = Duration::from_secs(20);

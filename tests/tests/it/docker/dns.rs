@@ -1,12 +1,9 @@
 //! Names without any flag: no `--dns`, nothing in daemon.json.
-use std::io;
-use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ovl_tests::Host;
-use ovl_tests::docker::{IMAGE, Options};
+use ovl_tests::docker::IMAGE;
 
+use super::outside;
 use super::rig::{NET, Rig};
 
 /// How long a container may wait for an answer, dig's start included, when no agent is there.
@@ -53,24 +50,14 @@ fn names_of_docker_s_own_networks_stay() {
 
 #[test]
 fn outside_names_are_asked_of_the_host_s_servers() {
-    let rig = Rig::prepared("dns-outside", |host| {
-        // The second host is the first's name server.
-        let server = if host.name() == "bee-1" { "192.168.77.12" } else { "192.168.77.11" };
-        let script = format!("echo nameserver {server} > /etc/resolv.conf");
-        host.run(&["sh", "-c", &script]).unwrap().require().unwrap();
-        Options::default()
-    });
+    let rig = Rig::up("dns-outside");
     rig.network(NET, &[]);
     rig.run(0, "asker", &[]);
     rig.run(1, "far", &[]);
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let server = scope.spawn(|| serve(&rig.hosts[1], &stop));
-        rig.resolves(0, "asker", "www.example.org", &["192.0.2.7"]);
-        rig.resolves(0, "asker", "far", &[&rig.address(1, "far")]);
-        stop.store(true, Ordering::Relaxed);
-        server.join().unwrap().unwrap();
-    });
+    rig.resolves(0, "asker", outside::KNOWN, &[outside::ADDRESS]);
+    rig.resolves(0, "asker", "far", &[&rig.address(1, "far")]);
+    let unknown = rig.dig(0, "asker", "nobody.example.org", "A");
+    assert_eq!(unknown.status, "NXDOMAIN", "{unknown:?}");
 }
 
 #[test]
@@ -103,35 +90,4 @@ fn a_network_of_another_driver_is_left_alone() {
     rig.ok(0, &["run", "-d", "--net", "side", "--name", "two", IMAGE, "sleep", "3600"]);
     rig.resolves(0, "one", "two", &[&rig.on_network(0, "two", "side", "IPAddress")]);
     rig.reaches(0, "two", "one");
-}
-
-/// A name server that knows one address for every name.
-fn serve(host: &Host, stop: &AtomicBool) -> io::Result<()> {
-    host.sandbox().inside_network(|| {
-        let socket = UdpSocket::bind(("0.0.0.0", 53))?;
-        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-        let mut query = [0; 512];
-        while !stop.load(Ordering::Relaxed) {
-            if let Ok((length, from)) = socket.recv_from(&mut query) {
-                socket.send_to(&answer(&query[..length]), from)?;
-            }
-        }
-        Ok(())
-    })
-}
-
-/// RFC 1035 section 4.1: the question again, and for type A one record of 192.0.2.7.
-fn answer(query: &[u8]) -> Vec<u8> {
-    const HEADER: usize = 12;
-    let name = query[HEADER..].iter().position(|&byte| byte == 0).unwrap();
-    let end = HEADER + name + 5;
-    let is_a = query[end - 4..end - 2] == [0, 1];
-    let mut reply = query[..end].to_vec();
-    reply[2..4].copy_from_slice(&[0x81, 0x80]);
-    // One question, one answer or none, and none of what an EDNS query adds.
-    reply[4..HEADER].copy_from_slice(&[0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
-    if is_a {
-        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
-    }
-    reply
 }
