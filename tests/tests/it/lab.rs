@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ovl_tests::leftovers;
 
-use crate::support::{take_turn, unique};
+use crate::support::{SPREAD, eventually, holds, take_turn, unique};
 
 /// Answers as an agent does that sees all hosts of the lab.
 const AGENT: &str = "#!/bin/sh\ntrap 'exit 0' TERM\nwhile :; do sleep 0.1; done\n";
@@ -216,5 +216,8 @@ fn agents_and_cables_do_as_they_are_told() {
     assert!(!bench.lab(&ping).status.success(), "a's cable is cut");
     bench.ok(&["heal", "a"]);
     shows("up");
-    bench.ok(&ping);
+    eventually("an answer over the cable", SPREAD, || {
+        let answer = bench.lab(&ping);
+        holds(answer.status.success(), String::from_utf8_lossy(&answer.stdout))
+    });
 }
