@@ -327,6 +327,14 @@ impl Core {
         })
     }
 
+    /// The store is just asked to remove the network that Docker calls so.
+    pub(super) fn is_removing(&self, docker: &str) -> bool {
+        self.calls.values().any(|call| match call {
+            Continuation::DockerRemoved { docker: id, .. } => id == docker,
+            _ => false,
+        })
+    }
+
     /// The store is just asked to take this address back: what is asked of it meanwhile might come
     /// before or after.
     pub(super) fn is_releasing(&self, network: u64, address: IpAddr) -> bool {

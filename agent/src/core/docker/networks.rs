@@ -37,8 +37,8 @@ use crate::docker::DockerNetwork;
 const RETRY: Duration = Duration::from_secs(5);
 
 /// A network that Docker lists no more is taken for lost after this long: in the midst of its removal
-/// Docker drops it from its list before it tells us.
-const VANISHED: Duration = Duration::from_secs(5);
+/// Docker drops it from its list before it tells us, and goes on telling for 15 s.
+const VANISHED: Duration = Duration::from_secs(20);
 
 /// How long a note is shown by status, and how many are.
 const NOTED: Duration = Duration::from_secs(600);
@@ -281,17 +281,44 @@ impl Core {
     /// Networks that Docker lost without a word, and those that it has done removing.
     fn forget_vanished(&mut self) {
         let (now, discarding) = (self.now, &self.docker.discarding);
-        let before = self.docker.bound.len();
-        self.docker.bound.retain(|id, bound| {
-            let gone = |since: Instant| since + VANISHED <= now || discarding.contains_key(id);
-            !bound.missing.is_some_and(gone)
-        });
-        if self.docker.bound.len() != before {
-            self.touch_state();
+        let gone =
+            |id: &String, since: Instant| since + VANISHED <= now || discarding.contains_key(id);
+        let lost: Vec<_> = self
+            .docker
+            .bound
+            .iter()
+            .filter(|(id, bound)| bound.missing.is_some_and(|since| gone(id, since)))
+            .map(|(id, bound)| (id.clone(), bound.network))
+            .collect();
+        for (docker, network) in lost {
+            if self.is_being_removed(&docker) {
+                if let Some(bound) = self.docker.bound.get_mut(&docker) {
+                    bound.missing = Some(now);
+                }
+                continue;
+            }
+            self.unbind(&docker);
+            let name = self.networks.get(&network).map(|n| n.name.clone());
+            if let Some(name) = name.filter(|_| !self.docker.discarding.contains_key(&docker)) {
+                let note = format!(
+                    "network {name} went from this host's Docker while nobody could be told, and was made again; if you removed it, remove it once more"
+                );
+                self.docker.note(now, None, note);
+            }
         }
         if let Some(listed) = &self.docker.listed {
             self.docker.discarding.retain(|id, _| listed.contains_key(id));
         }
+    }
+
+    /// Docker's word that it removes the network is heard, and not yet answered.
+    fn is_being_removed(&self, docker: &str) -> bool {
+        let parked = |request: &Request| match request {
+            Request::DeleteDockerNetwork(id) => id == docker,
+            _ => false,
+        };
+        self.docker.parked.values().any(|waiting| parked(waiting.request()))
+            || self.is_removing(docker)
     }
 
     /// What failed, and does not matter any more.
@@ -420,10 +447,19 @@ impl Core {
                 self.call(StoreCall::Networks, Continuation::Refreshed);
             }
             Err(refusal) => {
-                let why = format!(
-                    "a network of this host's Docker is not in the cluster yet: {}",
-                    refusal.message
-                );
+                let name = self.docker_name(docker);
+                let why = match refusal.kind {
+                    RefusalKind::Invalid => format!(
+                        "network {name} of this host's Docker cannot be in the cluster: {}; remove it: docker network rm '{name}'",
+                        refusal.message
+                    ),
+                    RefusalKind::NotFound | RefusalKind::Conflict | RefusalKind::Unavailable => {
+                        format!(
+                            "network {name} of this host's Docker is not in the cluster yet: {}",
+                            refusal.message
+                        )
+                    }
+                };
                 let why = Asked::failed(self.now, why);
                 self.docker.recording.insert(docker.to_owned(), why);
             }
@@ -640,7 +676,12 @@ impl Core {
     }
 
     pub(super) fn not_removed(&mut self, network: Option<u64>, refusal: &Refusal) {
-        let note = format!("{}; it was made again in this host's Docker", refusal.message);
+        let name = network.and_then(|id| Some(self.networks.get(&id)?.name.to_string()));
+        let note = format!(
+            "network {} was not removed from the cluster, and is made again in this host's Docker: {}",
+            name.as_deref().unwrap_or("of this host's Docker"),
+            refusal.message
+        );
         let users_of = network.filter(|id| self.refuse_used(*id).is_some());
         self.docker.note(self.now, users_of, note);
     }

@@ -17,6 +17,12 @@ pub(in crate::core) struct Parked {
     what: String,
 }
 
+impl Parked {
+    pub(super) fn request(&self) -> &Request {
+        &self.request
+    }
+}
+
 impl Core {
     pub(super) fn park(&mut self, id: RequestId, request: Request, what: String) {
         self.docker.parked.insert(id, Parked { request, until: self.now + WAIT, what });

@@ -136,9 +136,12 @@ fn a_network_that_vanished_while_nobody_listened_is_made_again() {
     world.docker.clear();
     world.event(Event::DockerHealth(None));
     world.list_docker();
-    world.pass(Duration::from_secs(6));
+    world.pass(Duration::from_secs(16));
+    assert!(world.docker.is_empty(), "Docker may still be telling of its removal");
+    world.pass(Duration::from_secs(5));
     assert_eq!(world.docker_names(), ["rethinkdb"]);
     assert_eq!(world.stored(), ["rethinkdb"]);
+    assert!(world.problems().iter().any(|p| p.contains("remove it once more")));
 }
 
 #[test]
