@@ -125,8 +125,7 @@ impl Core {
                 "the store does not answer, so no network can be made: {error}"
             )));
         }
-        let automatic = self.proposals.get(&subnet).is_some_and(|p| p.automatic);
-        self.unnamed(&wanted.id, pools(wanted), automatic);
+        self.unnamed(&wanted.id, pools(wanted));
         Ok(Response::Done)
     }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use ovl_ipam::{Lease, Network, NetworkId, Networks, Wanted};
 
 use super::docker::{HOLDER, pools_of};
@@ -27,7 +27,7 @@ pub(super) enum Continuation {
     /// The same, with an IPv6 address.
     Attach6(String),
     /// A network of Docker's, by its id there, is the cluster's.
-    Recorded(String),
+    Recorded { docker: String, subnet: Option<Ipv4Net> },
     /// Our Docker's user removed the network.
     DockerRemoved { request: RequestId, docker: String, network: u64 },
     /// The list of networks, after a conflict.
@@ -99,7 +99,7 @@ impl Core {
                 self.attach_leased(now, &id, (address, doubted), answer.and_then(lease_of));
             }
             Continuation::Attach6(id) => self.attach_leased6(&id, answer.and_then(lease_of)),
-            Continuation::Recorded(docker) => self.recorded(&docker, answer),
+            Continuation::Recorded { docker, subnet } => self.recorded(&docker, subnet, answer),
             Continuation::DockerRemoved { request, docker, network } => {
                 self.docker_removed(request, &docker, network, answer);
             }

@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-use ovl_ipam::{Network, NetworkSpec};
+use ipnet::{IpNet, Ipv4Net};
+use ovl_ipam::{Ipv6Spec, Network, NetworkSpec};
 
 use super::super::store::Continuation;
 use super::super::{
@@ -97,8 +97,8 @@ struct Bound {
 #[derive(Clone, Debug)]
 struct Unnamed {
     pools: BTreeSet<IpNet>,
-    /// We picked the subnet: another one would do.
-    automatic: bool,
+    /// Those of them that we picked: others would do.
+    automatic: BTreeSet<IpNet>,
 }
 
 /// A network that Docker is to make.
@@ -202,7 +202,9 @@ impl Core {
         self.touch_state();
     }
 
-    pub(super) fn unnamed(&mut self, docker: &str, pools: BTreeSet<IpNet>, automatic: bool) {
+    pub(super) fn unnamed(&mut self, docker: &str, pools: BTreeSet<IpNet>) {
+        let picked = |pool: &IpNet| self.proposals.get(pool).is_some_and(|p| p.automatic);
+        let automatic = pools.iter().copied().filter(picked).collect();
         self.docker.unnamed.insert(docker.to_owned(), Unnamed { pools, automatic });
     }
 
@@ -299,7 +301,8 @@ impl Core {
             }
             self.unbind(&docker);
             let name = self.networks.get(&network).map(|n| n.name.clone());
-            if let Some(name) = name.filter(|_| !self.docker.discarding.contains_key(&docker)) {
+            let told = self.docker.global || self.docker.discarding.contains_key(&docker);
+            if let Some(name) = name.filter(|_| !told) {
                 let note = format!(
                     "network {name} went from this host's Docker while nobody could be told, and was made again; if you removed it, remove it once more"
                 );
@@ -359,9 +362,7 @@ impl Core {
             Ok(spec) => spec,
             Err(why) => {
                 let name = &docker.config.name;
-                let why = format!(
-                    "network {name} of this host's Docker cannot be in the cluster: {why}; remove it: docker network rm '{name}'"
-                );
+                let why = unfit(name, &why);
                 self.docker.recording.insert(docker.id.clone(), Asked::failed(self.now, why));
                 return;
             }
@@ -389,19 +390,21 @@ impl Core {
             }
             return;
         }
-        let pools = |n: &Network| {
-            pools_of(n).any(|p| docker.config.pools.iter().any(|own| overlap(&own.subnet, &p)))
+        let own = || docker.config.pools.iter().map(|pool| pool.subnet);
+        let rival_of = |pool: IpNet| {
+            self.networks.values().find(|n| pools_of(n).any(|p| overlap(&pool, &p))).cloned()
         };
-        let rival = self.networks.values().find(|n| pools(n)).cloned();
-        let Some(rival) = rival else {
+        let Some(rival) = own().find_map(rival_of) else {
             self.record(&docker.id, spec);
             return;
         };
-        let automatic = self.docker.unnamed.get(&docker.id).is_some_and(|u| u.automatic);
+        let unnamed = self.docker.unnamed.get(&docker.id);
+        let picked = unnamed.map(|u| u.automatic.clone()).unwrap_or_default();
+        let stuck = own().any(|pool| rival_of(pool).is_some() && !picked.contains(&pool));
         let (name, other) = (spec.name.clone(), &rival.name);
-        if automatic {
+        if !stuck {
             tracing::warn!(network = %name, rival = %other, "another host took the subnet at the same moment; the network gets another one");
-            self.record(&docker.id, NetworkSpec { subnet: None, gateway: None, ..spec });
+            self.record(&docker.id, without(spec, &picked));
             self.discard(&docker.id);
         } else if self.docker.unnamed.contains_key(&docker.id) {
             self.docker.note(
@@ -414,7 +417,7 @@ impl Core {
             self.discard(&docker.id);
         } else {
             let why = format!(
-                "network {name} of this host's Docker is not in the cluster, and its subnet belongs to network {other}; remove it: docker network rm {name}"
+                "network {name} of this host's Docker is not in the cluster, and its subnet belongs to network {other}; remove it: docker network rm '{name}'"
             );
             self.docker.recording.insert(docker.id.clone(), Asked::failed(self.now, why));
         }
@@ -423,20 +426,27 @@ impl Core {
     fn record(&mut self, docker: &str, spec: NetworkSpec) {
         tracing::info!(network = %spec.name, "recording Docker's network in the cluster");
         self.docker.recording.insert(docker.to_owned(), Asked::Pending);
-        let then = Continuation::Recorded(docker.to_owned());
+        let then = Continuation::Recorded { docker: docker.to_owned(), subnet: spec.subnet };
         self.call(StoreCall::EnsureNetwork(spec), then);
     }
 
     /// What the store said to a network of Docker's.
-    pub(in crate::core) fn recorded(&mut self, docker: &str, answer: Result<StoreAnswer, Refusal>) {
+    pub(in crate::core) fn recorded(
+        &mut self,
+        docker: &str,
+        subnet: Option<Ipv4Net>,
+        answer: Result<StoreAnswer, Refusal>,
+    ) {
         self.docker.recording.remove(docker);
         match self.network_of(answer) {
             Ok(network) => {
-                // Docker may have dropped it meanwhile; a removal that waits has to know of it.
-                if !self.docker.discarding.contains_key(docker)
-                    && self.docker.network_of(docker).is_none()
-                {
+                // Docker may have dropped it meanwhile; a removal that waits has to know of it. One
+                // that was to get another subnet is made anew instead.
+                if subnet == Some(network.subnet) && self.docker.network_of(docker).is_none() {
                     self.bind(docker, network.id.0);
+                    if let Some(bound) = self.docker.bound.get_mut(docker) {
+                        bound.listed = true;
+                    }
                 }
                 self.match_networks();
             }
@@ -449,10 +459,7 @@ impl Core {
             Err(refusal) => {
                 let name = self.docker_name(docker);
                 let why = match refusal.kind {
-                    RefusalKind::Invalid => format!(
-                        "network {name} of this host's Docker cannot be in the cluster: {}; remove it: docker network rm '{name}'",
-                        refusal.message
-                    ),
+                    RefusalKind::Invalid => unfit(&name, &refusal.message),
                     RefusalKind::NotFound | RefusalKind::Conflict | RefusalKind::Unavailable => {
                         format!(
                             "network {name} of this host's Docker is not in the cluster yet: {}",
@@ -717,5 +724,25 @@ impl Core {
     /// The store says that the network was there, and is not any more.
     fn was_removed(&self, network: u64) -> bool {
         !self.networks.contains_key(&network) && network < self.next_network
+    }
+}
+
+/// What can never be recorded, for status.
+fn unfit(name: &str, why: &str) -> String {
+    format!(
+        "network {name} of this host's Docker cannot be in the cluster: {why}; remove it: docker network rm '{name}'"
+    )
+}
+
+/// The same network, with other subnets in the place of those that we had picked.
+fn without(spec: NetworkSpec, picked: &BTreeSet<IpNet>) -> NetworkSpec {
+    let v4 = spec.subnet.is_some_and(|subnet| picked.contains(&IpNet::V4(subnet)));
+    let v6 = spec.ipv6.and_then(|ipv6| ipv6.subnet);
+    let v6 = v6.is_some_and(|subnet| picked.contains(&IpNet::V6(subnet)));
+    NetworkSpec {
+        subnet: spec.subnet.filter(|_| !v4),
+        gateway: spec.gateway.filter(|_| !v4),
+        ipv6: if v6 { Some(Ipv6Spec::default()) } else { spec.ipv6 },
+        ..spec
     }
 }

@@ -254,3 +254,27 @@ fn a_network_that_docker_lists_no_more_before_it_says_so_is_removed_all_the_same
     assert_eq!(world.stored(), ["rethinkdb"]);
     assert_eq!(world.docker_names(), ["rethinkdb"]);
 }
+
+#[test]
+fn the_loser_of_a_subnet_gets_its_network_however_slow_the_store_is() {
+    let mut world = World::with_docker();
+    let (_, pool) = docker_create(&mut world, "d1", None, None).unwrap();
+    world.store.push(network(2, "green", &pool.to_string()));
+    world.publish_networks();
+    world.docker.push(docker_has("d1", "blue", pool));
+    let list = world.docker.clone();
+    world.core.handle(world.now, Event::DockerNetworks(list));
+    let mut waiting = None;
+    while let Some(action) = world.core.poll_action() {
+        match action {
+            Action::Store(id, call @ StoreCall::EnsureNetwork(_)) => waiting = Some((id, call)),
+            action => world.act(action),
+        }
+    }
+    assert!(!world.docker.iter().any(|n| n.id == "d1"), "Docker removed its own first");
+    let (id, call) = waiting.expect("it is recorded");
+    let answer = world.store(call);
+    world.event(Event::Store(id, answer));
+    world.pass(FAR);
+    assert_eq!(world.docker_names(), ["blue", "green", "rethinkdb"]);
+}
