@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::errors::CreateNetworkError;
 use crate::ids::{NetworkName, Vni, VniRange};
 use crate::network::Docker;
+use crate::networks::Document;
 
 /// Asks for a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,15 @@ pub struct NetworkSpec {
 }
 
 impl NetworkSpec {
+    /// Whether there can be such a network at all, whatever others there are.
+    ///
+    /// # Errors
+    /// What keeps it from being, as [`Registry::create_network`](crate::Registry::create_network)
+    /// would say.
+    pub fn check(&self) -> Result<(), CreateNetworkError> {
+        Document::default().create(self, &Defaults::default(), 0).map(drop)
+    }
+
     /// A network of that name, IPv4 only, everything else chosen.
     #[must_use]
     pub fn named(name: NetworkName) -> NetworkSpec {

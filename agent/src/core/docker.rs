@@ -85,9 +85,9 @@ impl Core {
                 "unknown option {key}; ovl knows {NETWORK_OPTION} and {MTU_OPTION}"
             )));
         }
-        mtu(&wanted.options)?;
         let subnet = one_subnet(wanted)?;
         let name = wanted.options.get(NETWORK_OPTION).map(|name| network_name(name)).transpose()?;
+        spec::of_request(wanted)?.check().map_err(|e| Refusal::invalid(crate::chain(&e)))?;
         let existing = self.network_of_pool(subnet).map(|n| (n.id.0, n.name.clone()));
         match (&name, existing) {
             (Some(name), Some((_, other))) if *name != other => {

@@ -5,11 +5,33 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use ovl_ipam::{Ipv6Spec, Network, NetworkName, NetworkSpec};
 
+use super::super::Refusal;
 use super::{MTU_OPTION, NETWORK_OPTION, mtu, network_name};
-use crate::docker::{NetworkConfig, PoolConfig};
+use crate::docker::{CreateNetwork, IpamData, NetworkConfig, PoolConfig};
 
 /// The driver's name in Docker, for networks and for addresses.
 const DRIVER: &str = "ovl";
+
+/// Any name that a network may have, for one whose own is not known yet.
+const UNNAMED: &str = "unnamed";
+
+/// A network as Docker asks for it, before its name and labels are heard.
+pub(super) fn of_request(wanted: &CreateNetwork) -> Result<NetworkSpec, Refusal> {
+    let pool = |data: &IpamData| PoolConfig {
+        subnet: data.pool,
+        range: None,
+        gateway: data.gateway.map(|gateway| gateway.addr()),
+        aux: data.aux.iter().map(|(name, address)| (name.clone(), address.addr())).collect(),
+    };
+    let config = NetworkConfig {
+        name: UNNAMED.to_owned(),
+        options: wanted.options.clone(),
+        ipam_driver: DRIVER.to_owned(),
+        pools: wanted.ipv4.iter().chain(&wanted.ipv6).map(pool).collect(),
+        ..NetworkConfig::default()
+    };
+    spec(&config).map_err(Refusal::invalid)
+}
 
 /// A network for the store, as Docker has it.
 pub(super) fn spec(config: &NetworkConfig) -> Result<NetworkSpec, String> {

@@ -278,3 +278,31 @@ fn the_loser_of_a_subnet_gets_its_network_however_slow_the_store_is() {
     world.pass(FAR);
     assert_eq!(world.docker_names(), ["blue", "green", "rethinkdb"]);
 }
+
+#[test]
+fn a_network_that_can_never_be_is_refused_by_the_command_that_makes_it() {
+    let mut world = World::with_docker();
+    for (subnet, gateway, mtu) in [
+        ("127.0.0.0/8", "127.0.0.1", "1400"),
+        ("169.254.0.0/16", "169.254.0.1", "1400"),
+        ("10.9.0.0/24", "10.9.0.255", "1400"),
+        ("10.9.0.0/24", "10.9.0.1", "100"),
+    ] {
+        let subnet: IpNet = subnet.parse().unwrap();
+        let create = CreateNetwork {
+            id: "d1".into(),
+            options: BTreeMap::from([("com.docker.network.driver.mtu".into(), mtu.into())]),
+            internal: false,
+            enable_ipv6: false,
+            ipv4: vec![IpamData {
+                address_space: LOCAL_ADDRESS_SPACE.into(),
+                pool: subnet,
+                gateway: Some(IpNet::new(gateway.parse().unwrap(), subnet.prefix_len()).unwrap()),
+                aux: BTreeMap::new(),
+            }],
+            ipv6: Vec::new(),
+        };
+        let refusal = world.get(Request::DockerNetwork(create)).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Invalid, "{subnet} {gateway} {mtu}: {refusal:?}");
+    }
+}
