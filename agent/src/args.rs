@@ -18,6 +18,7 @@ as a flag (--gossip-port); flags win over variables, and those over the file.
 Exit codes:
   0   stopped in order, or printed what was asked for
   1   failed while running
+  3   this host left the cluster: ovlctl leave
   64  wrong flags, variables or file; every mistake is listed, nothing was touched
   69  this host cannot run it: kernel, privileges or ports; every reason is listed";
 

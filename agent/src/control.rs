@@ -10,7 +10,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response as HttpResponse};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use ovl_ipam::{Ipv6Spec, NetworkName, NetworkSpec};
 use ovl_vxlan::IfName;
@@ -34,6 +34,8 @@ const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
 pub fn router(agent: Agent) -> Router {
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/reload", post(reload))
+        .route("/v1/leave", post(leave))
         .route("/v1/members", get(|agent| ask(agent, Request::Members)))
         .route("/v1/networks", get(|agent| ask(agent, Request::Networks)).post(create_network))
         .route("/v1/networks/{name}", get(network).delete(remove_network))
@@ -82,6 +84,7 @@ impl IntoResponse for Response {
             Response::Network(network) => Json(network).into_response(),
             Response::Endpoints(endpoints) => Json(endpoints).into_response(),
             Response::Endpoint(endpoint) => Json(endpoint).into_response(),
+            Response::Left(left) => Json(left).into_response(),
             // The others answer Docker's requests, which have a socket of their own.
             Response::Done
             | Response::NetworkId(_)
@@ -102,6 +105,22 @@ async fn status(State(agent): State<Agent>) -> Result<Response, Refusal> {
     let mut answer = agent.ask(Request::Status).await?;
     if let Response::Status(status) = &mut answer {
         status.store.url = agent.store_url().to_owned();
+    }
+    Ok(answer)
+}
+
+async fn reload(State(agent): State<Agent>) -> Result<Json<api::Reloaded>, Refusal> {
+    agent.reload().await.map(Json)
+}
+
+async fn leave(
+    State(agent): State<Agent>,
+    body: Result<Json<api::Leave>, JsonRejection>,
+) -> Result<Response, Refusal> {
+    let Json(api::Leave { force }) = body.map_err(|e| Refusal::invalid(e.body_text()))?;
+    let mut answer = agent.ask(Request::LeaveCluster { force }).await?;
+    if let Response::Left(left) = &mut answer {
+        left.state_dir = agent.state_dir().to_owned();
     }
     Ok(answer)
 }

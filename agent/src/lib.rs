@@ -9,6 +9,8 @@ pub mod docker;
 pub mod driver;
 pub mod log;
 pub mod preflight;
+pub mod purge;
+pub mod systemd;
 pub mod unix_socket;
 
 /// An error and its causes as one line: `what: why: why`. Used once, where an error leaves the

@@ -5,14 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ovl_agent::config::{self, Config, Origins, Start};
-use ovl_agent::driver::{self, RunError};
+use ovl_agent::driver::{self, Ended, Outside, RunError};
+use ovl_agent::systemd::Manager;
 use ovl_agent::{log, preflight};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
-    let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    let read = |path: &Path| std::fs::read_to_string(path);
-    match config::start(std::env::args_os(), std::env::vars_os().collect(), host_name, read) {
+    match settings() {
         Start::Run(config, origins) => run(*config, &origins),
         Start::Show(text) => {
             // A closed pipe is the reader's choice.
@@ -26,8 +25,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// All settings, as they are now.
+fn settings() -> Start {
+    let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let read = |path: &Path| std::fs::read_to_string(path);
+    config::start(std::env::args_os(), std::env::vars_os().collect(), host_name, read)
+}
+
+fn read_again() -> Result<(Config, Origins), String> {
+    match settings() {
+        Start::Run(config, origins) => Ok((*config, origins)),
+        Start::Refuse(mistakes) => Err(mistakes),
+        // The command line is the one that this agent was started with.
+        Start::Show(text) => Err(text),
+    }
+}
+
 fn run(config: Config, origins: &Origins) -> ExitCode {
-    log::init(&config);
+    let log = log::init(&config);
     let warnings = config::warnings(&config, origins);
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -44,8 +59,10 @@ fn run(config: Config, origins: &Origins) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(driver::run(config, warnings, told_to_stop())) {
-        Ok(()) => ExitCode::SUCCESS,
+    let outside = Outside { manager: Manager::from_env(), read: Box::new(read_again), log };
+    match runtime.block_on(driver::run(config, warnings, outside, told_to_stop())) {
+        Ok(Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(Ended::Left) => ExitCode::from(driver::EXIT_LEFT),
         Err(RunError::Preflight(failures)) => {
             for failure in failures {
                 eprintln!("ovl-agent: {failure}");

@@ -233,6 +233,12 @@ impl Node {
         self.change(Change::Remove(id));
     }
 
+    /// Joins by others from now on.
+    pub(crate) fn set_seeds(&mut self, now: Instant, seeds: &[String]) {
+        self.note(now);
+        self.seeds.replace(seeds, now);
+    }
+
     /// All other members, ordered by name.
     pub(crate) fn members(&self) -> Vec<Member> {
         let names = self.members.iter().map(|(name, _)| name);

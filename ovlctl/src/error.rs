@@ -45,6 +45,12 @@ pub(crate) enum Error {
     /// Several things were asked for, and not all were done; each has been told already.
     #[error("{done} of {all} were done")]
     Partly { done: usize, all: usize, code: u8 },
+    /// Something was not taken away from this host.
+    #[error("{0}")]
+    Kept(String),
+    /// The user did not say yes; nothing was done.
+    #[error("{0}")]
+    Unconfirmed(&'static str),
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -57,11 +63,12 @@ impl Error {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Error::NoAgent { .. } | Error::Slow { .. } | Error::Garbage { .. } => EXIT_UNAVAILABLE,
-            Error::BadSocket { .. } => EXIT_USAGE,
+            Error::BadSocket { .. } | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
             Error::Partly { code, .. } => *code,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
+            | Error::Kept(_)
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
         }

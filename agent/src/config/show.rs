@@ -42,8 +42,8 @@ pub fn warnings(config: &Config, origins: &Origins) -> Vec<String> {
 }
 
 impl Config {
-    /// The value of a key as the file could have it.
-    fn text(&self, key: Key) -> String {
+    /// The value of a key as the file could have it. Holds no secrets.
+    pub(crate) fn text(&self, key: Key) -> String {
         match key {
             Key::NodeName => self.node_name.to_string(),
             Key::Advertise => match &self.advertise {

@@ -83,6 +83,13 @@ impl Registry {
         Registry { inner: Arc::new(Inner { store, url, defaults, deadline }) }
     }
 
+    /// The same registry, with other choices for networks that leave them open.
+    #[must_use]
+    pub fn with_defaults(&self, defaults: Defaults) -> Registry {
+        let Inner { store, url, deadline, .. } = &*self.inner;
+        Registry::with_store(store.clone(), url.clone(), defaults, *deadline)
+    }
+
     /// The store below. What is written there past the registry breaks its promises; it is for
     /// tests and for tools that look.
     #[must_use]
