@@ -25,7 +25,7 @@ Exit codes:
 /// One agent runs on each host; it joins the containers there to the overlay networks of the
 /// cluster.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "ovl-agent", version, max_term_width = 100, args_override_self = true)]
+#[command(name = "ovl-agent", version = crate::VERSION, max_term_width = 100, args_override_self = true)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct Args {
     /// Configuration file, in TOML

@@ -30,6 +30,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use about::About;
 pub use file::FileText;
 pub use key::Key;
 pub use problem::{Origin, Problem};

@@ -13,6 +13,13 @@ pub mod purge;
 pub mod systemd;
 pub mod unix_socket;
 
+/// The version of the programs: the workspace's own, unless the build was told another one (a
+/// package of a later version from the same sources, to try an upgrade with).
+pub const VERSION: &str = match option_env!("OVL_BUILD_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// An error and its causes as one line: `what: why: why`. Used once, where an error leaves the
 /// program for a person. A cause that an error repeats in its own text is not said again.
 pub fn chain(error: &dyn std::error::Error) -> String {

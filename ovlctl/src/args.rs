@@ -23,7 +23,7 @@ const TIMEOUTS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
 
 /// Shows and changes the overlay networks of this cluster, through the agent on this host
 #[derive(Debug, Parser)]
-#[command(name = "ovlctl", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "ovlctl", version = ovl_agent::VERSION, max_term_width = 100, after_help = AFTER_HELP)]
 #[command(infer_long_args = false, propagate_version = false)]
 pub(crate) struct Args {
     /// The agent's control socket

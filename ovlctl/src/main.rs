@@ -1,53 +1,6 @@
-//! The command line of ovl: asks the agent of this host over its control socket.
-//!
-//! `args` says what can be asked, `client` carries it, `commands` does one thing each and
-//! `output` prints it, as tables for people or as JSON for programs. Every wait is bounded, every
-//! failure is one sentence on standard error, and the exit code says of which kind it was.
+//! The executable of [`ovlctl`].
 use std::process::ExitCode;
 
-use clap::Parser;
-
-mod args;
-mod client;
-mod commands;
-mod error;
-mod output;
-
-use args::Args;
-use client::Client;
-use error::Error;
-use output::Output;
-
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => return usage(&error),
-    };
-    let output = Output::new(args.json);
-    match run(args, &output) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has enough.
-        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
-        Err(error) => {
-            output.complain(&error.to_string());
-            ExitCode::from(error.exit_code())
-        }
-    }
-}
-
-fn run(args: Args, output: &Output) -> Result<(), Error> {
-    let client = Client::new(args.socket, args.timeout);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Runtime)?;
-    runtime.block_on(commands::run(args.command, &client, output))
-}
-
-/// Help and version are asked for, all else is wrong usage.
-fn usage(error: &clap::Error) -> ExitCode {
-    // A closed pipe is no reason to fail.
-    let _ = error.print();
-    let code = if error.use_stderr() { error::EXIT_USAGE } else { 0 };
-    ExitCode::from(code)
+    ovlctl::run_from_command_line()
 }

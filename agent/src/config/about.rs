@@ -2,22 +2,27 @@
 use super::key::Key;
 
 /// What people are told about a key.
-pub(crate) struct About {
+#[derive(Debug)]
+pub struct About {
     /// Its name in the file; with `--` before it, the flag.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Stands for the value in usage lines.
-    pub(crate) value: &'static str,
+    pub value: &'static str,
     /// One line, for `-h`.
-    pub(crate) help: &'static str,
+    pub help: &'static str,
     /// What `--help` adds to that line: units, effects, how to choose.
-    pub(crate) more: &'static str,
+    pub more: &'static str,
     /// What a value must be, to follow the word "expected".
-    pub(crate) expected: &'static str,
+    pub expected: &'static str,
+    /// A value as one might set it, for the example file and the reference.
+    pub example: &'static str,
+    /// Whether `ovlctl reload` takes a change at once. False: it takes a restart.
+    pub reload: bool,
 }
 
 impl Key {
     /// What people are told about it.
-    pub(crate) const fn about(self) -> &'static About {
+    pub const fn about(self) -> &'static About {
         match self {
             Key::NodeName => &NODE_NAME,
             Key::Advertise => &ADVERTISE,
@@ -44,6 +49,8 @@ const NODE_NAME: About = About {
     help: "This host's name in the cluster",
     more: "No other host may have it, and it should not change while endpoints run here.",
     expected: "1 to 63 letters, digits, `_`, `.` or `-`, with a letter or digit first",
+    example: "queenbee",
+    reload: false,
 };
 
 const ADVERTISE: About = About {
@@ -53,6 +60,8 @@ const ADVERTISE: About = About {
     more: "An IPv4 address of this host, the name of an interface whose first IPv4 address is \
            taken, or `auto`: the address of the interface with the default route.",
     expected: "an IPv4 address of this host, the name of an interface, or `auto`",
+    example: "eth1",
+    reload: false,
 };
 
 const JOIN: About = About {
@@ -63,6 +72,8 @@ const JOIN: About = About {
            among them: one list fits all hosts. Without a port the gossip port is taken. They are \
            asked again for ever, so that a split cluster heals.",
     expected: "host names or IPv4 addresses, each with an optional `:PORT`, separated by commas",
+    example: "10.132.0.11,10.132.0.12",
+    reload: true,
 };
 
 const STORE: About = About {
@@ -73,6 +84,8 @@ const STORE: About = About {
            `?token-file=PATH&ca-file=PATH` may follow. `sqlite:///PATH` is a file that several \
            agents on one machine may share. All hosts of a cluster must name the same registry.",
     expected: "`consul://HOST:PORT`, `consul+https://HOST:PORT` or `sqlite:///PATH`",
+    example: "consul://10.132.0.2:8500",
+    reload: false,
 };
 
 const GOSSIP_PORT: About = About {
@@ -81,6 +94,8 @@ const GOSSIP_PORT: About = About {
     help: "UDP and TCP port of the gossip between hosts",
     more: "Open it between all hosts, UDP and TCP.",
     expected: "a port, 1 to 65535",
+    example: "7947",
+    reload: false,
 };
 
 const VXLAN_PORT: About = About {
@@ -90,6 +105,8 @@ const VXLAN_PORT: About = About {
     more: "The same on every host of a cluster. 4789 is the one of RFC 7348; choose another one \
            where a hypervisor's own VXLAN swallows it.",
     expected: "a port, 1 to 65535",
+    example: "8472",
+    reload: false,
 };
 
 const VNI_RANGE: About = About {
@@ -99,6 +116,8 @@ const VNI_RANGE: About = About {
     more: "24-bit numbers. Keep clear of those that others on these hosts use: Docker's classic \
            overlay counts from 256, Swarm from 4096.",
     expected: "two VNIs as `FIRST-LAST`, each 1 to 16777215, the lower one first",
+    example: "100000-199999",
+    reload: true,
 };
 
 const DEFAULT_POOL: About = About {
@@ -107,6 +126,8 @@ const DEFAULT_POOL: About = About {
     help: "Where the subnets of networks come from that are made without one",
     more: "A subnet in CIDR form that no host and no other service uses.",
     expected: "an IPv4 subnet from /8 to /30 in CIDR form, like 10.64.0.0/10, with no host bits",
+    example: "10.96.0.0/12",
+    reload: true,
 };
 
 const STATE_DIR: About = About {
@@ -115,6 +136,8 @@ const STATE_DIR: About = About {
     help: "What the agent remembers across restarts",
     more: "Made if missing. Must survive restarts of the agent; not shared between agents.",
     expected: "an absolute path",
+    example: "/srv/ovl",
+    reload: false,
 };
 
 const CONTROL_SOCKET: About = About {
@@ -123,6 +146,8 @@ const CONTROL_SOCKET: About = About {
     help: "Unix socket on which ovlctl reaches this agent",
     more: "Its directory is made if missing. ovlctl reads the same variable.",
     expected: "an absolute path of at most 107 bytes",
+    example: "/run/ovl/second.sock",
+    reload: false,
 };
 
 const PLUGIN_SOCKET: About = About {
@@ -132,6 +157,8 @@ const PLUGIN_SOCKET: About = About {
     more: "The file's name without `.sock` is the driver's name in `docker network create -d`. \
            Docker looks into /run/docker/plugins.",
     expected: "an absolute path of at most 107 bytes",
+    example: "/run/docker/plugins/overlay2.sock",
+    reload: false,
 };
 
 const DOCKER_HOST: About = About {
@@ -140,6 +167,8 @@ const DOCKER_HOST: About = About {
     help: "Docker's engine, from which the names of containers come",
     more: "A host without Docker may leave it alone: the agent waits for it quietly.",
     expected: "`unix:///PATH`",
+    example: "unix:///run/user/1000/docker.sock",
+    reload: false,
 };
 
 const DOCKER_SCOPE: About = About {
@@ -149,6 +178,8 @@ const DOCKER_SCOPE: About = About {
     more: "Docker up to 20.10 with --cluster-store shares networks by itself; auto finds that out. \
            dockerd asks once in its life: restart it after a change.",
     expected: "`auto`, `local` or `global`",
+    example: "local",
+    reload: false,
 };
 
 const RESOLV_CONF: About = About {
@@ -157,6 +188,8 @@ const RESOLV_CONF: About = About {
     help: "Resolvers for all names that are not of an overlay network",
     more: "A file in resolv.conf(5) form; read again when it changes.",
     expected: "an absolute path",
+    example: "/run/systemd/resolve/resolv.conf",
+    reload: true,
 };
 
 const LOG: About = About {
@@ -168,4 +201,6 @@ const LOG: About = About {
            systemd to journald, each value as a field (OVL_NETWORK=…).",
     expected: "a level (off, error, warn, info, debug, trace), and `PART=LEVEL`, separated by \
                commas",
+    example: "info,ovl_gossip=debug",
+    reload: true,
 };

@@ -72,7 +72,7 @@ impl Key {
     }
 
     /// The default in words, for people.
-    pub(crate) fn default_in_words(self) -> String {
+    pub fn default_in_words(self) -> String {
         match self {
             Key::NodeName => "the host's name".to_owned(),
             Key::Join => "nobody".to_owned(),
@@ -94,7 +94,7 @@ impl Key {
 
     /// The default as it could be written in the file. None: it depends on the host (node name)
     /// or on another setting (store).
-    pub(crate) fn default_text(self) -> Option<String> {
+    pub fn default_text(self) -> Option<String> {
         let text = match self {
             Key::NodeName | Key::Store => return None,
             Key::Advertise => "auto",

@@ -132,7 +132,7 @@ fn help_names_every_flag_its_default_and_variable_and_the_exit_codes() {
     assert!(help.contains(DEFAULT_FILE));
     assert!(matches!(run(&["-h"], &[], missing()), Start::Show(_)));
     let Start::Show(version) = run(&["--version"], &[], missing()) else { panic!("no version") };
-    assert_eq!(version, format!("ovl-agent {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(version, format!("ovl-agent {}\n", crate::VERSION));
 }
 
 #[test]
