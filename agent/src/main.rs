@@ -35,7 +35,13 @@ fn settings() -> Start {
 fn read_again() -> Result<(Config, Origins), String> {
     match settings() {
         Start::Run(config, origins) => Ok((*config, origins)),
-        Start::Refuse(mistakes) => Err(mistakes),
+        Start::Refuse(mistakes) => {
+            let mistakes = mistakes.lines().map(|line| line.trim_start_matches("ovl-agent: "));
+            let mistakes = mistakes.collect::<Vec<_>>().join("; ");
+            Err(format!(
+                "the configuration has mistakes, and the old one stays in force: {mistakes}"
+            ))
+        }
         // The command line is the one that this agent was started with.
         Start::Show(text) => Err(text),
     }

@@ -105,9 +105,10 @@ fn flags(command: &Command, wanted: impl Fn(&&Arg) -> bool) -> String {
         let help = arg.get_long_help().or_else(|| arg.get_help());
         let help = help.map(ToString::to_string).unwrap_or_default();
         let (help, default) = split_default(&help);
-        let default = arg.get_default_values().first().map_or(default, |value| {
-            code(&value.to_string_lossy())
-        });
+        let default = arg
+            .get_default_values()
+            .first()
+            .map_or(default, |value| code(&value.to_string_lossy()));
         // Clap's own default for a switch says nothing.
         let default = if arg.get_action().takes_values() { default } else { String::new() };
         let row = [code(&usage(arg)), default, sentences(&help)];
@@ -123,7 +124,8 @@ fn split_default(help: &str) -> (String, String) {
     };
     let (default, rest) = rest.split_once(']').unwrap_or((rest, ""));
     let variable = rest.trim().trim_start_matches("[variable: ").trim_end_matches(']');
-    let more = if variable.is_empty() { String::new() } else { format!("\n\nVariable: `{variable}`") };
+    let more =
+        if variable.is_empty() { String::new() } else { format!("\n\nVariable: `{variable}`") };
     (format!("{}{more}", help.trim()), code(default))
 }
 

@@ -9,7 +9,7 @@ use crate::control::api::{Change, Reloaded};
 use crate::core::Event;
 use crate::log;
 
-/// Reads all settings afresh; the error has a line for each mistake.
+/// Reads all settings afresh; the error is a sentence that names every mistake.
 pub type Read = Box<dyn Fn() -> Result<(Config, Origins), String> + Send>;
 
 /// The configuration in force, and how to read it again.
@@ -21,10 +21,10 @@ pub(super) struct Settings {
 
 impl Driver {
     /// # Errors
-    /// The mistakes, a line each; nothing was changed.
+    /// The mistakes; nothing was changed.
     pub(super) async fn reload(&mut self) -> Result<Reloaded, String> {
         let (new, origins) = (self.settings.read)().inspect_err(|mistakes| {
-            tracing::error!(mistakes, "the configuration is wrong; the old one stays in force");
+            tracing::error!("{mistakes}");
         })?;
         let mut changes = Vec::new();
         for key in Key::ALL {
