@@ -36,7 +36,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use ovl_gossip::NodeName;
+use ovl_gossip::{NodeName, OtherFormat};
 use ovl_ipam::Network;
 
 pub use self::docker::Had;
@@ -167,6 +167,8 @@ struct Health {
     /// A network of the store that cannot be what it says.
     foreign: Option<String>,
     name_conflict: Option<std::net::SocketAddr>,
+    /// A host speaks another version of the gossip; heard last then.
+    other_format: Option<(Instant, OtherFormat)>,
     dataplane: Vec<String>,
     repaired: u64,
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ovl_gossip::{Endpoint, MemberState};
+use ovl_gossip::{Endpoint, MemberState, OtherFormat};
 use ovl_ipam::Network;
 
 use super::remote::addresses;
@@ -11,6 +11,9 @@ use crate::control::api;
 
 /// How long hosts to join may take before status says so.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a host of another release that fell silent is still named.
+const OTHER_FORMAT_FOR: Duration = Duration::from_secs(60);
 
 /// Doubly held addresses that status names.
 const SHOWN_MAX: usize = 8;
@@ -179,6 +182,15 @@ impl Core {
         }
     }
 
+    /// Which host cannot be understood, and who has to be upgraded.
+    fn other_release(&self, now: Instant) -> Option<String> {
+        let (heard, OtherFormat { from, version, known }) = self.health.other_format?;
+        let whom = if version > known { "this host" } else { "that host" };
+        (heard + OTHER_FORMAT_FOR > now).then(|| {
+            format!("the agent at {from} speaks format {version} of the gossip, this one {known}: they do not hear each other; upgrade ovl on {whom}")
+        })
+    }
+
     fn problems(&self, now: Instant) -> Vec<String> {
         let mut problems = self.me.warnings.clone();
         if self.me.expects_peers && !self.synced && now > self.started + JOIN_WITHIN {
@@ -215,6 +227,7 @@ impl Core {
                 self.me.node
             ));
         }
+        problems.extend(self.other_release(now));
         problems.extend(
             self.health
                 .dataplane

@@ -52,3 +52,19 @@ fn what_waits_for_a_restart_is_in_the_status() {
     world.event(Event::Reconfigured { warnings: vec!["vxlan-port waits".into()] });
     assert!(world.problems().contains(&"vxlan-port waits".to_owned()));
 }
+
+#[test]
+fn a_host_of_another_release_is_named_with_who_has_to_be_upgraded() {
+    let mut world = World::ready();
+    for (version, whom) in [(9, "on this host"), (1, "on that host")] {
+        let other = OtherFormat { from: Ipv4Addr::new(10, 0, 0, 9), version, known: 2 };
+        world.event(Event::Gossip(Changes { other_format: Some(other), ..Changes::default() }));
+        let problems = world.problems();
+        assert!(
+            problems.iter().any(|p| p.contains("10.0.0.9") && p.contains(whom)),
+            "{problems:?}"
+        );
+    }
+    world.pass(Duration::from_secs(61));
+    assert!(!world.problems().iter().any(|p| p.contains("10.0.0.9")));
+}
