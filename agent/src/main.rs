@@ -6,9 +6,8 @@ use std::process::ExitCode;
 
 use ovl_agent::config::{self, Config, Origins, Start};
 use ovl_agent::driver::{self, RunError};
-use ovl_agent::preflight;
+use ovl_agent::{log, preflight};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
@@ -28,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config, origins: &Origins) -> ExitCode {
-    log(&config);
+    log::init(&config);
     let warnings = config::warnings(&config, origins);
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -58,16 +57,6 @@ fn run(config: Config, origins: &Origins) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn log(config: &Config) {
-    // The value was parsed with the settings, so this is the same filter again.
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
 }
 
 /// Completes with the first SIGTERM or SIGINT.

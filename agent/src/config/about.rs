@@ -162,9 +162,10 @@ const RESOLV_CONF: About = About {
 const LOG: About = About {
     name: "log",
     value: "FILTER",
-    help: "What to log on standard error",
+    help: "What to log",
     more: "A level (off, error, warn, info, debug, trace), and if need be others for parts of \
-           the program: `info,ovl_gossip=debug`.",
+           the program: `info,ovl_gossip=debug`. It goes to standard error; in a service of \
+           systemd to journald, each value as a field (OVL_NETWORK=…).",
     expected: "a level (off, error, warn, info, debug, trace), and `PART=LEVEL`, separated by \
                commas",
 };
