@@ -70,8 +70,10 @@ const STORE: About = About {
     value: "URL",
     help: "The registry of networks and addresses that all hosts share",
     more: "`consul://HOST:PORT` (or `consul+https://`) for a cluster; \
-           `?token-file=PATH&ca-file=PATH` may follow. `sqlite:///PATH` is a file that several \
-           agents on one machine may share. All hosts of a cluster must name the same registry.",
+           `?token-file=PATH&ca-file=PATH` may follow; the token's file must be owned by root or \
+           the agent's user, and closed to others (mode 0600). `sqlite:///PATH` is a file that \
+           several agents on one machine may share. All hosts of a cluster must name the same \
+           registry.",
     expected: "`consul://HOST:PORT`, `consul+https://HOST:PORT` or `sqlite:///PATH`",
 };
 

@@ -20,6 +20,8 @@ use async_trait::async_trait;
 pub use self::error::StoreError;
 pub use self::memory::MemoryStore;
 
+pub use self::consul::check_files;
+
 pub(crate) use self::consul::ConsulStore;
 pub(crate) use self::sqlite::SqliteStore;
 

@@ -10,6 +10,7 @@
 //! An index only grows while Consul keeps its data. After a restore from an older snapshot
 //! leases have generations below those given out since that snapshot was taken.
 
+mod files;
 mod http;
 mod txn;
 
@@ -21,6 +22,8 @@ use consulrs::api::features::{Blocking, ConsistencyMode};
 use consulrs::api::kv::common::KVPair;
 use consulrs::api::kv::requests::ReadKeyRequest;
 use tokio::time::Instant;
+
+pub use self::files::check_files;
 
 use self::http::{Answer, Http};
 use super::{Entry, MAX_OPERATIONS, Operation, Outcome, Store, StoreError, revision};
