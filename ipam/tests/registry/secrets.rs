@@ -206,6 +206,41 @@ async fn a_token_file_that_is_no_file_is_not_waited_for() {
     }
 }
 
+#[tokio::test]
+async fn another_token_is_taken_without_opening_the_store_again() {
+    let mut consul = start();
+    let url = url(&consul, READER);
+    let StoreUrl::Consul { token_file: Some(file), .. } = &url else { panic!("{url}") };
+    let registry = Registry::open(&url, Defaults::default(), DEADLINE).await.unwrap();
+    let (handle, wrong) = (registry.clone(), format!("{WRONG}\n"));
+    let may_write = async |name| handle.create_network(spec(name, None)).await.is_ok();
+
+    write(file, GOOD.as_bytes());
+    assert!(!may_write("a").await, "nobody has asked for the other token");
+    registry.renew().await.unwrap();
+    assert!(may_write("a").await);
+
+    // What does not work is not taken, nor is what is not safe.
+    write(file, wrong.as_bytes());
+    let error = registry.renew().await.unwrap_err();
+    assert!(matches!(error, OpenError::Store(StoreError::Refused { .. })), "{error}");
+    assert!(!format!("{error:?} {}", chain(&error)).contains(WRONG), "{error:?}");
+    assert!(may_write("b").await);
+    set_mode(file, 0o644);
+    let error = registry.renew().await.unwrap_err();
+    assert!(matches!(error, OpenError::Exposed { .. }), "{error}");
+    std::fs::remove_file(file).unwrap();
+    let error = registry.renew().await.unwrap_err();
+    assert!(matches!(error, OpenError::File { .. }), "{error}");
+    assert!(may_write("c").await);
+    assert!(!format!("{registry:?}").contains(GOOD));
+
+    // Nobody answers: nothing is known against what is in the file.
+    consul.kill();
+    write(file, READER.as_bytes());
+    registry.renew().await.unwrap();
+}
+
 /// The environment belongs to the whole process: this test runs itself in one of its own.
 #[tokio::test]
 async fn the_token_of_the_environment_is_used() {

@@ -93,10 +93,6 @@ impl Http {
         Ok(Http { client, base, url: url.to_string(), token })
     }
 
-    pub(super) fn url(&self) -> &str {
-        &self.url
-    }
-
     /// Sends `endpoint` and reads the answer, in `limit` altogether.
     pub(super) async fn call<E: Endpoint>(
         &self,
