@@ -86,6 +86,13 @@ impl Agent {
         }
     }
 
+    /// One whose core has ended: it says of every request that the agent is stopping.
+    #[cfg(test)]
+    pub(crate) fn ended() -> Agent {
+        let (requests, _) = mpsc::channel(1);
+        Agent { requests, names: Arc::default(), store_url: "".into() }
+    }
+
     /// The names table, for `resolve`.
     pub fn names(&self) -> &RwLock<Names> {
         &self.names

@@ -29,6 +29,7 @@ impl Key {
             Key::DefaultPool => &DEFAULT_POOL,
             Key::StateDir => &STATE_DIR,
             Key::ControlSocket => &CONTROL_SOCKET,
+            Key::ControlGroup => &CONTROL_GROUP,
             Key::PluginSocket => &PLUGIN_SOCKET,
             Key::DockerHost => &DOCKER_HOST,
             Key::DockerScope => &DOCKER_SCOPE,
@@ -125,6 +126,16 @@ const CONTROL_SOCKET: About = About {
     help: "Unix socket on which ovlctl reaches this agent",
     more: "Its directory is made if missing. ovlctl reads the same variable.",
     expected: "an absolute path of at most 107 bytes",
+};
+
+const CONTROL_GROUP: About = About {
+    name: "control-group",
+    value: "GROUP",
+    help: "Group whose members may read with ovlctl, and change nothing",
+    more: "A name or a number. The control socket is then open for this group (root:GROUP, mode \
+           0660), and only root may change anything over it. Without a group only root may use it \
+           at all (mode 0600). Needs CAP_CHOWN, or a process in that group.",
+    expected: "the name or the number of a group of this host",
 };
 
 const PLUGIN_SOCKET: About = About {

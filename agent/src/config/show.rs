@@ -59,6 +59,9 @@ impl Config {
             Key::DefaultPool => self.default_pool.to_string(),
             Key::StateDir => self.state_dir.display().to_string(),
             Key::ControlSocket => self.control_socket.display().to_string(),
+            Key::ControlGroup => {
+                self.control_group.as_ref().map(|group| group.name.clone()).unwrap_or_default()
+            }
             Key::PluginSocket => self.plugin_socket.display().to_string(),
             Key::DockerHost => self.docker_host.clone(),
             Key::DockerScope => match self.docker_scope {

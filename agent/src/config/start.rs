@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::FileText;
 use super::problem::{Origin, Problem};
-use super::{Config, Origins, Sources, parse, show};
+use super::{Config, Host, Origins, Sources, parse, show};
 use crate::args::{self, Args};
 
 /// Read when no other file is named; it may be missing.
@@ -28,8 +28,8 @@ pub enum Start {
     Refuse(String),
 }
 
-/// Reads all settings. Pure but for `read`, which reads a file as text and is called at most
-/// once; `argv` begins with the program's name.
+/// Reads all settings, and holds them against [`Host::this`]. `read` reads a file as text and is
+/// called at most once; `argv` begins with the program's name.
 pub fn start(
     argv: impl IntoIterator<Item = OsString>,
     env: Vec<(OsString, OsString)>,
@@ -47,7 +47,7 @@ pub fn start(
             None
         }
     };
-    let sources = Sources { host_name, file, env, flags: args.settings() };
+    let sources = Sources { host_name, file, env, flags: args.settings(), host: Host::this() };
     match (parse(&sources), problems.is_empty()) {
         (Ok((config, origins)), true) if args.print_config => {
             Start::Show(show::table(&config, &origins))

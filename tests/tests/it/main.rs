@@ -5,6 +5,7 @@
 //! programs of `scripts/tools`, and `ovl-agent` and `ovlctl` built (`scripts/test` does all that).
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access;
 mod cluster;
 mod crash;
 mod demo;
