@@ -101,6 +101,8 @@ pub enum Advertise {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins {
     of: BTreeMap<Key, Origin>,
+    /// The configuration file, if one was read by [`start()`].
+    file: Option<PathBuf>,
 }
 
 impl Origins {

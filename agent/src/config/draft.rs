@@ -140,6 +140,15 @@ impl Draft {
             let path = control.display().to_string();
             problems.push(clash(origins, Key::PluginSocket, Key::ControlSocket, &path));
         }
+        if let Some(store) = &self.store {
+            let problem = |advice| Problem {
+                origin: origins.of(Key::Store).clone(),
+                key: Some(Key::Store.name().to_owned()),
+                value: Some(store.to_string()),
+                advice,
+            };
+            problems.extend((self.host.store_files)(store).into_iter().map(problem));
+        }
     }
 
     /// None: something is missing, and among the problems.

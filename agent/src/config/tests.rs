@@ -255,7 +255,7 @@ fn settings_that_clash_are_reported() {
 #[test]
 fn a_group_is_found_by_its_name_or_taken_by_its_number() {
     let group: fn(&str) -> _ = |name| Ok((name == "watchers").then_some(42));
-    let host = Host { group };
+    let host = Host { group, ..Host::default() };
     let with = |name| Sources { host, ..sources(&[(Key::ControlGroup, From::File, name)]) };
     let (config, _) = parse(&with("watchers")).unwrap();
     assert_eq!(config.control_group, Some(Group { name: "watchers".into(), gid: 42 }));
@@ -269,8 +269,21 @@ fn a_group_is_found_by_its_name_or_taken_by_its_number() {
         ]
     );
     let broken: fn(&str) -> _ = |_| Err(std::io::ErrorKind::TimedOut.into());
-    let told = lines(&Sources { host: Host { group: broken }, ..with("ovl") });
+    let told = lines(&Sources { host: Host { group: broken, ..host }, ..with("ovl") });
     assert!(told[0].contains("the groups cannot be read"), "{told:?}");
+}
+
+#[test]
+fn what_is_wrong_with_the_stores_files_is_told_beside_all_else() {
+    let store_files: fn(&StoreUrl) -> _ = |_| vec!["the token file /t is open".to_owned()];
+    let host = Host { store_files, ..Host::default() };
+    let all = [(Key::Store, From::Env, "consul://h?token-file=/t"), (Key::Log, From::Flag, "inof")];
+    let lines = lines(&Sources { host, ..sources(&all) });
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(
+        lines[1],
+        "OVL_STORE: store = \"consul://h:8500?token-file=/t\": the token file /t is open"
+    );
 }
 
 #[test]

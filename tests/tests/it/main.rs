@@ -17,4 +17,5 @@ mod ping;
 mod race;
 mod refusals;
 mod restart;
+mod secrets;
 mod support;
