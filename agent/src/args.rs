@@ -42,6 +42,13 @@ pub struct Args {
     #[arg(long)]
     pub print_config: bool,
 
+    /// Check every setting and the files that they name, and exit
+    ///
+    /// Says `configuration is fine`, or lists every mistake, with exit code 64. Nothing is bound,
+    /// made or contacted: fit for a running host before a restart.
+    #[arg(long)]
+    pub check_config: bool,
+
     #[command(flatten)]
     settings: Settings,
 }

@@ -112,6 +112,15 @@ impl Agent {
         }
     }
 
+    /// One whose core has ended: it says of every request that the agent is stopping.
+    #[cfg(test)]
+    pub(crate) fn ended() -> Agent {
+        let (requests, _) = mpsc::channel(1);
+        let (reloads, _) = mpsc::channel(1);
+        let state_dir = Path::new("").into();
+        Agent { requests, reloads, names: Arc::default(), store_url: "".into(), state_dir }
+    }
+
     /// The names table, for `resolve`.
     pub fn names(&self) -> &RwLock<Names> {
         &self.names
@@ -174,13 +183,9 @@ impl Driver {
             let wake = tokio::time::Instant::from_std(self.core.poll_timeout());
             tokio::select! {
                 () = &mut stop => return Ended::Stopped,
-                () = hangup(&mut hangups) => {
-                    // What came of it is in the log.
-                    let _ = self.reload().await;
-                }
-                Some(reply) = self.reloads.recv() => {
-                    let _ = reply.send(self.reload().await);
-                }
+                // What comes of it is in the log.
+                () = hangup(&mut hangups) => self.reload_for(None).await,
+                Some(asker) = self.reloads.recv() => self.reload_for(Some(asker)).await,
                 Some(event) = self.events.recv() => self.feed(event),
                 Some((request, reply)) = self.requests.recv() => self.accept(request, reply),
                 () = tokio::time::sleep_until(wake) => self.feed(Event::Timeout),

@@ -10,7 +10,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 const AFTER_HELP: &str = "\
 Exit codes:
   0   done
-  1   the agent said no, or there is no such thing
+  1   the agent said no, this user may not, or there is no such thing
   64  wrong usage
   69  the agent does not answer, or not in a way that is understood
   75  not now: the store or the kernel did not do it in time; try again later";

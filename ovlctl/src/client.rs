@@ -119,9 +119,7 @@ impl Client {
             io::ErrorKind::ConnectionRefused => {
                 "it has stopped without removing its socket; start ovl-agent".to_owned()
             }
-            io::ErrorKind::PermissionDenied => {
-                "permission denied; run ovlctl as the agent's user, which is root".to_owned()
-            }
+            io::ErrorKind::PermissionDenied => return Error::Closed { socket },
             _ => error.to_string(),
         };
         Error::NoAgent { socket, why }

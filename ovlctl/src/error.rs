@@ -18,6 +18,13 @@ pub(crate) enum Error {
     /// Nobody listens.
     #[error("no agent answers on {}: {why}", socket.display())]
     NoAgent { socket: PathBuf, why: String },
+    /// Somebody may listen, but not to this user.
+    #[error(
+        "{} is not open to this user: try it with sudo, or, to read only, as a member of the \
+         socket's group (the agent's setting control-group)",
+        socket.display()
+    )]
+    Closed { socket: PathBuf },
     /// The path cannot be that of a socket.
     #[error("{} cannot be a socket: {why}", socket.display())]
     BadSocket { socket: PathBuf, why: String },
@@ -63,6 +70,7 @@ impl Error {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Error::NoAgent { .. } | Error::Slow { .. } | Error::Garbage { .. } => EXIT_UNAVAILABLE,
+            Error::Closed { .. } => EXIT_REFUSED,
             Error::BadSocket { .. } | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
             Error::Partly { code, .. } => *code,

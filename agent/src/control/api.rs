@@ -15,8 +15,8 @@
 //! | `DELETE /v1/endpoints/{network}/{name}` | | `{}` |
 //! | `GET /v1/resolve` | `?name=…&network=…` | `[address]` |
 //!
-//! Everything else than 200 carries an [`Error`]: 400 (the request is wrong), 404 (no such
-//! thing), 409 (taken, overlapping, in use), 503 (the store or the kernel did not do it in time).
+//! Everything else than 200 carries an [`Error`]: 400 (the request is wrong), 403 (this user may
+//! not, or may only GET), 404 (no such thing), 409 (taken, overlapping, in use), 503 (the store or the kernel did not do it in time).
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 

@@ -20,7 +20,7 @@ use super::reload::{Read, Settings};
 use super::sandboxes::{Sandboxes, there};
 use super::{Agent, Driver, EVENTS_MAX, now};
 use crate::config::{Advertise, Config};
-use crate::control;
+use crate::control::{self, Access};
 use crate::core::{Core, Event, Identity, State};
 use crate::dns::{Names, Resolver};
 use crate::docker::{Engine, EngineEvent, PluginServer};
@@ -322,13 +322,16 @@ struct Servers {
 impl Servers {
     async fn open(config: &Config, agent: &Agent) -> Result<Servers, RunError> {
         let failed = |what| move |source| RunError::Socket { what, source };
-        let control =
-            UnixSocket::bind(&config.control_socket).await.map_err(failed("control socket"))?;
+        let group = config.control_group.as_ref();
+        let control = UnixSocket::bind(&config.control_socket, group.map(|group| group.gid))
+            .await
+            .map_err(failed("control socket"))?;
+        let access = Access::of(group);
         let plugin =
             PluginServer::bind(&config.plugin_socket).await.map_err(failed("plugin socket"))?;
         let (stop, stopping) = watch::channel(false);
         let tasks = vec![
-            tokio::spawn(control::serve(control, agent.clone(), stopped(stopping.clone()))),
+            tokio::spawn(control::serve(control, access, agent.clone(), stopped(stopping.clone()))),
             tokio::spawn(plugin.serve(Arc::new(agent.clone()), stopped(stopping))),
         ];
         Ok(Servers { stop, tasks })

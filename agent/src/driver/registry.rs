@@ -69,6 +69,19 @@ impl Store {
         }
     }
 
+    /// Takes the token and the certificates that are in their files now.
+    ///
+    /// # Errors
+    /// Why the former ones stay in use.
+    pub(super) async fn renew(&self) -> Result<(), String> {
+        let found = self.found.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        match found {
+            Ok(registry) => registry.renew().await.map_err(|error| crate::chain(&error)),
+            // Read at each try.
+            Err(_) => Ok(()),
+        }
+    }
+
     fn defaults(&self) -> Defaults {
         self.defaults.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }

@@ -3,6 +3,8 @@
 //! A configuration with mistakes changes nothing. What a running agent cannot take (addresses, ports,
 //! names, the store) is told as waiting for a restart, also in its status.
 
+use tokio::sync::oneshot;
+
 use super::{Driver, boot};
 use crate::config::{Config, Key, Origins, warnings};
 use crate::control::api::{Change, Reloaded};
@@ -11,6 +13,9 @@ use crate::log;
 
 /// Reads all settings afresh; the error is a sentence that names every mistake.
 pub type Read = Box<dyn Fn() -> Result<(Config, Origins), String> + Send>;
+
+/// What came of it; the error names the mistakes.
+pub(super) type Answer = Result<Reloaded, String>;
 
 /// The configuration in force, and how to read it again.
 pub(super) struct Settings {
@@ -22,7 +27,7 @@ pub(super) struct Settings {
 impl Driver {
     /// # Errors
     /// The mistakes; nothing was changed.
-    pub(super) async fn reload(&mut self) -> Result<Reloaded, String> {
+    async fn reload(&mut self) -> Answer {
         let (new, origins) = (self.settings.read)().inspect_err(|mistakes| {
             tracing::error!("{mistakes}");
         })?;
@@ -40,6 +45,24 @@ impl Driver {
         let shown = warnings.iter().cloned().chain(waiting).collect();
         self.feed(Event::Reconfigured { warnings: shown });
         Ok(Reloaded { changes, warnings })
+    }
+
+    /// Reloads, and tells who asked for it, if anybody did. The store is asked whether it takes the
+    /// token that is in its file now; that is waited for elsewhere.
+    pub(super) async fn reload_for(&mut self, asker: Option<oneshot::Sender<Answer>>) {
+        let (mut answer, store) = (self.reload().await, self.store.clone());
+        tokio::spawn(async move {
+            if let (Ok(reloaded), Err(why)) = (&mut answer, store.renew().await) {
+                let warning =
+                    format!("the store's former token and certificates stay in use: {why}");
+                tracing::warn!("{warning}");
+                reloaded.warnings.push(warning);
+            }
+            if let Some(asker) = asker {
+                // Who went away does not want to know.
+                let _ = asker.send(answer);
+            }
+        });
     }
 
     /// Whether the setting is in force now.
@@ -71,6 +94,7 @@ impl Driver {
             | Key::VxlanPort
             | Key::StateDir
             | Key::ControlSocket
+            | Key::ControlGroup
             | Key::PluginSocket
             | Key::DockerHost
             | Key::DockerScope => return false,

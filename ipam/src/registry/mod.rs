@@ -90,6 +90,16 @@ impl Registry {
         Registry::with_store(store.clone(), url.clone(), defaults, *deadline)
     }
 
+    /// Takes the token and the certificates that are in their files now, for every handle on this
+    /// registry, after trying them: what worked is not given up for what the store refuses. When
+    /// it answers to neither, what is in the files now counts. Takes at most a deadline.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the former ones stay in use.
+    pub async fn renew(&self) -> Result<(), OpenError> {
+        self.inner.store.renew().await
+    }
+
     /// The store below. What is written there past the registry breaks its promises; it is for
     /// tests and for tools that look.
     #[must_use]
