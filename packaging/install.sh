@@ -64,7 +64,7 @@ check_programs() {
     made_for=$(cat "$here/architecture")
     [ "$(uname -m)" = "$made_for" ] || unfit "this is for $made_for, and this host is $(uname -m)"
     for program in ovl-agent ovlctl; do
-        "$here/usr/bin/$program" --version >/dev/null 2>&1 && continue
+        case $("$here/usr/bin/$program" --version 2>/dev/null || true) in "$program "*) continue ;; esac
         echo "ovl: $program does not run here:" >&2
         ldd "$here/usr/bin/$program" 2>&1 | grep -i 'not found' >&2 || true
         unfit "it needs glibc 2.34 and OpenSSL 3 or later"
@@ -107,9 +107,9 @@ clean() {
 configuration() {
     mkdir -p /etc/ovl
     if [ -e /etc/ovl/agent.toml ]; then
-        say "/etc/ovl/agent.toml is kept; a fresh example: $prefix/share/doc/ovl/agent.toml"
+        say "/etc/ovl/agent.toml is kept; a fresh example: $prefix/share/ovl/agent.toml"
     else
-        cp "$here/usr/share/doc/ovl/agent.toml" /etc/ovl/agent.toml
+        cp "$here/usr/share/ovl/agent.toml" /etc/ovl/agent.toml
     fi
 }
 
@@ -160,7 +160,7 @@ do_uninstall() {
     systemctl -q disable --now "$unit" || true
     while read -r file; do rm -f "$file"; done < "$manifest"
     rm -f "$manifest"
-    rmdir "$prefix/share/doc/ovl" 2>/dev/null || true
+    rmdir "$prefix/share/doc/ovl" "$prefix/share/ovl" 2>/dev/null || true
     systemctl daemon-reload
     systemctl reset-failed "$unit" 2>/dev/null || true
     if [ "$purge" ]; then
