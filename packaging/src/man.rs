@@ -32,7 +32,7 @@ fn name(command: &Command) -> &str {
 
 fn page(command: &Command, program: &Program) -> io::Result<Vec<u8>> {
     let whole = command.get_name() == program.command.get_name();
-    let man = Man::new(short_synopsis(command.clone()))
+    let man = Man::new(with_usage(command.clone()))
         .title(name(command))
         .section(program.section)
         .source(format!("ovl {}", ovl_agent::VERSION))
@@ -58,13 +58,10 @@ fn page(command: &Command, program: &Program) -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// The agent's synopsis would be a paragraph of flags.
-fn short_synopsis(command: Command) -> Command {
-    if command.has_subcommands() || command.get_arguments().count() < 12 {
-        return command;
-    }
-    let usage = format!("{} [OPTIONS]", command.get_name());
-    command.override_usage(usage)
+/// As `--help` has it: what must be given by name, the rest as `[OPTIONS]`.
+fn with_usage(mut command: Command) -> Command {
+    let usage = command.render_usage().to_string();
+    command.override_usage(usage.trim_start_matches("Usage: ").to_owned())
 }
 
 /// What stands after the help: more of the description, and the exit codes as a section.

@@ -103,8 +103,8 @@ fn the_unit_makes_the_folders_that_the_agent_uses_by_default() {
     assert_eq!(run, default(Key::ControlSocket));
     let plugins = Path::new("/run/docker/plugins");
     assert_eq!(Path::new(&default(Key::PluginSocket)).parent(), Some(plugins));
-    assert!(unit("ExecStartPre").ends_with(" -p /run/docker/plugins"));
-    assert!(UNIT.contains("\nReadWritePaths=/run/docker/plugins\n"));
+    assert!(unit("ExecStartPre").ends_with(" /run/docker/plugins"));
+    assert!(UNIT.contains("\nReadWritePaths=-/run/docker/plugins\n"));
 }
 
 #[test]
