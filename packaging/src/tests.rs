@@ -58,7 +58,9 @@ fn the_example_sets_nothing() {
 fn every_example_of_a_value_is_accepted() {
     let bare: String = example::text()
         .lines()
-        .filter_map(|line| line.strip_prefix('#').filter(|rest| rest.starts_with(char::is_alphabetic)))
+        .filter_map(|line| {
+            line.strip_prefix('#').filter(|rest| rest.starts_with(char::is_alphabetic))
+        })
         .map(|line| format!("{line}\n"))
         .collect();
     assert_eq!(bare.lines().count(), Key::ALL.len());
