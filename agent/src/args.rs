@@ -18,6 +18,7 @@ as a flag (--gossip-port); flags win over variables, and those over the file.
 Exit codes:
   0   stopped in order, or printed what was asked for
   1   failed while running
+  3   this host left the cluster: ovlctl leave
   64  wrong flags, variables or file; every mistake is listed, nothing was touched
   69  this host cannot run it: kernel, privileges or ports; every reason is listed";
 
@@ -40,6 +41,13 @@ pub struct Args {
     /// Mistakes are listed instead, with exit code 64.
     #[arg(long)]
     pub print_config: bool,
+
+    /// Check every setting and the files that they name, and exit
+    ///
+    /// Says `configuration is fine`, or lists every mistake, with exit code 64. Nothing is bound,
+    /// made or contacted: fit for a running host before a restart.
+    #[arg(long)]
+    pub check_config: bool,
 
     #[command(flatten)]
     settings: Settings,

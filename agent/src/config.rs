@@ -5,8 +5,9 @@
 //! (`--gossip-port`). Every wrong key and every wrong value of all three is reported at once,
 //! also when a later source would have hidden it, so that one start shows all there is to mend.
 //!
-//! [`parse`] is pure: [`Sources`] in, settings and where each came from out. [`start()`] adds the
-//! command line and the reading of the file. Nothing is bound or created in here.
+//! [`parse`] is pure: [`Sources`] in, settings and where each came from out; what it asks of the
+//! host stands in them. [`start()`] adds the command line and the reading of the file. Nothing is
+//! bound or created in here, and nobody is contacted.
 use crate::docker::Scope;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -20,6 +21,7 @@ mod about;
 mod draft;
 mod env;
 mod file;
+mod host;
 mod key;
 mod nearest;
 mod problem;
@@ -32,6 +34,7 @@ mod tests;
 
 pub use about::About;
 pub use file::FileText;
+pub use host::Host;
 pub use key::Key;
 pub use problem::{Origin, Problem};
 pub use show::{table, warnings};
@@ -60,6 +63,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where `ovlctl` reaches this agent; absolute, at most 107 bytes.
     pub control_socket: PathBuf,
+    /// Who may read over the control socket, besides root.
+    pub control_group: Option<Group>,
     /// Where Docker finds the plugin; its file name is the driver's name. Absolute, at most 107
     /// bytes.
     pub plugin_socket: PathBuf,
@@ -71,6 +76,15 @@ pub struct Config {
     pub resolv_conf: PathBuf,
     /// Log filter: levels and `target=level`, comma-separated.
     pub log: String,
+}
+
+/// A group of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// As configured: a name or a number.
+    pub name: String,
+    /// Its number.
+    pub gid: u32,
 }
 
 /// What other hosts send gossip and VXLAN to.
@@ -86,12 +100,16 @@ pub enum Advertise {
 
 /// Where each setting of a [`Config`] came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origins(BTreeMap<Key, Origin>);
+pub struct Origins {
+    of: BTreeMap<Key, Origin>,
+    /// The configuration file, if one was read by [`start()`].
+    file: Option<PathBuf>,
+}
 
 impl Origins {
     /// Where this setting came from.
     pub fn of(&self, key: Key) -> &Origin {
-        self.0.get(&key).unwrap_or(&Origin::Default)
+        self.of.get(&key).unwrap_or(&Origin::Default)
     }
 }
 
@@ -106,6 +124,8 @@ pub struct Sources {
     pub env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     /// Flags in the order given; of a key that is given twice the last one counts.
     pub flags: Vec<(Key, String)>,
+    /// The host that they are for.
+    pub host: Host,
 }
 
 /// One value for one key, not parsed yet.
@@ -131,5 +151,5 @@ pub fn parse(sources: &Sources) -> Result<(Config, Origins), Vec<Problem>> {
         text: text.clone(),
         origin: Origin::Flag(format!("--{}", key.name())),
     }));
-    draft::build(settings, sources.host_name.as_deref(), problems)
+    draft::build(settings, sources.host_name.as_deref(), sources.host, problems)
 }

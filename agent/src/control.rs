@@ -1,6 +1,9 @@
-//! The control API: HTTP/1.1 and JSON on a unix socket (0600).
+//! The control API: HTTP/1.1 and JSON on a unix socket, for root; a group may read ([`Access`]).
 
+mod access;
 pub mod api;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,13 +12,16 @@ use std::time::Duration;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response as HttpResponse};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use ovl_ipam::{Ipv6Spec, NetworkName, NetworkSpec};
 use ovl_vxlan::IfName;
 use serde::Deserialize;
 
+pub use self::access::Access;
+use self::access::{Peer, guard};
 use crate::core::{Refusal, RefusalKind, Request, Response, Sandbox, Target};
 use crate::dns::Resolution;
 use crate::driver::Agent;
@@ -30,10 +36,13 @@ const CONNECTIONS_MAX: usize = 128;
 /// A connection ends after this long; every request is answered sooner.
 const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
 
-/// The routes of the table in [`api`].
-pub fn router(agent: Agent) -> Router {
+/// The routes of the table in [`api`]. What reads is a GET, and nothing else is: who may read only
+/// is told so by the method. Each request must carry its connection's [`Peer`].
+fn router(agent: Agent, access: Access) -> Router {
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/reload", post(reload))
+        .route("/v1/leave", post(leave))
         .route("/v1/members", get(|agent| ask(agent, Request::Members)))
         .route("/v1/networks", get(|agent| ask(agent, Request::Networks)).post(create_network))
         .route("/v1/networks/{name}", get(network).delete(remove_network))
@@ -42,12 +51,14 @@ pub fn router(agent: Agent) -> Router {
         .route("/v1/resolve", get(resolve))
         .fallback(|| async { Refusal::not_found("there is no such path in this agent's API; are ovlctl and ovl-agent of one version?") })
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(from_fn_with_state(access, guard))
         .with_state(agent)
 }
 
 /// Serves the API until `stop` is done, then lets open requests end.
 pub async fn serve(
     socket: UnixSocket,
+    access: Access,
     agent: Agent,
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
@@ -58,7 +69,8 @@ pub async fn serve(
     };
     let limited = Limited::new(listener, CONNECTIONS_MAX).ending_after(CONNECTION_WITHIN);
     // Accepting goes on whatever a connection does; the server itself has no error to give.
-    let _ = axum::serve(limited, router(agent)).with_graceful_shutdown(stop).await;
+    let app = router(agent, access).into_make_service_with_connect_info::<Peer>();
+    let _ = axum::serve(limited, app).with_graceful_shutdown(stop).await;
 }
 
 impl IntoResponse for Refusal {
@@ -82,6 +94,7 @@ impl IntoResponse for Response {
             Response::Network(network) => Json(network).into_response(),
             Response::Endpoints(endpoints) => Json(endpoints).into_response(),
             Response::Endpoint(endpoint) => Json(endpoint).into_response(),
+            Response::Left(left) => Json(left).into_response(),
             // The others answer Docker's requests, which have a socket of their own.
             Response::Done
             | Response::NetworkId(_)
@@ -102,6 +115,22 @@ async fn status(State(agent): State<Agent>) -> Result<Response, Refusal> {
     let mut answer = agent.ask(Request::Status).await?;
     if let Response::Status(status) = &mut answer {
         status.store.url = agent.store_url().to_owned();
+    }
+    Ok(answer)
+}
+
+async fn reload(State(agent): State<Agent>) -> Result<Json<api::Reloaded>, Refusal> {
+    agent.reload().await.map(Json)
+}
+
+async fn leave(
+    State(agent): State<Agent>,
+    body: Result<Json<api::Leave>, JsonRejection>,
+) -> Result<Response, Refusal> {
+    let Json(api::Leave { force }) = body.map_err(|e| Refusal::invalid(e.body_text()))?;
+    let mut answer = agent.ask(Request::LeaveCluster { force }).await?;
+    if let Response::Left(left) = &mut answer {
+        left.state_dir = agent.state_dir().to_owned();
     }
     Ok(answer)
 }

@@ -16,11 +16,13 @@
 //! - `remote`: other hosts: their endpoints, and what happens when they go away.
 //! - `store`: calls on the registry and what becomes of their answers.
 //! - `state`: what is kept on disk, so that a restart adopts what runs.
+//! - `leaving`: this host on its way out of the cluster.
 //! - `view`: answers for the control API.
 
 mod docker;
 mod event;
 mod kernel;
+mod leaving;
 mod local;
 mod remote;
 mod state;
@@ -34,7 +36,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use ovl_gossip::NodeName;
+use ovl_gossip::{NodeName, OtherFormat};
 use ovl_ipam::Network;
 
 pub use self::docker::Had;
@@ -46,6 +48,7 @@ pub use self::local::{Sandbox, Target};
 pub use self::state::{FORMAT as STATE_FORMAT, State};
 use self::{
     docker::{Docker, Proposal, Returning},
+    leaving::Leaving,
     local::Local,
     remote::Remotes,
 };
@@ -139,6 +142,9 @@ pub struct Core {
     release_at: Option<Instant>,
     audit_at: Instant,
     sandboxes_at: Instant,
+    /// The kernel was brought to the desired state at least once.
+    passed: bool,
+    leaving: Option<Leaving>,
     health: Health,
 }
 
@@ -161,6 +167,8 @@ struct Health {
     /// A network of the store that cannot be what it says.
     foreign: Option<String>,
     name_conflict: Option<std::net::SocketAddr>,
+    /// A host speaks another version of the gossip; heard last then.
+    other_format: Option<(Instant, OtherFormat)>,
     dataplane: Vec<String>,
     repaired: u64,
 }
@@ -198,6 +206,8 @@ impl Core {
             release_at: Some(now + RELEASE_RETRY),
             audit_at: now + AUDIT_INTERVAL,
             sandboxes_at: now + SANDBOX_INTERVAL,
+            passed: false,
+            leaving: None,
             health: Health {
                 store: Some("it was not asked yet".into()),
                 docker: Some("not connected yet".into()),
@@ -239,8 +249,10 @@ impl Core {
                 self.refuse_half_made();
             }
             Event::DnsHealth(errors) => self.health.dns = errors,
+            Event::Reconfigured { warnings } => self.me.warnings = warnings,
             Event::Timeout => self.timeout(now),
         }
+        self.go_on_leaving();
     }
 
     /// The next thing to do, in order.
@@ -258,6 +270,8 @@ impl Core {
             self.docker.next_retry(),
             self.docker.returning.next_expiry(),
             self.next_overdue(),
+            self.leaving_timeout(),
+            self.names_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -285,6 +299,9 @@ impl Core {
                 "the agent's state cannot be written ({error}); make room in --state-dir and try again"
             );
             return self.reply(id, Err(Refusal::unavailable(why)));
+        }
+        if let Err(refusal) = self.refuse_leaving(&request) {
+            return self.reply(id, Err(refusal));
         }
         let answer = match request {
             Request::Status => Ok(Some(Response::Status(Box::new(self.status(now))))),
@@ -319,6 +336,7 @@ impl Core {
                 }
                 answer => answer.map(|()| None),
             },
+            Request::LeaveCluster { force } => self.leave_cluster(id, force).map(|()| None),
             Request::Detach { network, name } => self.detach(id, &network, &name).map(|()| None),
             Request::Scope(_)
             | Request::Pool(_)

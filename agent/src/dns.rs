@@ -66,7 +66,7 @@ pub use forward::Limits;
 pub use names::{Names, Resolution, ReverseResolution};
 pub use resolver::{Counts, Resolver};
 pub use serve::SandboxDns;
-pub use sockets::DnsError;
+pub use sockets::{DnsError, KeptSockets, Sockets};
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 

@@ -11,29 +11,42 @@
 //! - `sandboxes`: DNS inside the containers' namespaces.
 //! - `disk`: the state file.
 //! - `docker`: Docker's requests, as requests to the core.
+//! - `readiness`: what the service manager is told.
+//! - `reload`: the configuration, read again.
 
 mod boot;
 mod dataplane;
 mod disk;
 mod docker;
+mod readiness;
 mod registry;
+mod reload;
 mod sandboxes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
+use std::path::Path;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use ovl_gossip::Gossip;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::boot::{RunError, run};
+pub use self::boot::{Ended, Outside, RunError, run};
 use self::dataplane::Kernel;
+use self::readiness::Readiness;
 use self::registry::Store;
+pub use self::reload::Read;
+use self::reload::Settings;
 use self::sandboxes::Sandboxes;
+use crate::control::api::Reloaded;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
-use crate::dns::Names;
+use crate::dns::{Names, Resolver};
 use crate::docker::Daemon;
+
+/// Exit code of an agent whose host has left the cluster: it is not to be started again by itself.
+pub const EXIT_LEFT: u8 = 3;
 
 /// Events that wait for the core. When it is full their senders wait: the store's watch, the
 /// gossip and the engine coalesce on their side, and requests are answered later.
@@ -51,8 +64,10 @@ const PROBE_TRIES: u32 = 3;
 #[derive(Clone)]
 pub struct Agent {
     requests: mpsc::Sender<(Request, oneshot::Sender<Result<Response, Refusal>>)>,
+    reloads: mpsc::Sender<oneshot::Sender<Result<Reloaded, String>>>,
     names: Arc<RwLock<Names>>,
     store_url: Arc<str>,
+    state_dir: Arc<Path>,
 }
 
 impl Agent {
@@ -73,6 +88,17 @@ impl Agent {
         }
     }
 
+    /// Reads the configuration again, and takes what can be taken.
+    ///
+    /// # Errors
+    /// It has mistakes, and nothing was changed; or the agent is stopping.
+    pub async fn reload(&self) -> Result<Reloaded, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        let stopping = |_| Refusal::unavailable("the agent is stopping");
+        self.reloads.send(sender).await.map_err(|_| stopping(()))?;
+        answer.await.map_err(|_| stopping(()))?.map_err(Refusal::invalid)
+    }
+
     /// The id of a network by its name.
     ///
     /// # Errors
@@ -86,6 +112,15 @@ impl Agent {
         }
     }
 
+    /// One whose core has ended: it says of every request that the agent is stopping.
+    #[cfg(test)]
+    pub(crate) fn ended() -> Agent {
+        let (requests, _) = mpsc::channel(1);
+        let (reloads, _) = mpsc::channel(1);
+        let state_dir = Path::new("").into();
+        Agent { requests, reloads, names: Arc::default(), store_url: "".into(), state_dir }
+    }
+
     /// The names table, for `resolve`.
     pub fn names(&self) -> &RwLock<Names> {
         &self.names
@@ -95,6 +130,11 @@ impl Agent {
     pub fn store_url(&self) -> &str {
         &self.store_url
     }
+
+    /// Where the agent keeps its state.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
 }
 
 /// Owns the core and everything that it acts through.
@@ -103,6 +143,7 @@ struct Driver {
     events: mpsc::Receiver<Event>,
     events_in: mpsc::Sender<Event>,
     requests: mpsc::Receiver<(Request, oneshot::Sender<Result<Response, Refusal>>)>,
+    reloads: mpsc::Receiver<oneshot::Sender<Result<Reloaded, String>>>,
     replies: BTreeMap<RequestId, oneshot::Sender<Result<Response, Refusal>>>,
     next_request: u64,
     /// Actions that wait for the disk; bounded by what the core has in hand: requests, endpoints
@@ -112,19 +153,39 @@ struct Driver {
     kernel: Kernel,
     store: Store,
     names: Arc<RwLock<Names>>,
+    resolver: Resolver,
     sandboxes: Sandboxes,
     daemon: Daemon,
     state_file: disk::StateFile,
+    settings: Settings,
+    readiness: Readiness,
+    /// The host has left the cluster.
+    left: bool,
 }
 
 impl Driver {
-    /// Runs until `stop` is there. Nothing is taken down: the kernel keeps what it has.
-    async fn run(&mut self, mut stop: std::pin::Pin<&mut (impl Future<Output = ()> + ?Sized)>) {
+    /// Runs until `stop` is there, or the host has left the cluster. Nothing is taken down: the kernel
+    /// keeps what it has.
+    async fn run(
+        &mut self,
+        mut stop: std::pin::Pin<&mut (impl Future<Output = ()> + ?Sized)>,
+    ) -> Ended {
+        let mut hangups = signal(SignalKind::hangup()).ok();
         loop {
             self.flush().await;
+            if self.left {
+                return Ended::Left;
+            }
+            if self.core.knows_names(now()) {
+                self.sandboxes.begin();
+            }
+            self.readiness.tell(now(), &self.core, self.sandboxes.settled());
             let wake = tokio::time::Instant::from_std(self.core.poll_timeout());
             tokio::select! {
-                () = &mut stop => return,
+                () = &mut stop => return Ended::Stopped,
+                // What comes of it is in the log.
+                () = hangup(&mut hangups) => self.reload_for(None).await,
+                Some(asker) = self.reloads.recv() => self.reload_for(Some(asker)).await,
                 Some(event) = self.events.recv() => self.feed(event),
                 Some((request, reply)) = self.requests.recv() => self.accept(request, reply),
                 () = tokio::time::sleep_until(wake) => self.feed(Event::Timeout),
@@ -202,6 +263,7 @@ impl Driver {
                 });
             }
             Action::Audit => self.kernel.audit(),
+            Action::End => self.left = true,
             Action::CheckSandboxes(list) => {
                 let gone: Vec<String> = list
                     .into_iter()
@@ -239,6 +301,17 @@ impl Driver {
             }
             NamesChange::Remove(network, key) => names.remove(network, &key),
         }
+    }
+}
+
+/// Completes with the next SIGHUP.
+async fn hangup(signals: &mut Option<Signal>) {
+    match signals {
+        Some(signals) => {
+            signals.recv().await;
+        }
+        // Without a handler the signal's own default ends the process.
+        None => std::future::pending().await,
     }
 }
 

@@ -7,7 +7,10 @@ pub mod core;
 pub mod dns;
 pub mod docker;
 pub mod driver;
+pub mod log;
 pub mod preflight;
+pub mod purge;
+pub mod systemd;
 pub mod unix_socket;
 
 /// The version of the programs: the workspace's own, unless the build was told another one (a

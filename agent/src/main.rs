@@ -5,15 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ovl_agent::config::{self, Config, Origins, Start};
-use ovl_agent::driver::{self, RunError};
-use ovl_agent::preflight;
+use ovl_agent::driver::{self, Ended, Outside, RunError};
+use ovl_agent::systemd::Manager;
+use ovl_agent::{log, preflight};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    let read = |path: &Path| std::fs::read_to_string(path);
-    match config::start(std::env::args_os(), std::env::vars_os().collect(), host_name, read) {
+    match settings() {
         Start::Run(config, origins) => run(*config, &origins),
         Start::Show(text) => {
             // A closed pipe is the reader's choice.
@@ -27,8 +25,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// All settings, as they are now.
+fn settings() -> Start {
+    let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let read = |path: &Path| std::fs::read_to_string(path);
+    config::start(std::env::args_os(), std::env::vars_os().collect(), host_name, read)
+}
+
+fn read_again() -> Result<(Config, Origins), String> {
+    match settings() {
+        Start::Run(config, origins) => Ok((*config, origins)),
+        Start::Refuse(mistakes) => {
+            let mistakes = mistakes.lines().map(|line| line.trim_start_matches("ovl-agent: "));
+            let mistakes = mistakes.collect::<Vec<_>>().join("; ");
+            Err(format!(
+                "the configuration has mistakes, and the old one stays in force: {mistakes}"
+            ))
+        }
+        // The command line is the one that this agent was started with.
+        Start::Show(text) => Err(text),
+    }
+}
+
 fn run(config: Config, origins: &Origins) -> ExitCode {
-    log(&config);
+    let log = log::init(&config);
     let warnings = config::warnings(&config, origins);
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -45,8 +65,10 @@ fn run(config: Config, origins: &Origins) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(driver::run(config, warnings, told_to_stop())) {
-        Ok(()) => ExitCode::SUCCESS,
+    let outside = Outside { manager: Manager::from_env(), read: Box::new(read_again), log };
+    match runtime.block_on(driver::run(config, warnings, outside, told_to_stop())) {
+        Ok(Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(Ended::Left) => ExitCode::from(driver::EXIT_LEFT),
         Err(RunError::Preflight(failures)) => {
             for failure in failures {
                 eprintln!("ovl-agent: {failure}");
@@ -58,16 +80,6 @@ fn run(config: Config, origins: &Origins) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn log(config: &Config) {
-    // The value was parsed with the settings, so this is the same filter again.
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
 }
 
 /// Completes with the first SIGTERM or SIGINT.

@@ -1,10 +1,12 @@
-//! A listening socket's file: made so that only root may connect, and never taken from a live peer.
+//! A listening socket's file: made so that only root (and a group, if one is named) may connect,
+//! and never taken from a live peer.
 //!
 //! The socket is bound under another name, closed to everyone else, and renamed into place: who
-//! connects sees either the old file or a new one that answers. A lock on the directory keeps two agents
-//! that start at the same moment apart.
+//! connects sees either the old file or a new one that answers. It listens only after it is closed,
+//! so whatever the umask, nobody gets in before. A lock on the directory keeps two agents that start
+//! at the same moment apart.
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,9 +17,12 @@ use axum::serve::Listener;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{UnixListener, UnixStream, unix};
+use tokio::net::{UnixListener, UnixSocket as Unbound, UnixStream, unix};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
+
+/// Connections that wait to be accepted; the kernel refuses more.
+const BACKLOG: u32 = 1024;
 
 /// How long to wait for another agent that is binding in the same directory, and for a peer to
 /// accept a probe.
@@ -56,6 +61,19 @@ pub enum BindError {
         /// The path as given.
         path: PathBuf,
     },
+    /// The kernel did not let it be given to its group.
+    #[error(
+        "socket {path}: cannot be given to group {gid}; the agent needs CAP_CHOWN, or to be in that group"
+    )]
+    Group {
+        /// The path as given.
+        path: PathBuf,
+        /// The group's number.
+        gid: u32,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// The kernel refused the socket, its mode or its name.
     #[error("socket {path}: cannot be made; the path may be too long (107 bytes at most)")]
     Bind {
@@ -85,8 +103,9 @@ pub struct SocketFile {
 }
 
 impl UnixSocket {
-    /// Listens on `path`, mode 0600. A stale socket is replaced, a live one refused.
-    pub async fn bind(path: &Path) -> Result<Self, BindError> {
+    /// Listens on `path`, mode 0600; with a group's number, the group's, mode 0660. A stale socket
+    /// is replaced, a live one refused.
+    pub async fn bind(path: &Path, group: Option<u32>) -> Result<Self, BindError> {
         let (directory, name) = match (path.parent(), path.file_name()) {
             (Some(directory), Some(name)) if !directory.as_os_str().is_empty() => (directory, name),
             (None | Some(_), None | Some(_)) => {
@@ -99,8 +118,15 @@ impl UnixSocket {
         refuse_taken(path).await?;
         let mut fresh = std::ffi::OsString::from(".");
         fresh.push(name);
-        let made = bind_and_rename(&directory.join(fresh), path);
-        made.map_err(|source| BindError::Bind { path: path.into(), source })
+        let failed = |source| BindError::Bind { path: path.into(), source };
+        let fresh = directory.join(fresh);
+        let bound = bind_closed(&fresh).map_err(failed)?;
+        if let Some(gid) = group {
+            let failed = |source| BindError::Group { path: path.into(), gid, source };
+            lchown(&fresh, None, Some(gid)).map_err(failed)?;
+        }
+        let mode = if group.is_some() { 0o660 } else { 0o600 };
+        listen_and_rename(bound, mode, &fresh, path).map_err(failed)
     }
 }
 
@@ -145,14 +171,25 @@ async fn refuse_taken(path: &Path) -> Result<(), BindError> {
     }
 }
 
-fn bind_and_rename(fresh: &Path, path: &Path) -> io::Result<UnixSocket> {
+fn bind_closed(fresh: &Path) -> io::Result<Unbound> {
     match std::fs::remove_file(fresh) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let listener = UnixListener::bind(fresh)?;
-    std::fs::set_permissions(fresh, std::fs::Permissions::from_mode(0o600))?;
+    let socket = Unbound::new_stream()?;
+    socket.bind(fresh)?;
+    Ok(socket)
+}
+
+fn listen_and_rename(
+    bound: Unbound,
+    mode: u32,
+    fresh: &Path,
+    path: &Path,
+) -> io::Result<UnixSocket> {
+    std::fs::set_permissions(fresh, std::fs::Permissions::from_mode(mode))?;
+    let listener = bound.listen(BACKLOG)?;
     let made = std::fs::symlink_metadata(fresh)?;
     std::fs::rename(fresh, path)?;
     let file = SocketFile { path: path.to_owned(), device_and_inode: (made.dev(), made.ino()) };
@@ -206,6 +243,12 @@ pub struct Held {
 }
 
 impl Held {
+    /// The effective user of the process that connected, at that moment, as the kernel tells it
+    /// (SO_PEERCRED, unix(7)); None when it does not.
+    pub fn peer_user(&self) -> Option<u32> {
+        self.stream.peer_cred().ok().map(|cred| cred.uid())
+    }
+
     /// The process that connected, as this process numbers it; None when it cannot see it.
     pub fn peer(&self) -> Option<i32> {
         // A process of another pid namespace has the number 0.
@@ -253,9 +296,23 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn it_is_for_its_owner_alone_or_for_its_group_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ovl.sock");
+        for (group, mode) in [(None, 0o600), (Some(4711), 0o660)] {
+            let socket = UnixSocket::bind(&path, group).await.unwrap();
+            let found = std::fs::metadata(&path).unwrap();
+            assert_eq!(found.mode() & 0o7777, mode);
+            assert_eq!((found.uid(), found.gid()), (0, group.unwrap_or(0)));
+            UnixStream::connect(&path).await.unwrap();
+            drop(socket);
+        }
+    }
+
+    #[tokio::test]
     async fn an_idle_connection_makes_room_for_the_next() {
         let folder = tempfile::tempdir().unwrap();
-        let socket = UnixSocket::bind(&folder.path().join("ovl.sock")).await.unwrap();
+        let socket = UnixSocket::bind(&folder.path().join("ovl.sock"), None).await.unwrap();
         let mut limited = Limited::new(socket.listener, 1).ending_after(Duration::from_millis(10));
         let path = folder.path().join("ovl.sock");
         let (_first, _second) =

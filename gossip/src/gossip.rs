@@ -152,6 +152,11 @@ impl Gossip {
         self.command(Command::Withdraw(id)).await;
     }
 
+    /// Joins by these from now on, as [`Config::seeds`] says; new ones are tried at once. Cancel-safe.
+    pub async fn set_seeds(&self, seeds: Vec<String>) {
+        self.command(Command::Seeds(seeds)).await;
+    }
+
     /// All other members, alive or remembered, ordered by name; not ourselves.
     pub fn members(&self) -> Vec<Member> {
         self.board.with(|board| board.members.clone())

@@ -39,4 +39,4 @@ pub use endpoints::{MAX_ENDPOINTS, MAX_ENDPOINTS_PER_NODE};
 pub use gossip::{Config, Gossip, StartError};
 pub use members::{MAX_MEMBERS, REMEMBERED_FOR};
 pub use name::{MAX_NODE_NAME, NameError, NodeName};
-pub use report::{Changes, Member, MemberState, NodeEndpoints, Stats};
+pub use report::{Changes, Member, MemberState, NodeEndpoints, OtherFormat, Stats};

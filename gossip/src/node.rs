@@ -36,7 +36,7 @@ use crate::rival::Rivals;
 use crate::seeds::{Seeds, Target};
 use crate::spread::Spread;
 use crate::swim::Swim;
-use crate::{Config, Endpoint, Member, NodeName, Stats};
+use crate::{Config, Endpoint, Member, NodeName, OtherFormat, Stats};
 
 /// Most datagrams that wait for the driver within one call. Further ones are dropped, as a full
 /// socket would.
@@ -129,6 +129,7 @@ struct News {
     nodes: BTreeSet<NodeName>,
     forgotten: BTreeSet<NodeName>,
     conflict: bool,
+    other_format: Option<OtherFormat>,
     synced: bool,
 }
 
@@ -157,6 +158,8 @@ pub(crate) struct Node {
     leaving: bool,
     /// Push-pulls soon after the first one that are still to come.
     early: u32,
+    /// When a packet of another format was told of last.
+    misfit: Option<Instant>,
     /// Marks our questions in `NameCheck`s.
     nonce: u64,
     out: VecDeque<Transmit>,
@@ -199,6 +202,7 @@ impl Node {
             synced: false,
             leaving: false,
             early: 0,
+            misfit: None,
             nonce: rng.random(),
             out: VecDeque::new(),
             dials: VecDeque::new(),
@@ -231,6 +235,12 @@ impl Node {
     pub(crate) fn withdraw(&mut self, now: Instant, id: String) {
         self.note(now);
         self.change(Change::Remove(id));
+    }
+
+    /// Joins by others from now on.
+    pub(crate) fn set_seeds(&mut self, now: Instant, seeds: &[String]) {
+        self.note(now);
+        self.seeds.replace(seeds, now);
     }
 
     /// All other members, ordered by name.

@@ -57,8 +57,22 @@ pub struct Changes {
     /// Another live host uses our name; its address. A level, not an edge: it stands in every batch
     /// while the conflict lasts, and its end makes a batch too.
     pub name_conflict: Option<SocketAddr>,
+    /// A host speaks another version of the format: it is not heard, and does not hear us. Told at most
+    /// every ten seconds while that lasts.
+    pub other_format: Option<OtherFormat>,
     /// True once: a first push-pull with a live peer has completed since the start.
     pub synced: bool,
+}
+
+/// A packet of another release of this gossip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherFormat {
+    /// Who sent it, as far as the packet's source can be believed.
+    pub from: Ipv4Addr,
+    /// The version of its format.
+    pub version: u8,
+    /// Ours.
+    pub known: u8,
 }
 
 /// Counters since the start, and a few levels.

@@ -44,6 +44,13 @@ struct Seed {
     asked: bool,
 }
 
+impl Seed {
+    fn new(text: &str, now: Instant) -> Self {
+        let pace = Pace { next: now, pause: MIN_PAUSE };
+        Self { text: text.to_owned(), pace, address: None, asked: false }
+    }
+}
+
 /// Seeds and known addresses, and when to try them next.
 #[derive(Debug)]
 pub(crate) struct Seeds {
@@ -54,14 +61,21 @@ pub(crate) struct Seeds {
 
 impl Seeds {
     pub(crate) fn new(seeds: &[String], known: &[SocketAddrV4], now: Instant) -> Self {
-        let pace = || Pace { next: now, pause: MIN_PAUSE };
-        let seed =
-            |text: &String| Seed { text: text.clone(), pace: pace(), address: None, asked: false };
         Self {
-            seeds: seeds.iter().map(seed).collect(),
+            seeds: seeds.iter().map(|text| Seed::new(text, now)).collect(),
             known: known.iter().copied().take(MAX_KNOWN).collect(),
-            known_pace: pace(),
+            known_pace: Pace { next: now, pause: MIN_PAUSE },
         }
+    }
+
+    /// Others from now on; what is known of those that stay is kept.
+    pub(crate) fn replace(&mut self, seeds: &[String], now: Instant) {
+        let mut old = std::mem::take(&mut self.seeds);
+        let kept = |text: &String| {
+            let at = old.iter().position(|seed| seed.text == *text);
+            at.map_or_else(|| Seed::new(text, now), |at| old.swap_remove(at))
+        };
+        self.seeds = seeds.iter().map(kept).collect();
     }
 
     /// Seeds to be called now. `is_member`: whether an active member, or ourselves, is at an address.
@@ -190,6 +204,21 @@ mod tests {
         assert!(seeds.due(later, false, |at| at == address).is_empty());
         let later = later + LOOK_AGAIN;
         assert_eq!(seeds.due(later, false, |_| false).len(), 1);
+    }
+
+    #[test]
+    fn other_seeds_are_asked_at_once_and_those_that_stay_keep_their_pace() {
+        let now = crate::sim::start_of_time();
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut seeds = Seeds::new(&["old".into(), "stays".into()], &[], now);
+        seeds.due(now, true, |_| false);
+        seeds.ended("stays", None, false, now, &mut rng);
+        seeds.replace(&["stays".into(), "new".into()], now);
+        assert_eq!(seeds.due(now, true, |_| false), [Target::Seed("new".into())]);
+        // A call of one that is none any more may still end.
+        seeds.ended("old", None, false, now, &mut rng);
+        let later = seeds.next(false).unwrap();
+        assert_eq!(seeds.due(later, true, |_| false), [Target::Seed("stays".into())]);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Announce(Endpoint),
     /// See [`Gossip::withdraw`](crate::Gossip::withdraw).
     Withdraw(String),
+    /// See [`Gossip::set_seeds`](crate::Gossip::set_seeds).
+    Seeds(Vec<String>),
     /// See [`Gossip::leave`](crate::Gossip::leave).
     Leave { within: Duration, done: oneshot::Sender<()> },
 }
@@ -172,6 +174,7 @@ impl Task {
         match command {
             Command::Announce(endpoint) => self.node.announce(now(), endpoint),
             Command::Withdraw(id) => self.node.withdraw(now(), id),
+            Command::Seeds(seeds) => self.node.set_seeds(now(), &seeds),
             Command::Leave { within, done } => {
                 let now = now();
                 self.node.leave(now);

@@ -26,7 +26,7 @@ pub(crate) const MAX_FRAME: usize = 8 << 20;
 pub(crate) const STATE_BUDGET: usize = 2 << 20;
 
 const MAGIC: [u8; 2] = *b"OV";
-const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 2;
 
 /// What a packet is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -47,6 +47,6 @@ pub use self::networks::MAX_DOCUMENT;
 pub use self::pool::MAX_LEASES;
 pub use self::registry::{MAX_TRIES, Registry};
 pub use self::spec::{Defaults, Ipv6Spec, NetworkSpec};
-pub use self::store::StoreError;
+pub use self::store::{StoreError, check_files};
 pub use self::subnet::SubnetError;
 pub use self::url::{ParseStoreUrlError, StoreUrl};

@@ -10,7 +10,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 const AFTER_HELP: &str = "\
 Exit codes:
   0   done
-  1   the agent said no, or there is no such thing
+  1   the agent said no, this user may not, or there is no such thing
   64  wrong usage
   69  the agent does not answer, or not in a way that is understood
   75  not now: the store or the kernel did not do it in time; try again later";
@@ -59,6 +59,18 @@ pub(crate) enum Command {
     ///
     /// JSON: [{name, address, state}], the state being alive, suspect, down or left.
     Members,
+    /// Let the agent read its configuration again
+    ///
+    /// Says which settings differ, and which of them are in force only after a restart. A
+    /// configuration with mistakes changes nothing; they are listed. JSON: {changes: [{key, from, to,
+    /// in_force}], warnings}.
+    Reload,
+    /// Take this host out of the cluster, and end its agent
+    ///
+    /// Every address of this host is given back, networks of ovl go from its Docker, the other hosts are
+    /// told, and systemd does not start the agent again by itself. JSON: {left: {addresses, notes,
+    /// state_dir}, purged: {devices, in_use, firewall, files}}.
+    Leave(Leave),
     /// Create, list, inspect and remove networks
     #[command(subcommand)]
     Network(NetworkCommand),
@@ -80,6 +92,33 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
         network: Option<String>,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Leave {
+    /// Also when endpoints run here, or the store does not answer
+    ///
+    /// Endpoints lose their network. Addresses that the store does not take back stay taken.
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Remove every device, table and row from the kernel as well, and the agent's state
+    ///
+    /// Also when no agent runs. Devices that containers use stay, unless --force is given. Asks first.
+    #[arg(long)]
+    pub(crate) purge: bool,
+
+    /// Do not ask
+    ///
+    /// Only --purge asks.
+    #[arg(long)]
+    pub(crate) yes: bool,
+
+    /// Where the agent's state is, when no agent runs
+    ///
+    /// A running agent says it itself.
+    #[arg(long, value_name = "DIR", env = "OVL_STATE_DIR", default_value = "/var/lib/ovl")]
+    pub(crate) state_dir: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

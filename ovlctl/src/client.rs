@@ -34,6 +34,16 @@ impl Client {
         Client { socket, patience }
     }
 
+    /// The same agent, for what takes it longer; never less patient than this.
+    pub(crate) fn patient(&self, patience: Duration) -> Client {
+        Client { socket: self.socket.clone(), patience: patience.max(self.patience) }
+    }
+
+    /// Somebody accepts connections.
+    pub(crate) async fn is_answered(&self) -> bool {
+        UnixStream::connect(&self.socket).await.is_ok()
+    }
+
     pub(crate) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, Error> {
         self.call(Method::GET, target, Bytes::new()).await
     }
@@ -109,9 +119,7 @@ impl Client {
             io::ErrorKind::ConnectionRefused => {
                 "it has stopped without removing its socket; start ovl-agent".to_owned()
             }
-            io::ErrorKind::PermissionDenied => {
-                "permission denied; run ovlctl as the agent's user, which is root".to_owned()
-            }
+            io::ErrorKind::PermissionDenied => return Error::Closed { socket },
             _ => error.to_string(),
         };
         Error::NoAgent { socket, why }

@@ -4,6 +4,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::output::Output;
 
+mod agent;
 mod cluster;
 mod endpoint;
 mod network;
@@ -15,6 +16,8 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
         Command::Resolve { name, network } => {
             cluster::resolve(&name, network.as_deref(), client, output).await
         }
+        Command::Reload => agent::reload(client, output).await,
+        Command::Leave(leave) => agent::leave(leave, client, output).await,
         Command::Network(command) => network::run(command, client, output).await,
         Command::Endpoint(command) => endpoint::run(command, client, output).await,
     }

@@ -18,6 +18,13 @@ pub(crate) enum Error {
     /// Nobody listens.
     #[error("no agent answers on {}: {why}", socket.display())]
     NoAgent { socket: PathBuf, why: String },
+    /// Somebody may listen, but not to this user.
+    #[error(
+        "{} is not open to this user: try it with sudo, or, to read only, as a member of the \
+         socket's group (the agent's setting control-group)",
+        socket.display()
+    )]
+    Closed { socket: PathBuf },
     /// The path cannot be that of a socket.
     #[error("{} cannot be a socket: {why}", socket.display())]
     BadSocket { socket: PathBuf, why: String },
@@ -45,6 +52,12 @@ pub(crate) enum Error {
     /// Several things were asked for, and not all were done; each has been told already.
     #[error("{done} of {all} were done")]
     Partly { done: usize, all: usize, code: u8 },
+    /// Something was not taken away from this host.
+    #[error("{0}")]
+    Kept(String),
+    /// The user did not say yes; nothing was done.
+    #[error("{0}")]
+    Unconfirmed(&'static str),
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -57,11 +70,13 @@ impl Error {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Error::NoAgent { .. } | Error::Slow { .. } | Error::Garbage { .. } => EXIT_UNAVAILABLE,
-            Error::BadSocket { .. } => EXIT_USAGE,
+            Error::Closed { .. } => EXIT_REFUSED,
+            Error::BadSocket { .. } | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
             Error::Partly { code, .. } => *code,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
+            | Error::Kept(_)
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
         }

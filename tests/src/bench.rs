@@ -6,12 +6,14 @@
 //! - `path`: TCP throughput and round trip between two containers on two hosts.
 //! - `attach`: from the request to an endpoint that answers by name from another host.
 //! - `memory`: what an agent holds with four hosts and a hundred endpoints.
+//! - `start`: from the start of an agent to ready.
 //! - `docker`: `docker run` on ovl, on Docker's classic overlay and on Swarm's.
 
 mod attach;
 mod docker;
 mod memory;
 mod path;
+mod start;
 
 use clap::ValueEnum;
 
@@ -26,6 +28,8 @@ pub enum Figure {
     Attach,
     /// Memory of an agent
     Memory,
+    /// From the start of an agent to ready
+    Start,
     /// `docker run` on ovl and on Docker's own overlays
     Docker,
 }
@@ -58,7 +62,7 @@ impl Figure {
     fn hosts(self) -> &'static [&'static str] {
         let all = &["queenbee", "workerbee-1", "workerbee-2", "workerbee-3"];
         match self {
-            Figure::Path => &all[..2],
+            Figure::Path | Figure::Start => &all[..2],
             Figure::Attach => &all[..3],
             Figure::Memory => all,
             Figure::Docker => docker::hosts(),
@@ -70,6 +74,7 @@ impl Figure {
             Figure::Path => path::measure(lab, plan),
             Figure::Attach => attach::measure(lab, plan),
             Figure::Memory => memory::measure(lab),
+            Figure::Start => start::measure(lab, plan.runs),
             Figure::Docker => docker::measure(lab, plan),
         }
     }

@@ -1,7 +1,7 @@
 //! A host of the lab: its files, its agent, its link.
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -214,11 +214,22 @@ impl Host {
     /// # Errors
     /// [`LabError::EndedAtOnce`].
     pub fn spawn_agent(&self) -> Result<Process, LabError> {
+        self.spawn_agent_for(None)
+    }
+
+    /// The same, and it tells what goes on on this socket of a service manager (`NOTIFY_SOCKET`,
+    /// sd_notify(3)).
+    ///
+    /// # Errors
+    /// [`LabError::EndedAtOnce`].
+    pub fn spawn_agent_for(&self, manager: Option<&Path>) -> Result<Process, LabError> {
         if let Some(agent) = self.agent() {
             return Ok(agent);
         }
-        let argv = self.agent_argv()?;
-        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let told = manager.map(|socket| format!("NOTIFY_SOCKET={}", socket.display()));
+        let own = self.agent_argv()?;
+        let argv = told.iter().flat_map(|told| ["env", told.as_str()]);
+        let argv: Vec<&str> = argv.chain(own.iter().map(String::as_str)).collect();
         let what = format!("the agent of {}", self.name());
         self.sandbox.spawn(&what, &argv, &self.agent_log(), &self.agent_record())
     }

@@ -54,10 +54,7 @@ impl Dataplane {
     ///
     /// The table and the devices stay when the dataplane is dropped: containers go on.
     pub async fn open() -> Result<Self, OpenError> {
-        let kernel = Kernel::open().map_err(|source| match source.kind() {
-            std::io::ErrorKind::PermissionDenied => OpenError::Privilege(source),
-            _ => OpenError::Socket(source),
-        })?;
+        let kernel = Kernel::open().map_err(OpenError::from)?;
         let mut dataplane = Self {
             kernel: Mutex::new(kernel),
             firewall: None,

@@ -17,6 +17,15 @@ pub enum OpenError {
     Privilege(#[source] io::Error),
 }
 
+impl From<io::Error> for OpenError {
+    fn from(source: io::Error) -> OpenError {
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => OpenError::Privilege(source),
+            _ => OpenError::Socket(source),
+        }
+    }
+}
+
 /// Why a part of the desired state could not be made. What comes before it in the same pass stays;
 /// the next pass goes on from there.
 #[derive(Debug, thiserror::Error)]

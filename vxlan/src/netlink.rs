@@ -1,7 +1,7 @@
 //! The one place that changes kernel network state: each operation of a plan becomes its messages
 //! here, and nothing is sent to change anything from elsewhere.
 
-use std::io;
+use std::{io, os::fd::BorrowedFd};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -256,6 +256,11 @@ impl Firewall {
         self.socket.transaction(nft::install()).await
     }
 
+    /// Takes the table away.
+    pub(crate) async fn remove(&mut self) -> Result<(), NetlinkError> {
+        self.socket.transaction(nft::remove()).await
+    }
+
     /// Whether the table is there.
     pub(crate) async fn is_installed(&mut self) -> Result<bool, NetlinkError> {
         let found: Option<NetfilterMessage> = self.socket.get(nft::question()).await?;
@@ -283,6 +288,11 @@ impl OwnedTable {
         self.socket.transaction(messages).await?;
         self.socket.rest();
         Ok(())
+    }
+
+    /// The socket itself.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// The netlink port that owns the table which is asked for; `None`: no table, or nobody owns it.

@@ -63,6 +63,15 @@ pub(crate) fn install() -> Vec<Message> {
     ]
 }
 
+/// Takes the table away.
+pub(crate) fn remove() -> Vec<Message> {
+    vec![
+        control(ControlMessage::BatchBegin),
+        about(0, NfTablesMessage::DeleteTable(table())),
+        control(ControlMessage::BatchEnd),
+    ]
+}
+
 /// Asks whether the table is there: another program may have flushed the whole ruleset.
 pub(crate) fn question() -> NetfilterMessage {
     about(0, NfTablesMessage::GetTable(table())).message

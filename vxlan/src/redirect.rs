@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddrV4,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     thread,
 };
@@ -22,10 +23,13 @@ use crate::{
 /// `from`. It is decided before rules of iptables are asked (Docker's lead 127.0.0.11:53 to its own
 /// resolver). Packets with the mark `pass_mark` (`SO_MARK`) are left to those rules.
 ///
-/// It lasts until [`DnsRedirect::close`], or shortly beyond the drop, and not longer than the process: the rules are in a table `ip ovl`
-/// that belongs to a netlink socket (`NFT_TABLE_F_OWNER`, Linux 5.12), which the kernel removes when
-/// the socket closes, for whatever reason. Nobody else can change or flush it meanwhile. A connection
-/// that was led to `to` before stays there.
+/// It lasts until [`DnsRedirect::close`], or shortly beyond the drop, and not longer than the process:
+/// the rules are in a table `ip ovl` that belongs to a netlink socket (`NFT_TABLE_F_OWNER`, Linux 5.12),
+/// which the kernel removes when the socket closes, for whatever reason. Nobody else can change or flush
+/// it meanwhile. A connection that was led to `to` before stays there.
+///
+/// Who holds a copy of the socket ([`DnsRedirect::as_fd`]) keeps the rules: so they pass from one process
+/// to the next, which goes on with [`DnsRedirect::adopt`].
 ///
 /// Before another one is opened in the same namespace, this one has to be closed to its end.
 ///
@@ -33,7 +37,13 @@ use crate::{
 /// process is started (`SOCK_CLOEXEC`).
 pub struct DnsRedirect {
     /// Taken when it is closed.
-    table: Option<OwnedTable>,
+    table: Option<Owner>,
+}
+
+/// The socket that owns the table.
+enum Owner {
+    Made(OwnedTable),
+    Adopted(OwnedFd),
 }
 
 impl DnsRedirect {
@@ -52,12 +62,27 @@ impl DnsRedirect {
         let mut table = opened.map_err(|e| unopened(netns, e))?;
         let messages = nft_redirect::install(from, to, pass_mark);
         match table.install(messages).await {
-            Ok(()) => Ok(Self { table: Some(table) }),
+            Ok(()) => Ok(Self { table: Some(Owner::Made(table)) }),
             Err(source) => {
                 let owner = table.owner(nft_redirect::question()).await;
                 Err(refused(netns, source, owner.unwrap_or_default()))
             }
         }
+    }
+
+    /// Goes on with the socket of another process's redirect. What it redirects is not looked at.
+    #[must_use]
+    pub fn adopt(socket: OwnedFd) -> Self {
+        Self { table: Some(Owner::Adopted(socket)) }
+    }
+
+    /// The socket that owns the rules, to be handed on; `None` once it is closed.
+    #[must_use]
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.table.as_ref().map(|owner| match owner {
+            Owner::Made(table) => table.as_fd(),
+            Owner::Adopted(socket) => socket.as_fd(),
+        })
     }
 
     /// Closes it, and waits until DNS goes where it went before. Cancel-safe: it is closed anyway.

@@ -6,7 +6,14 @@
 //!
 //! Cancel-safe: answers to a request that was dropped half-way are recognised and skipped later.
 
-use std::{fmt::Debug, future::poll_fn, io, ops::Range, time::Duration};
+use std::{
+    fmt::Debug,
+    future::poll_fn,
+    io,
+    ops::Range,
+    os::fd::{AsFd as _, BorrowedFd},
+    time::Duration,
+};
 
 use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
@@ -82,6 +89,12 @@ impl Netlink {
         let _ = inner.set_netlink_get_strict_chk(true);
         inner.bind_auto()?;
         Ok(Self { socket, next_sequence: 1, buffer: Vec::new() })
+    }
+
+    /// The socket itself.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        let socket: &netlink_sys::Socket = self.socket.socket_ref();
+        socket.as_fd()
     }
 
     /// Gives its memory back, for a socket that is only kept open from now on.

@@ -34,6 +34,7 @@ impl Key {
             Key::DefaultPool => &DEFAULT_POOL,
             Key::StateDir => &STATE_DIR,
             Key::ControlSocket => &CONTROL_SOCKET,
+            Key::ControlGroup => &CONTROL_GROUP,
             Key::PluginSocket => &PLUGIN_SOCKET,
             Key::DockerHost => &DOCKER_HOST,
             Key::DockerScope => &DOCKER_SCOPE,
@@ -81,8 +82,10 @@ const STORE: About = About {
     value: "URL",
     help: "The registry of networks and addresses that all hosts share",
     more: "`consul://HOST:PORT` (or `consul+https://`) for a cluster; \
-           `?token-file=PATH&ca-file=PATH` may follow. `sqlite:///PATH` is a file that several \
-           agents on one machine may share. All hosts of a cluster must name the same registry.",
+           `?token-file=PATH&ca-file=PATH` may follow; the token's file must be owned by root or \
+           the agent's user, and closed to others (mode 0600). `sqlite:///PATH` is a file that \
+           several agents on one machine may share. All hosts of a cluster must name the same \
+           registry.",
     expected: "`consul://HOST:PORT`, `consul+https://HOST:PORT` or `sqlite:///PATH`",
     example: "consul://10.132.0.2:8500",
     reload: false,
@@ -150,6 +153,18 @@ const CONTROL_SOCKET: About = About {
     reload: false,
 };
 
+const CONTROL_GROUP: About = About {
+    name: "control-group",
+    value: "GROUP",
+    help: "Group whose members may read with ovlctl, and change nothing",
+    more: "A name or a number. The control socket is then open for this group (root:GROUP, mode \
+           0660), and only root may change anything over it. Without a group only root may use it \
+           at all (mode 0600). Needs CAP_CHOWN, or a process in that group.",
+    expected: "the name or the number of a group of this host",
+    example: "ovl",
+    reload: false,
+};
+
 const PLUGIN_SOCKET: About = About {
     name: "plugin-socket",
     value: "PATH",
@@ -195,9 +210,10 @@ const RESOLV_CONF: About = About {
 const LOG: About = About {
     name: "log",
     value: "FILTER",
-    help: "What to log on standard error",
+    help: "What to log",
     more: "A level (off, error, warn, info, debug, trace), and if need be others for parts of \
-           the program: `info,ovl_gossip=debug`.",
+           the program: `info,ovl_gossip=debug`. It goes to standard error; in a service of \
+           systemd to journald, each value as a field (OVL_NETWORK=…).",
     expected: "a level (off, error, warn, info, debug, trace), and `PART=LEVEL`, separated by \
                commas",
     example: "info,ovl_gossip=debug",

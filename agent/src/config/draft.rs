@@ -10,7 +10,7 @@ use ovl_ipam::{StoreUrl, VniRange};
 
 use super::key::Key;
 use super::problem::{Origin, Problem};
-use super::{Advertise, Config, Origins, Setting, value};
+use super::{Advertise, Config, Group, Host, Origins, Setting, value};
 use crate::docker::Scope;
 
 /// File of the default store, in the state directory.
@@ -20,15 +20,16 @@ pub(super) const REGISTRY_FILE: &str = "ovl.db";
 pub(super) fn build(
     settings: Vec<Setting>,
     host_name: Option<&str>,
+    host: Host,
     mut problems: Vec<Problem>,
 ) -> Result<(Config, Origins), Vec<Problem>> {
-    let mut draft = Draft::default();
+    let mut draft = Draft { host, ..Draft::default() };
     let mut origins = Origins::default();
     for Setting { key, text, origin } in settings {
         if let Err(why) = draft.set(key, &text) {
             problems.push(unfit(key, &text, origin.clone(), &why));
         }
-        origins.0.insert(key, origin);
+        origins.of.insert(key, origin);
     }
     draft.set_defaults(host_name, &mut origins, &mut problems);
     draft.check(&origins, &mut problems);
@@ -41,6 +42,7 @@ pub(super) fn build(
 /// None: not set, or only wrongly, which then is among the problems.
 #[derive(Default)]
 struct Draft {
+    host: Host,
     node_name: Option<NodeName>,
     advertise: Option<Advertise>,
     join: Option<Vec<String>>,
@@ -51,6 +53,7 @@ struct Draft {
     default_pool: Option<Ipv4Net>,
     state_dir: Option<PathBuf>,
     control_socket: Option<PathBuf>,
+    control_group: Option<Option<Group>>,
     plugin_socket: Option<PathBuf>,
     docker_host: Option<String>,
     docker_scope: Option<Option<Scope>>,
@@ -72,6 +75,7 @@ impl Draft {
             Key::DefaultPool => self.default_pool = Some(value::pool(text)?),
             Key::StateDir => self.state_dir = Some(value::path(text)?),
             Key::ControlSocket => self.control_socket = Some(value::socket_path(text)?),
+            Key::ControlGroup => self.control_group = Some(value::group(text, self.host.group)?),
             Key::PluginSocket => self.plugin_socket = Some(value::socket_path(text)?),
             Key::DockerHost => self.docker_host = Some(value::docker_host(text)?),
             Key::DockerScope => self.docker_scope = Some(value::docker_scope(text)?),
@@ -89,9 +93,9 @@ impl Draft {
         problems: &mut Vec<Problem>,
     ) {
         let unset: Vec<Key> =
-            Key::ALL.into_iter().filter(|key| !origins.0.contains_key(key)).collect();
+            Key::ALL.into_iter().filter(|key| !origins.of.contains_key(key)).collect();
         for key in &unset {
-            origins.0.insert(*key, Origin::Default);
+            origins.of.insert(*key, Origin::Default);
             if let Some(text) = key.default_text()
                 && let Err(why) = self.set(*key, &text)
             {
@@ -136,6 +140,15 @@ impl Draft {
             let path = control.display().to_string();
             problems.push(clash(origins, Key::PluginSocket, Key::ControlSocket, &path));
         }
+        if let Some(store) = &self.store {
+            let problem = |advice| Problem {
+                origin: origins.of(Key::Store).clone(),
+                key: Some(Key::Store.name().to_owned()),
+                value: Some(store.to_string()),
+                advice,
+            };
+            problems.extend((self.host.store_files)(store).into_iter().map(problem));
+        }
     }
 
     /// None: something is missing, and among the problems.
@@ -152,6 +165,7 @@ impl Draft {
             default_pool: self.default_pool?,
             state_dir: self.state_dir?,
             control_socket: self.control_socket?,
+            control_group: self.control_group?,
             plugin_socket: self.plugin_socket?,
             docker_host: self.docker_host?,
             docker_scope: self.docker_scope?,

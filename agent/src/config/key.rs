@@ -24,6 +24,8 @@ pub enum Key {
     StateDir,
     /// Where `ovlctl` reaches the agent.
     ControlSocket,
+    /// Who may read over the control socket.
+    ControlGroup,
     /// Where Docker finds the plugin.
     PluginSocket,
     /// Docker's engine.
@@ -38,7 +40,7 @@ pub enum Key {
 
 impl Key {
     /// Every key.
-    pub const ALL: [Key; 15] = [
+    pub const ALL: [Key; 16] = [
         Key::NodeName,
         Key::Advertise,
         Key::Join,
@@ -49,6 +51,7 @@ impl Key {
         Key::DefaultPool,
         Key::StateDir,
         Key::ControlSocket,
+        Key::ControlGroup,
         Key::PluginSocket,
         Key::DockerHost,
         Key::DockerScope,
@@ -76,6 +79,7 @@ impl Key {
         match self {
             Key::NodeName => "the host's name".to_owned(),
             Key::Join => "nobody".to_owned(),
+            Key::ControlGroup => "none".to_owned(),
             Key::Store => format!("sqlite://STATE-DIR/{}", super::draft::REGISTRY_FILE),
             Key::Advertise
             | Key::GossipPort
@@ -98,7 +102,7 @@ impl Key {
         let text = match self {
             Key::NodeName | Key::Store => return None,
             Key::Advertise => "auto",
-            Key::Join => "",
+            Key::Join | Key::ControlGroup => "",
             Key::GossipPort => "7946",
             Key::VxlanPort => "4789",
             Key::VniRange => return Some(ovl_ipam::Defaults::default().vnis.to_string()),

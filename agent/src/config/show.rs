@@ -1,8 +1,9 @@
 //! The settings for people: `--print-config`, and what is allowed but likely not meant.
 use super::key::Key;
 use super::problem::Origin;
-use super::{Advertise, Config, Origins};
+use super::{Advertise, Config, Origins, host};
 use crate::docker::Scope;
+use ovl_ipam::StoreUrl;
 
 /// One line for each key: its name, its value, and where that came from. Holds no secrets.
 pub fn table(config: &Config, origins: &Origins) -> String {
@@ -27,7 +28,15 @@ fn or_dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
 }
 
+/// The answer to `--check-config`: what [`warnings`] has, and that nothing is wrong.
+pub(super) fn fine(config: &Config, origins: &Origins) -> String {
+    let warnings = warnings(config, origins);
+    let lines = warnings.into_iter().map(|warning| format!("warning: {warning}\n"));
+    lines.chain(["configuration is fine\n".to_owned()]).collect()
+}
+
 /// What is allowed but likely not meant, each as one sentence for the log and for the status.
+/// Looks at who may write the files.
 pub fn warnings(config: &Config, origins: &Origins) -> Vec<String> {
     let mut warnings = Vec::new();
     let default_store = *origins.of(Key::Store) == Origin::Default;
@@ -38,12 +47,17 @@ pub fn warnings(config: &Config, origins: &Origins) -> Vec<String> {
             config.store
         ));
     }
+    let file = origins.file.as_deref();
+    warnings.extend(file.and_then(|path| host::writable_by_others("the file", path)));
+    if let StoreUrl::Consul { ca_file: Some(path), .. } = &config.store {
+        warnings.extend(host::writable_by_others("the CA file", path));
+    }
     warnings
 }
 
 impl Config {
-    /// The value of a key as the file could have it.
-    fn text(&self, key: Key) -> String {
+    /// The value of a key as the file could have it. Holds no secrets.
+    pub(crate) fn text(&self, key: Key) -> String {
         match key {
             Key::NodeName => self.node_name.to_string(),
             Key::Advertise => match &self.advertise {
@@ -59,6 +73,9 @@ impl Config {
             Key::DefaultPool => self.default_pool.to_string(),
             Key::StateDir => self.state_dir.display().to_string(),
             Key::ControlSocket => self.control_socket.display().to_string(),
+            Key::ControlGroup => {
+                self.control_group.as_ref().map(|group| group.name.clone()).unwrap_or_default()
+            }
             Key::PluginSocket => self.plugin_socket.display().to_string(),
             Key::DockerHost => self.docker_host.clone(),
             Key::DockerScope => match self.docker_scope {

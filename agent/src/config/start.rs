@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::FileText;
 use super::problem::{Origin, Problem};
-use super::{Config, Origins, Sources, parse, show};
+use super::{Config, Host, Origins, Sources, parse, show};
 use crate::args::{self, Args};
 
 /// Read when no other file is named; it may be missing.
@@ -22,14 +22,14 @@ pub(super) const FILE_VARIABLE: &str = "OVL_CONFIG";
 pub enum Start {
     /// Run with these settings.
     Run(Box<Config>, Origins),
-    /// `--help`, `--version` or `--print-config`: this text belongs on standard output; exit 0.
+    /// `--help`, `--version`, `--print-config` or `--check-config`: this text belongs on standard output; exit 0.
     Show(String),
     /// This text, a line for each problem, belongs on standard error; exit [`EXIT_USAGE`].
     Refuse(String),
 }
 
-/// Reads all settings. Pure but for `read`, which reads a file as text and is called at most
-/// once; `argv` begins with the program's name.
+/// Reads all settings, and holds them against [`Host::this`]. `read` reads a file as text and is
+/// called at most once; `argv` begins with the program's name.
 pub fn start(
     argv: impl IntoIterator<Item = OsString>,
     env: Vec<(OsString, OsString)>,
@@ -47,18 +47,27 @@ pub fn start(
             None
         }
     };
-    let sources = Sources { host_name, file, env, flags: args.settings() };
+    let path = file.as_ref().map(|file| file.path.clone());
+    let host = Host::this(args.check_config);
+    let sources = Sources { host_name, file, env, flags: args.settings(), host };
     match (parse(&sources), problems.is_empty()) {
-        (Ok((config, origins)), true) if args.print_config => {
-            Start::Show(show::table(&config, &origins))
-        }
-        (Ok((config, origins)), true) => Start::Run(Box::new(config), origins),
+        (Ok((config, origins)), true) => settled(&args, config, Origins { file: path, ..origins }),
         (Ok(_), false) => refuse(&problems),
         (Err(more), _) => {
             problems.extend(more);
             refuse(&problems)
         }
     }
+}
+
+/// Nothing is wrong.
+fn settled(args: &Args, config: Config, origins: Origins) -> Start {
+    if !args.print_config && !args.check_config {
+        return Start::Run(Box::new(config), origins);
+    }
+    let table = args.print_config.then(|| show::table(&config, &origins));
+    let fine = args.check_config.then(|| show::fine(&config, &origins));
+    Start::Show(table.into_iter().chain(fine).collect())
 }
 
 fn refuse(problems: &[Problem]) -> Start {

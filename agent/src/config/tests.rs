@@ -23,6 +23,7 @@ fn wrong(key: Key) -> &'static str {
         Key::DefaultPool => "10.128.0.1/9",
         Key::StateDir | Key::ResolvConf => "relative/path",
         Key::ControlSocket | Key::PluginSocket => "ovl.sock",
+        Key::ControlGroup => "nobody-has-it",
         Key::DockerHost => "tcp://1.2.3.4:2375",
         Key::DockerScope => "swarm",
         Key::Log => "inof",
@@ -42,6 +43,7 @@ fn right(key: Key) -> &'static str {
         Key::DefaultPool => "10.96.0.0/11",
         Key::StateDir => "/srv/ovl",
         Key::ControlSocket => "/srv/control.sock",
+        Key::ControlGroup => "4711",
         Key::PluginSocket => "/srv/plugin.sock",
         Key::DockerHost => "unix:///srv/docker.sock",
         Key::DockerScope => "global",
@@ -251,6 +253,40 @@ fn settings_that_clash_are_reported() {
 }
 
 #[test]
+fn a_group_is_found_by_its_name_or_taken_by_its_number() {
+    let group: fn(&str) -> _ = |name| Ok((name == "watchers").then_some(42));
+    let host = Host { group, ..Host::default() };
+    let with = |name| Sources { host, ..sources(&[(Key::ControlGroup, From::File, name)]) };
+    let (config, _) = parse(&with("watchers")).unwrap();
+    assert_eq!(config.control_group, Some(Group { name: "watchers".into(), gid: 42 }));
+    let (config, _) = parse(&with("17")).unwrap();
+    assert_eq!(config.control_group, Some(Group { name: "17".into(), gid: 17 }));
+    assert_eq!(parse(&with("")).unwrap().0.control_group, None);
+    assert_eq!(
+        lines(&with("ovl")),
+        [
+            "/etc/ovl/agent.toml:1: control-group = \"ovl\": expected the name or the number of a group of this host: there is no such group; make it with `groupadd --system ovl`"
+        ]
+    );
+    let broken: fn(&str) -> _ = |_| Err(std::io::ErrorKind::TimedOut.into());
+    let told = lines(&Sources { host: Host { group: broken, ..host }, ..with("ovl") });
+    assert!(told[0].contains("the groups cannot be read"), "{told:?}");
+}
+
+#[test]
+fn what_is_wrong_with_the_stores_files_is_told_beside_all_else() {
+    let store_files: fn(&StoreUrl) -> _ = |_| vec!["the token file /t is open".to_owned()];
+    let host = Host { store_files, ..Host::default() };
+    let all = [(Key::Store, From::Env, "consul://h?token-file=/t"), (Key::Log, From::Flag, "inof")];
+    let lines = lines(&Sources { host, ..sources(&all) });
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(
+        lines[1],
+        "OVL_STORE: store = \"consul://h:8500?token-file=/t\": the token file /t is open"
+    );
+}
+
+#[test]
 fn joining_with_a_registry_of_ones_own_is_warned_of() {
     let (config, origins) = parse(&sources(&[(Key::Join, From::Flag, "a")])).unwrap();
     assert_eq!(warnings(&config, &origins).len(), 1);
@@ -321,6 +357,7 @@ fn odd_values_are_judged_right() {
         ),
         (Key::StateDir, &["/", "/a b"], &["", "a", "./a", "~/a", "/a\0b"]),
         (Key::ControlSocket, &["/a"], &["", "a", "/a/"]),
+        (Key::ControlGroup, &["", "0", "4711"], &["4294967295", "-1", "a:b", " a", "a\n"]),
         (Key::DockerHost, &["unix:///a"], &["", "/a", "unix://a", "tcp://1.2.3.4:5"]),
         (
             Key::Log,

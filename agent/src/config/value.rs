@@ -2,13 +2,14 @@
 //!
 //! What is expected in general stands in the key's words; an error here only adds to it and may
 //! be empty.
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
 use tracing_subscriber::EnvFilter;
 
-use super::Advertise;
+use super::{Advertise, Group};
 use crate::docker::Scope;
 
 /// `sockaddr_un.sun_path` has 108 bytes, the last one for the NUL.
@@ -41,6 +42,30 @@ pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
         return Err("it names a directory".to_owned());
     }
     path(text)
+}
+
+/// No text is no group. `number` finds a name's number on this host.
+pub(super) fn group(
+    text: &str,
+    number: impl FnOnce(&str) -> io::Result<Option<u32>>,
+) -> Result<Option<Group>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let odd = |c: char| c.is_control() || c == ':' || c == ',';
+    if text.contains(odd) || text.trim() != text || text.starts_with('-') {
+        return Err(String::new());
+    }
+    let gid = if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // The last one means "leave it" to chown(2).
+        text.parse().ok().filter(|gid| *gid != u32::MAX).ok_or("this number is none")?
+    } else {
+        let found = number(text).map_err(|e| format!("the groups cannot be read: {e}"))?;
+        found.ok_or_else(|| {
+            format!("there is no such group; make it with `groupadd --system {text}`")
+        })?
+    };
+    Ok(Some(Group { name: text.to_owned(), gid }))
 }
 
 pub(super) fn advertise(text: &str) -> Result<Advertise, String> {

@@ -3,6 +3,8 @@
 //! | method and path | body | answer |
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
+//! | `POST /v1/reload` | | [`Reloaded`] |
+//! | `POST /v1/leave` | [`Leave`] | [`Left`] |
 //! | `GET /v1/members` | | `[`[`Member`]`]` |
 //! | `GET /v1/networks` | | `[`[`Network`]`]` |
 //! | `POST /v1/networks` | [`CreateNetwork`] | [`NetworkDetail`] |
@@ -13,8 +15,8 @@
 //! | `DELETE /v1/endpoints/{network}/{name}` | | `{}` |
 //! | `GET /v1/resolve` | `?name=…&network=…` | `[address]` |
 //!
-//! Everything else than 200 carries an [`Error`]: 400 (the request is wrong), 404 (no such
-//! thing), 409 (taken, overlapping, in use), 503 (the store or the kernel did not do it in time).
+//! Everything else than 200 carries an [`Error`]: 400 (the request is wrong), 403 (this user may
+//! not, or may only GET), 404 (no such thing), 409 (taken, overlapping, in use), 503 (the store or the kernel did not do it in time).
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -26,6 +28,48 @@ use serde::{Deserialize, Serialize};
 pub struct Error {
     /// What happened, to what, why, and what to do next.
     pub error: String,
+}
+
+/// What came of reading the configuration again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Settings that differ from those in force before; empty: none.
+    pub changes: Vec<Change>,
+    /// What is allowed, but likely not meant.
+    pub warnings: Vec<String>,
+}
+
+/// A setting that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Its key.
+    pub key: String,
+    /// Its value in force until now, as the file could have it.
+    pub from: String,
+    /// Its value in the configuration now.
+    pub to: String,
+    /// It is in force now; false: after a restart.
+    pub in_force: bool,
+}
+
+/// Asks the agent to take its host out of the cluster, and to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leave {
+    /// Also when endpoints run here (they lose their network), and when the store does not answer.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// This host is not in the cluster any more; the agent ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Addresses that were still held by this host, and were given back.
+    pub addresses: usize,
+    /// What is left behind all the same, each as a sentence.
+    pub notes: Vec<String>,
+    /// Where the agent kept its state.
+    pub state_dir: PathBuf,
 }
 
 /// A host of the cluster, as this agent sees it.

@@ -58,6 +58,11 @@ pub enum Event {
     },
     /// Endpoints whose sandbox is not there any more.
     SandboxesGone(Vec<String>),
+    /// The configuration was read again.
+    Reconfigured {
+        /// What is allowed in it, but likely not meant, or not in force yet.
+        warnings: Vec<String>,
+    },
     /// What Docker's engine says of one container's endpoints, or of all.
     Containers {
         /// They are all there are: what is missing here is not running.
@@ -98,6 +103,12 @@ pub enum Request {
     CreateNetwork(NetworkSpec),
     /// `DELETE /v1/networks/{name}`
     RemoveNetwork(NetworkName),
+    /// `POST /v1/leave`: take this host out of the cluster; `force`: with endpoints, and without the
+    /// store.
+    LeaveCluster {
+        /// See there.
+        force: bool,
+    },
     /// `GET /v1/endpoints`, of one network or all.
     Endpoints(Option<String>),
     /// `POST /v1/endpoints`, the namespace already identified.
@@ -152,6 +163,8 @@ pub enum Response {
     Endpoints(Vec<api::Endpoint>),
     /// To `Attach`.
     Endpoint(api::Endpoint),
+    /// To `LeaveCluster`: the agent ends now.
+    Left(api::Left),
     /// To `Scope`.
     Scope(Scope),
     /// To `Pool`: the subnet, which is also the pool's id.
@@ -165,6 +178,34 @@ pub enum Response {
 }
 
 impl Request {
+    /// It makes something that was not there before.
+    pub(crate) fn begins_something(&self) -> bool {
+        match self {
+            Request::CreateNetwork(_)
+            | Request::RemoveNetwork(_)
+            | Request::Attach(_)
+            | Request::Pool(_)
+            | Request::Address(_)
+            | Request::DockerNetwork(_)
+            | Request::CreateEndpoint(_)
+            | Request::Join(_) => true,
+            Request::Status
+            | Request::Members
+            | Request::Networks
+            | Request::Network(_)
+            | Request::NetworkId(_)
+            | Request::LeaveCluster { .. }
+            | Request::Endpoints(_)
+            | Request::Detach { .. }
+            | Request::Scope(_)
+            | Request::ReleasePool(_)
+            | Request::ReleaseAddress(..)
+            | Request::DeleteDockerNetwork(_)
+            | Request::DeleteEndpoint(_)
+            | Request::Leave(_) => false,
+        }
+    }
+
     /// It makes or ends something that a restarted agent must know.
     pub(crate) fn needs_memory(&self) -> bool {
         matches!(
@@ -192,7 +233,10 @@ impl Action {
                     | Response::Scope(_)
             ),
             Action::Store(_, call) => {
-                matches!(call, StoreCall::Release { .. } | StoreCall::ReleaseLease(_))
+                matches!(
+                    call,
+                    StoreCall::Release { .. } | StoreCall::ReleaseLease(_) | StoreCall::ReleaseNode
+                )
             }
             Action::Announce(_) | Action::Withdraw(_) => true,
             Action::Reply(_, Err(_))
@@ -203,7 +247,8 @@ impl Action {
             | Action::AwaitMove { .. }
             | Action::Probe { .. }
             | Action::Audit
-            | Action::CheckSandboxes(_) => false,
+            | Action::CheckSandboxes(_)
+            | Action::End => false,
         }
     }
 }
@@ -306,6 +351,8 @@ pub enum StoreCall {
         /// The address.
         address: IpAddr,
     },
+    /// Give every address of this host back.
+    ReleaseNode,
     /// Give an address back, unless it was given out anew since this lease was read.
     ReleaseLease(Lease),
     /// All addresses of a network that are held.
@@ -325,6 +372,8 @@ pub enum StoreAnswer {
     Lease(Lease),
     /// To `Leases`.
     Leases(Vec<Lease>),
+    /// To `ReleaseNode`: how many those were.
+    Released(usize),
     /// To `Release` and `ReleaseLease`.
     Done,
 }
@@ -381,6 +430,8 @@ pub enum Action {
     Audit,
     /// See which of these sandboxes still are what they were; answered by [`Event::SandboxesGone`].
     CheckSandboxes(Vec<(String, Sandbox)>),
+    /// This host has left the cluster: the agent ends.
+    End,
 }
 
 /// A change of the names table.

@@ -164,6 +164,12 @@ impl Core {
             self.settle_at = Some(now + SETTLE_AFTER);
         }
         self.health.name_conflict = changes.name_conflict;
+        if let Some(other) = changes.other_format {
+            if self.health.other_format.is_none_or(|(_, known)| known != other) {
+                tracing::warn!(host = %other.from, format = other.version, known = other.known, "a host runs another release, and is not understood");
+            }
+            self.health.other_format = Some((now, other));
+        }
         // In this order: a host may be forgotten and known again in one batch, and an endpoint
         // set arrives for a host that is known.
         for node in changes.forgotten {

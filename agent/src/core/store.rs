@@ -51,6 +51,8 @@ pub(super) enum Continuation {
     Reconcile(u64),
     /// An endpoint of ours has its lease again.
     Retaken(String),
+    /// This host leaves the cluster, and has given back what it had.
+    NodeReleased,
     /// Nobody waits.
     Ignore,
 }
@@ -118,6 +120,7 @@ impl Core {
             }
             Continuation::Reconcile(network) => self.reconcile_with(now, network, answer),
             Continuation::Retaken(id) => self.retaken(&id, answer.and_then(lease_of)),
+            Continuation::NodeReleased => self.node_released(answer),
             Continuation::Ignore => {}
         }
     }

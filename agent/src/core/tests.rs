@@ -19,7 +19,9 @@ use crate::docker::{
 };
 
 mod absences;
+mod leaving;
 mod networks;
+mod readiness;
 mod restarts;
 
 /// What the driver would be, and what it was told.
@@ -45,6 +47,7 @@ struct World {
     dns: BTreeMap<PathBuf, Vec<u64>>,
     probes: Vec<String>,
     moves: Vec<String>,
+    ended: bool,
     log: Vec<String>,
 }
 
@@ -140,6 +143,7 @@ impl World {
             dns: BTreeMap::new(),
             probes: Vec::new(),
             moves: Vec::new(),
+            ended: false,
             log: Vec::new(),
         }
     }
@@ -329,6 +333,7 @@ impl World {
             Action::Dns { netns, scope, .. } => {
                 self.dns.insert(netns, scope);
             }
+            Action::End => self.ended = true,
             Action::AwaitMove { endpoint, .. } => self.moves.push(endpoint),
             Action::Probe { node, .. } => self.probes.push(node.to_string()),
         }
@@ -382,6 +387,10 @@ impl World {
             StoreCall::ReleaseLease(lease) => {
                 self.leases.remove(&(lease.network.0, lease.address));
                 StoreAnswer::Done
+            }
+            StoreCall::ReleaseNode => {
+                let held = std::mem::take(&mut self.leases);
+                StoreAnswer::Released(held.len())
             }
             StoreCall::Leases(id) => {
                 let held = self.leases.iter().filter(|((n, _), _)| *n == id.0);

@@ -1,8 +1,8 @@
 //! Answers for the control API.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ovl_gossip::{Endpoint, MemberState};
+use ovl_gossip::{Endpoint, MemberState, OtherFormat};
 use ovl_ipam::Network;
 
 use super::remote::addresses;
@@ -10,12 +10,69 @@ use super::{Core, Refusal};
 use crate::control::api;
 
 /// How long hosts to join may take before status says so.
-const JOIN_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+const JOIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a host of another release that fell silent is still named.
+const OTHER_FORMAT_FOR: Duration = Duration::from_secs(60);
 
 /// Doubly held addresses that status names.
 const SHOWN_MAX: usize = 8;
 
+/// How long names of other hosts may take to be heard before DNS answers without them.
+const NAMES_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long the agent waits at its start for peers and for DNS in containers, and for the store, before
+/// it counts as started without them: Docker waits for the agent, and not only for our networks.
+const PEERS_WITHIN: Duration = Duration::from_secs(10);
+const STORE_WITHIN: Duration = Duration::from_secs(60);
+
 impl Core {
+    /// The names of other hosts are known, or there is nobody to know them from.
+    pub fn knows_names(&self, now: Instant) -> bool {
+        self.synced || !self.me.expects_peers || now >= self.started + NAMES_WITHIN
+    }
+
+    /// When [`Core::knows_names`] becomes true by itself.
+    pub(super) fn names_timeout(&self) -> Option<Instant> {
+        let at = self.started + NAMES_WITHIN;
+        (!self.knows_names(self.now)).then_some(at)
+    }
+
+    /// What a start still waits for, in words; `serving`: DNS in containers is as it should be.
+    pub fn awaited(&self, now: Instant, serving: bool) -> Vec<String> {
+        let since = now.saturating_duration_since(self.started);
+        let store = || {
+            let why = self.health.store.as_deref().unwrap_or("it did not list its networks yet");
+            format!("the store ({why})")
+        };
+        let waits = [
+            (!self.passed).then(|| "the kernel".to_owned()),
+            (!self.heard_store && since < STORE_WITHIN).then(store),
+            (self.me.expects_peers && !self.synced && since < PEERS_WITHIN)
+                .then(|| "a host to join by".to_owned()),
+            (!serving && since < PEERS_WITHIN).then(|| "DNS in containers".to_owned()),
+        ];
+        waits.into_iter().flatten().collect()
+    }
+
+    /// The state in one line, for the service manager.
+    pub fn summary(&self, now: Instant) -> String {
+        let members = self.members();
+        let alive = members.iter().filter(|m| m.state == MemberState::Alive).count();
+        let problems = self.problems(now);
+        let trouble = match problems.as_slice() {
+            [] => String::new(),
+            [only] => format!("; problem: {only}"),
+            [first, others @ ..] => format!("; problem: {first} (and {} more)", others.len()),
+        };
+        format!(
+            "{alive} of {} hosts alive, {} networks, {} endpoints here{trouble}",
+            members.len(),
+            self.networks.len(),
+            self.local_endpoints().count()
+        )
+    }
+
     pub(super) fn members(&self) -> Vec<api::Member> {
         let me = api::Member {
             name: self.me.node.to_string(),
@@ -125,6 +182,15 @@ impl Core {
         }
     }
 
+    /// Which host cannot be understood, and who has to be upgraded.
+    fn other_release(&self, now: Instant) -> Option<String> {
+        let (heard, OtherFormat { from, version, known }) = self.health.other_format?;
+        let whom = if version > known { "this host" } else { "that host" };
+        (heard + OTHER_FORMAT_FOR > now).then(|| {
+            format!("the agent at {from} speaks format {version} of the gossip, this one {known}: they do not hear each other; upgrade ovl on {whom}")
+        })
+    }
+
     fn problems(&self, now: Instant) -> Vec<String> {
         let mut problems = self.me.warnings.clone();
         if self.me.expects_peers && !self.synced && now > self.started + JOIN_WITHIN {
@@ -161,6 +227,7 @@ impl Core {
                 self.me.node
             ));
         }
+        problems.extend(self.other_release(now));
         problems.extend(
             self.health
                 .dataplane

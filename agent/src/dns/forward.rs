@@ -93,6 +93,11 @@ impl Forwarder {
         lock(&self.upstreams).leave_out(address);
     }
 
+    /// Another file names the resolvers.
+    pub(crate) fn read_from(&self, resolv_conf: PathBuf) {
+        lock(&self.upstreams).read_from(resolv_conf);
+    }
+
     /// The reply for the client, within four seconds. Cancel-safe.
     pub(crate) async fn forward(&self, query: &Foreign) -> Result<Vec<u8>, Unanswered> {
         let mut anonymous = query.message.clone();

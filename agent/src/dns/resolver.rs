@@ -82,6 +82,11 @@ impl Resolver {
         Resolver { shared: Arc::new(shared) }
     }
 
+    /// Reads the host's resolvers from another file from now on.
+    pub fn read_from(&self, resolv_conf: PathBuf) {
+        self.shared.forwarder.read_from(resolv_conf);
+    }
+
     /// What was done since the start.
     pub fn counts(&self) -> Counts {
         let counters = &self.shared.counters;

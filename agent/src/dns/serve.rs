@@ -73,6 +73,19 @@ impl SandboxDns {
         embedded: Option<Embedded>,
     ) -> Result<SandboxDns, DnsError> {
         let sockets = Sockets::open(netns, address, embedded).await?;
+        Ok(SandboxDns::serve(resolver, address, scope, sockets))
+    }
+
+    /// The same over sockets that listen on `address` already.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with IO and time.
+    pub fn serve(
+        resolver: &Resolver,
+        address: Ipv4Addr,
+        scope: Vec<u64>,
+        sockets: Sockets,
+    ) -> SandboxDns {
         resolver.leave_out(address);
         let limits = resolver.limits();
         let semaphore = |permits: usize| Semaphore::new(permits.min(Semaphore::MAX_PERMITS));
@@ -85,7 +98,7 @@ impl SandboxDns {
         });
         let mut task = JoinSet::new();
         task.spawn(serve(sandbox.clone(), sockets));
-        Ok(SandboxDns { sandbox, task })
+        SandboxDns { sandbox, task }
     }
 
     /// Answers from these networks from now on.

@@ -2,11 +2,14 @@
 //! namespace it was made in, wherever it is used.
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, getsockname, getsockopt,
+    setsockopt, socket, sockopt,
+};
 use ovl_vxlan::netns::{self, NetnsError, NetnsId};
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::task::JoinError;
@@ -94,7 +97,7 @@ pub enum DnsError {
 }
 
 /// All sockets of a sandbox.
-pub(crate) struct Sockets {
+pub struct Sockets {
     /// Port 53: what the container asks us itself.
     pub(crate) plain: Door,
     /// Port 54: what it asked Docker's resolver, and was led here.
@@ -118,9 +121,12 @@ pub(crate) struct Door {
 }
 
 impl Sockets {
-    /// Listens on `address` in the namespace at `netns`. Cancelled, it leaves nothing behind once
-    /// its thread has ended.
-    pub(crate) async fn open(
+    /// Listens on `address` in the namespace at `netns`, as [`SandboxDns::open`](super::SandboxDns::open)
+    /// says. Cancelled, it leaves nothing behind once its thread has ended.
+    ///
+    /// # Errors
+    /// See [`DnsError`].
+    pub async fn open(
         netns: &Path,
         address: Ipv4Addr,
         embedded: Option<Embedded>,
@@ -140,6 +146,38 @@ impl Sockets {
             opened.map_err(|source| DnsError::Namespace { netns: netns.clone(), source })?;
         let bound = bound.map_err(|refused| refused.in_netns(&netns))?;
         Sockets::watch(bound, &netns).map_err(|source| DnsError::Watch { netns, source })
+    }
+
+    /// Goes on with the sockets of the agent before this one. `id` is that of the namespace at
+    /// `netns`; `embedded` is who is asked there, where there are sockets for that.
+    ///
+    /// # Errors
+    /// See [`DnsError`]; the sockets are closed.
+    pub async fn adopt(
+        kept: KeptSockets,
+        netns: &Path,
+        id: NetnsId,
+        embedded: Embedded,
+    ) -> Result<Sockets, DnsError> {
+        let watch = |source| DnsError::Watch { netns: netns.to_owned(), source };
+        let plain = Door::watch(kept.plain).map_err(watch)?;
+        let Some(ports) = kept.redirected else {
+            return Ok(Sockets { plain, redirected: None });
+        };
+        let door = Door::watch(ports).map_err(watch)?;
+        let home = Home { netns: netns.to_owned(), id, embedded };
+        let onward = home.udp().await.map_err(|error| DnsError::Docker {
+            resolver: embedded.resolver,
+            netns: netns.to_owned(),
+            source: io::Error::other(error),
+        })?;
+        Ok(Sockets { plain, redirected: Some(Redirected { door, home, onward }) })
+    }
+
+    /// Those that listen, to be handed on; [`KeptSockets::sort`] reads them.
+    pub fn listening(&self) -> Vec<BorrowedFd<'_>> {
+        let doors = [Some(&self.plain), self.redirected.as_ref().map(|there| &there.door)];
+        doors.into_iter().flatten().flat_map(|door| [door.udp.as_fd(), door.tcp.as_fd()]).collect()
     }
 
     fn watch(bound: Bound, netns: &Path) -> io::Result<Sockets> {
@@ -162,6 +200,66 @@ impl Door {
 
 /// The sockets of one port as the namespace's thread hands them over.
 type Ports = (std::net::UdpSocket, std::net::TcpListener);
+
+/// A sandbox's sockets as an agent left them for the next one.
+#[derive(Debug)]
+pub struct KeptSockets {
+    plain: Ports,
+    redirected: Option<Ports>,
+    /// Of netlink: it owns the rule that leads queries here. There with the redirected ones only.
+    pub owner: Option<OwnedFd>,
+}
+
+impl KeptSockets {
+    /// Tells sockets that listen on `address` apart by what the kernel says of them. `None`, and all
+    /// closed: they are not what an agent keeps of a sandbox.
+    pub fn sort(fds: Vec<OwnedFd>, address: Ipv4Addr) -> Option<KeptSockets> {
+        let (mut plain, mut redirected, mut owner) = ((None, None), (None, None), None);
+        for fd in fds {
+            match what(&fd)? {
+                What::Netlink => owner = Some(fd),
+                What::Listening(at, kind) if *at.ip() == address => {
+                    let (udp, tcp) = match at.port() {
+                        DNS_PORT => (&mut plain.0, &mut plain.1),
+                        REDIRECT_PORT => (&mut redirected.0, &mut redirected.1),
+                        _ => return None,
+                    };
+                    match kind {
+                        SockType::Datagram => *udp = Some(fd.into()),
+                        SockType::Stream => *tcp = Some(fd.into()),
+                        _ => return None,
+                    }
+                }
+                What::Listening(..) => return None,
+            }
+        }
+        let redirected = redirected.0.zip(redirected.1);
+        let plain = plain.0.zip(plain.1)?;
+        (redirected.is_some() == owner.is_some()).then_some(KeptSockets {
+            plain,
+            redirected,
+            owner,
+        })
+    }
+}
+
+enum What {
+    Netlink,
+    Listening(SocketAddrV4, SockType),
+}
+
+fn what(fd: &OwnedFd) -> Option<What> {
+    let name: SockaddrStorage = getsockname(fd.as_raw_fd()).ok()?;
+    match name.family()? {
+        AddressFamily::Netlink => Some(What::Netlink),
+        AddressFamily::Inet => {
+            let address = name.as_sockaddr_in()?;
+            let kind = getsockopt(fd, sockopt::SockType).ok()?;
+            Some(What::Listening(SocketAddrV4::new(address.ip(), address.port()), kind))
+        }
+        _ => None,
+    }
+}
 
 /// What was bound inside.
 struct Bound {

@@ -60,6 +60,11 @@ impl Upstreams {
         }
     }
 
+    /// Another file from now on; until it was read, the last list stays in force.
+    pub(crate) fn read_from(&mut self, path: PathBuf) {
+        (self.path, self.looked, self.stamp) = (path, None, None);
+    }
+
     /// Whom to ask, in this order: as the file has it, but those that were silent go last.
     pub(crate) fn order(&mut self, now: Instant) -> Vec<SocketAddr> {
         self.refresh(now);

@@ -56,7 +56,7 @@ impl PluginServer {
     ///
     /// From here on dockerd's connections wait for [`serve`](Self::serve).
     pub async fn bind(path: &Path) -> Result<Self, BindError> {
-        let socket = UnixSocket::bind(path).await?;
+        let socket = UnixSocket::bind(path, None).await?;
         Ok(Self { socket })
     }
 

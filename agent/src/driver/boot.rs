@@ -14,19 +14,26 @@ use tokio::task::JoinHandle;
 
 use super::dataplane::Kernel;
 use super::disk::{StateError, StateFile, next_epoch};
+use super::readiness::Readiness;
 use super::registry::Store;
+use super::reload::{Read, Settings};
 use super::sandboxes::{Sandboxes, there};
 use super::{Agent, Driver, EVENTS_MAX, now};
 use crate::config::{Advertise, Config};
-use crate::control;
+use crate::control::{self, Access};
 use crate::core::{Core, Event, Identity, State};
 use crate::dns::{Names, Resolver};
 use crate::docker::{Engine, EngineEvent, PluginServer};
+use crate::log;
 use crate::preflight::{self, Failure};
+use crate::systemd::Manager;
 use crate::unix_socket::{BindError, UnixSocket};
 
 /// The driver's name in Docker: `docker network create -d ovl`.
 const DRIVER: &str = "ovl";
+
+/// Reloads that wait; who asks for one more waits, too.
+const RELOADS_MAX: usize = 4;
 
 /// How long the cluster is given to hear that this agent stops.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
@@ -71,16 +78,39 @@ pub enum RunError {
     },
 }
 
-/// Runs the agent until `stop` completes. Stopping takes nothing down. `warnings` are of the
-/// configuration, for its status.
+/// What the agent has from the program around it.
+pub struct Outside {
+    /// Who started the agent.
+    pub manager: Manager,
+    /// Reads the settings again.
+    pub read: Read,
+    /// Changes what is logged.
+    pub log: log::Handle,
+}
+
+/// How the agent ended, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// The host has left the cluster, and should not be started again by itself.
+    Left,
+}
+
+/// Runs the agent until `stop` completes, or its host leaves the cluster. Stopping takes nothing down.
+/// `warnings` are of the configuration, for its status.
 ///
 /// # Errors
 /// Only from the start; once it runs, what fails is tried again and shown in its status.
 pub async fn run(
     config: Config,
     warnings: Vec<String>,
+    outside: Outside,
     stop: impl Future<Output = ()>,
-) -> Result<(), RunError> {
+) -> Result<Ended, RunError> {
+    let Outside { manager, read, log } = outside;
+    manager.status("starting");
+    let kept = manager.take_kept();
     let vtep = check_host(&config).await?;
     let (state_file, state) = StateFile::open(&config.state_dir)?;
     let dataplane = Dataplane::open().await.map_err(RunError::Kernel)?;
@@ -108,12 +138,15 @@ pub async fn run(
 
     let (events_in, events) = mpsc::channel(EVENTS_MAX);
     let (requests_in, requests) = mpsc::channel(EVENTS_MAX);
+    let (reloads_in, reloads) = mpsc::channel(RELOADS_MAX);
     let names = Arc::new(RwLock::new(Names::default()));
     let resolver = Resolver::new(names.clone(), config.resolv_conf.clone());
     let agent = Agent {
         requests: requests_in,
+        reloads: reloads_in,
         names: names.clone(),
         store_url: config.store.to_string().into(),
+        state_dir: config.state_dir.as_path().into(),
     };
 
     let advertise = SocketAddrV4::new(vtep, config.gossip_port);
@@ -140,12 +173,13 @@ pub async fn run(
         events_in.clone(),
     );
     let (engine, told) = Engine::follow(config.docker_host.clone(), DRIVER);
-    let sandboxes = Sandboxes::new(resolver, kernel.preparer());
+    let sandboxes = Sandboxes::new(resolver.clone(), kernel.preparer(), manager, kept);
     let mut driver = Driver {
         core,
         events,
         events_in: events_in.clone(),
         requests,
+        reloads,
         replies: std::collections::BTreeMap::new(),
         next_request: 0,
         held: std::collections::VecDeque::new(),
@@ -153,22 +187,28 @@ pub async fn run(
         kernel,
         store,
         names,
+        resolver,
         sandboxes,
         daemon: engine.daemon(),
         state_file,
+        settings: Settings { in_force: config.clone(), read, log },
+        readiness: Readiness::new(manager),
+        left: false,
     };
     let servers = Servers::open(&config, &agent).await?;
     tokio::spawn(follow_docker(told, events_in));
-    tracing::info!(gossip = %advertise, control = %config.control_socket.display(), plugin = %config.plugin_socket.display(), "ready");
-    driver.run(pin!(stop)).await;
+    tracing::info!(gossip = %advertise, control = %config.control_socket.display(), plugin = %config.plugin_socket.display(), "serving");
+    let ended = driver.run(pin!(stop)).await;
     drop(engine);
     tracing::info!("stopping; endpoints stay as they are");
+    manager.stopping();
+    driver.sandboxes.hand_over();
     gossip.leave(LEAVE_WITHIN).await;
     servers.close().await;
-    Ok(())
+    Ok(ended)
 }
 
-fn defaults(config: &Config) -> Defaults {
+pub(super) fn defaults(config: &Config) -> Defaults {
     let usual = Defaults::default();
     // A pool that is smaller than the usual network is one network.
     let prefix_len = usual.prefix_len.max(config.default_pool.prefix_len());
@@ -282,13 +322,16 @@ struct Servers {
 impl Servers {
     async fn open(config: &Config, agent: &Agent) -> Result<Servers, RunError> {
         let failed = |what| move |source| RunError::Socket { what, source };
-        let control =
-            UnixSocket::bind(&config.control_socket).await.map_err(failed("control socket"))?;
+        let group = config.control_group.as_ref();
+        let control = UnixSocket::bind(&config.control_socket, group.map(|group| group.gid))
+            .await
+            .map_err(failed("control socket"))?;
+        let access = Access::of(group);
         let plugin =
             PluginServer::bind(&config.plugin_socket).await.map_err(failed("plugin socket"))?;
         let (stop, stopping) = watch::channel(false);
         let tasks = vec![
-            tokio::spawn(control::serve(control, agent.clone(), stopped(stopping.clone()))),
+            tokio::spawn(control::serve(control, access, agent.clone(), stopped(stopping.clone()))),
             tokio::spawn(plugin.serve(Arc::new(agent.clone()), stopped(stopping))),
         ];
         Ok(Servers { stop, tasks })

@@ -38,6 +38,8 @@ struct Gone;
 #[derive(Clone)]
 pub(super) struct Store {
     found: Arc<RwLock<Result<Registry, String>>>,
+    /// For networks that leave them open.
+    defaults: Arc<RwLock<Defaults>>,
     node: NodeName,
     routes: Routes,
 }
@@ -52,9 +54,36 @@ impl Store {
         events: mpsc::Sender<Event>,
     ) -> Store {
         let found = Arc::new(RwLock::new(Err("it was not asked yet".to_owned())));
-        let store = Store { found, node, routes };
-        tokio::spawn(store.clone().follow(url, defaults, events));
+        let defaults = Arc::new(RwLock::new(defaults));
+        let store = Store { found, defaults, node, routes };
+        tokio::spawn(store.clone().follow(url, events));
         store
+    }
+
+    /// Other choices for networks that leave them open, from now on.
+    pub(super) fn set_defaults(&self, defaults: Defaults) {
+        *self.defaults.write().unwrap_or_else(std::sync::PoisonError::into_inner) = defaults;
+        let found = self.found.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        if let Ok(registry) = found {
+            self.set(Ok(registry.with_defaults(self.defaults())));
+        }
+    }
+
+    /// Takes the token and the certificates that are in their files now.
+    ///
+    /// # Errors
+    /// Why the former ones stay in use.
+    pub(super) async fn renew(&self) -> Result<(), String> {
+        let found = self.found.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        match found {
+            Ok(registry) => registry.renew().await.map_err(|error| crate::chain(&error)),
+            // Read at each try.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn defaults(&self) -> Defaults {
+        self.defaults.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Makes the call in a task; the answer comes as [`Event::Store`].
@@ -81,10 +110,10 @@ impl Store {
         });
     }
 
-    async fn follow(self, url: StoreUrl, defaults: Defaults, events: mpsc::Sender<Event>) {
+    async fn follow(self, url: StoreUrl, events: mpsc::Sender<Event>) {
         let mut retry = RETRY;
         let registry = loop {
-            match Registry::open(&url, defaults.clone(), DEADLINE).await {
+            match Registry::open(&url, self.defaults(), DEADLINE).await {
                 Ok(registry) => break registry,
                 Err(error) => {
                     let why = crate::chain(&error);
@@ -98,7 +127,7 @@ impl Store {
                 }
             }
         };
-        self.set(Ok(registry.clone()));
+        self.set(Ok(registry.with_defaults(self.defaults())));
         watch(&registry, &events).await;
     }
 
@@ -218,6 +247,9 @@ async fn carry_out(
         }
         StoreCall::ReleaseLease(lease) => {
             registry.release_lease(&lease).await.map(|_| StoreAnswer::Done).map_err(store)
+        }
+        StoreCall::ReleaseNode => {
+            registry.release_node(node).await.map(StoreAnswer::Released).map_err(store)
         }
         StoreCall::Leases(network) => {
             registry.leases(network).await.map(StoreAnswer::Leases).map_err(store)

@@ -3,21 +3,25 @@
 //! In a sandbox of Docker's, what the container asks of Docker's own resolver is led to ours first,
 //! by a kernel rule that lives exactly as long as this process holds it: containers need no
 //! setting, and when the agent goes, Docker's resolver is asked as if nothing had been there.
+//!
+//! Over a restart the service manager holds the sockets and the rule (see [`crate::systemd`]): the next
+//! agent goes on with them. Nothing is served before the names of other hosts are known, so that no
+//! query meets an empty table: what arrives before waits in the sockets.
+
+mod open;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ovl_vxlan::{DnsRedirect, RedirectError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use self::open::{Open, Opener};
 use super::dataplane::Preparer;
-use crate::core::{RESOLVER, Sandbox};
-use crate::dns::{
-    DnsError, EMBEDDED_RESOLVER, Embedded, PASS_MARK, REDIRECT_PORT, Resolver, SandboxDns,
-};
+use crate::core::Sandbox;
+use crate::dns::Resolver;
+use crate::systemd::{Kept, Manager, kept_name};
 
 /// After this, a sandbox whose sockets could not be opened is tried again: at first, and at most.
 const RETRY: Duration = Duration::from_millis(500);
@@ -26,17 +30,19 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Openings that ended and wait to be taken in; their tasks wait when it is full.
 const OPENED_MAX: usize = 64;
 
-/// A rule of ours that was just given up takes the kernel some tens of milliseconds to remove.
-const REDIRECT_TRIES: u32 = 10;
-const REDIRECT_PAUSE: Duration = Duration::from_millis(20);
+/// How long kept sockets may wait for their sandbox to be wanted again, once names are known.
+const KEPT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Which namespace it is: device and inode.
 type Id = (u64, u64);
 
 /// Which sandboxes have a DNS server, and which should.
 pub(super) struct Sandboxes {
-    resolver: Resolver,
-    preparer: Preparer,
+    opener: Opener,
+    /// Of the agent before this one, until their sandboxes are wanted.
+    kept: Kept,
+    /// When the rest of those is closed; `None`: names are not known yet, and nothing is opened.
+    kept_until: Option<Instant>,
     wanted: BTreeMap<PathBuf, Wanted>,
     opened: mpsc::Receiver<Opened>,
     opened_in: mpsc::Sender<Opened>,
@@ -64,12 +70,6 @@ enum State {
     },
 }
 
-/// What serves one sandbox. The rule goes first: it must never lead to a closed socket.
-struct Open {
-    _redirect: Option<DnsRedirect>,
-    dns: SandboxDns,
-}
-
 struct Opened {
     netns: PathBuf,
     id: Option<Id>,
@@ -79,10 +79,36 @@ struct Opened {
 }
 
 impl Sandboxes {
-    pub(super) fn new(resolver: Resolver, preparer: Preparer) -> Sandboxes {
+    pub(super) fn new(
+        resolver: Resolver,
+        preparer: Preparer,
+        manager: Manager,
+        kept: Kept,
+    ) -> Sandboxes {
         let (opened_in, opened) = mpsc::channel(OPENED_MAX);
+        let opener = Opener { resolver, preparer, manager };
         let wanted = BTreeMap::new();
-        Sandboxes { resolver, preparer, wanted, opened, opened_in, unled: None }
+        Sandboxes { opener, kept, kept_until: None, wanted, opened, opened_in, unled: None }
+    }
+
+    /// The names of other hosts are known, as far as they will be soon: serve.
+    pub(super) fn begin(&mut self) {
+        self.kept_until.get_or_insert(Instant::now() + KEPT_WITHIN);
+    }
+
+    /// Every sandbox that is wanted has been opened, or at least tried.
+    pub(super) fn settled(&self) -> bool {
+        self.kept_until.is_some()
+            && !self.wanted.values().any(|w| matches!(w.state, State::Due(..) | State::Opening(_)))
+    }
+
+    /// The agent ends: what the service manager keeps stays open for the next one.
+    pub(super) fn hand_over(mut self) {
+        for wanted in self.wanted.values_mut() {
+            if let State::Open(open) = &mut wanted.state {
+                open.hand_over();
+            }
+        }
     }
 
     /// Serve these networks in that sandbox; none: stop. Closing is at once, because an open socket
@@ -97,7 +123,7 @@ impl Sandboxes {
         let same = |wanted: &&mut Wanted| wanted.id == id && wanted.embedded == embedded;
         if let Some(wanted) = self.wanted.get_mut(&netns).filter(same) {
             if let State::Open(open) = &wanted.state {
-                open.dns.set_scope(scope.clone());
+                open.set_scope(scope.clone());
             }
             wanted.scope = scope;
             return;
@@ -119,11 +145,7 @@ impl Sandboxes {
     /// says whether what [`Sandboxes::problems`] says may have changed. Cancel-safe.
     pub(super) async fn progress(&mut self) -> bool {
         self.start_due();
-        let again = self.wanted.values().filter_map(|wanted| match &wanted.state {
-            State::Due(at, _) | State::Failed { again: at, .. } => Some(*at),
-            State::Opening(_) | State::Open(_) => None,
-        });
-        let again = again.min();
+        let again = self.next_due();
         tokio::select! {
             Some(opened) = self.opened.recv() => self.take(opened),
             () = async { match again { Some(at) => tokio::time::sleep_until(at).await, None => std::future::pending().await } } => false,
@@ -139,8 +161,24 @@ impl Sandboxes {
         failed.chain(self.unled.clone()).collect()
     }
 
+    /// When something is to be done; `None`: not before something happens.
+    fn next_due(&self) -> Option<Instant> {
+        let kept_until = self.kept_until?;
+        let due = self.wanted.values().filter_map(|wanted| match &wanted.state {
+            State::Due(at, _) | State::Failed { again: at, .. } => Some(*at),
+            State::Opening(_) | State::Open(_) => None,
+        });
+        due.chain((!self.kept.is_empty()).then_some(kept_until)).min()
+    }
+
     fn start_due(&mut self) {
         let now = Instant::now();
+        let Some(kept_until) = self.kept_until else {
+            return;
+        };
+        if kept_until <= now {
+            self.kept.clear();
+        }
         for (netns, wanted) in &mut self.wanted {
             let pause = match &wanted.state {
                 State::Due(at, pause) | State::Failed { again: at, pause, .. } if *at <= now => {
@@ -152,11 +190,12 @@ impl Sandboxes {
             };
             wanted.id = identify(netns);
             wanted.state = State::Opening(pause);
-            let (resolver, scope) = (self.resolver.clone(), wanted.scope.clone());
+            let kept = wanted.id.and_then(|id| self.kept.remove(&kept_name(id)));
+            let (opener, scope, docker) =
+                (self.opener.clone(), wanted.scope.clone(), wanted.embedded);
             let (netns, id, opened) = (netns.clone(), wanted.id, self.opened_in.clone());
-            let preparer = wanted.embedded.then(|| self.preparer.clone());
             tokio::spawn(async move {
-                let (result, unled) = match open(&resolver, &netns, scope, preparer).await {
+                let (result, unled) = match opener.open(&netns, id, scope, docker, kept).await {
                     Ok((open, unled)) => (Ok(open), unled),
                     Err(why) => (Err(why), None),
                 };
@@ -180,7 +219,7 @@ impl Sandboxes {
         };
         match opened.result {
             Ok(open) => {
-                open.dns.set_scope(wanted.scope.clone());
+                open.set_scope(wanted.scope.clone());
                 wanted.state = State::Open(open);
             }
             Err(why) => {
@@ -192,49 +231,6 @@ impl Sandboxes {
             }
         }
         true
-    }
-}
-
-/// In a sandbox of Docker's (`docker`) the sockets first, then the rule that leads to them. A kernel that has no such rules is no
-/// failure: the second answer says what is missing then.
-async fn open(
-    resolver: &Resolver,
-    netns: &Path,
-    scope: Vec<u64>,
-    docker: Option<Preparer>,
-) -> Result<(Open, Option<String>), String> {
-    let chain = |error: DnsError| crate::chain(&error);
-    let Some(preparer) = docker else {
-        let dns = SandboxDns::open(resolver, netns, RESOLVER, scope, None).await.map_err(chain)?;
-        return Ok((Open { _redirect: None, dns }, None));
-    };
-    preparer.prepare(netns).await?;
-    let embedded = Some(Embedded::default());
-    let dns = SandboxDns::open(resolver, netns, RESOLVER, scope, embedded).await.map_err(chain)?;
-    match redirect(netns).await {
-        Ok(redirect) => Ok((Open { _redirect: Some(redirect), dns }, None)),
-        Err(error @ RedirectError::Unsupported { .. }) => {
-            let unled = format!(
-                "containers of Docker do not find names of other hosts by themselves on this kernel; start them with --dns {RESOLVER}, or set \"dns\": [\"{RESOLVER}\"] in /etc/docker/daemon.json ({})",
-                crate::chain(&error)
-            );
-            Ok((Open { _redirect: None, dns }, Some(unled)))
-        }
-        Err(error) => Err(crate::chain(&error)),
-    }
-}
-
-async fn redirect(netns: &Path) -> Result<DnsRedirect, RedirectError> {
-    let to = SocketAddrV4::new(RESOLVER, REDIRECT_PORT);
-    let mut tries = REDIRECT_TRIES;
-    loop {
-        match DnsRedirect::open(netns, EMBEDDED_RESOLVER, to, PASS_MARK).await {
-            Err(RedirectError::Owned { .. }) if tries > 0 => {
-                tries -= 1;
-                tokio::time::sleep(REDIRECT_PAUSE).await;
-            }
-            answer => return answer,
-        }
     }
 }
 

@@ -60,7 +60,7 @@ impl Node {
         self.note(now);
         let answer = self.request(from, frame);
         self.settle();
-        self.count_refusal(answer)
+        self.count_refusal(from, answer)
     }
 
     fn request(&mut self, from: Ipv4Addr, frame: &[u8]) -> Result<Vec<u8>, WireError> {
@@ -143,7 +143,7 @@ impl Node {
         self.note(now);
         let closing = self.answered(id, from, frame);
         self.settle();
-        self.count_refusal(closing).flatten()
+        self.count_refusal(*from.ip(), closing).flatten()
     }
 
     fn answered(
@@ -209,7 +209,7 @@ impl Node {
         self.note(now);
         let taken = self.closing(from, frame);
         self.settle();
-        self.count_refusal(taken);
+        self.count_refusal(from, taken);
     }
 
     fn closing(&mut self, from: Ipv4Addr, frame: &[u8]) -> Result<(), WireError> {
@@ -351,10 +351,11 @@ impl Node {
         (states, false)
     }
 
-    fn count_refusal<T>(&mut self, result: Result<T, WireError>) -> Option<T> {
+    fn count_refusal<T>(&mut self, from: Ipv4Addr, result: Result<T, WireError>) -> Option<T> {
         if let Err(error) = &result {
             self.stats.rejected += 1;
-            tracing::debug!(%error, "stream rejected");
+            tracing::debug!(%from, %error, "stream rejected");
+            self.misfit(from, error);
         }
         result.ok()
     }

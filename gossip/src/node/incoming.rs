@@ -1,19 +1,21 @@
 //! The node and what others say: datagrams, and claims about members and about ourselves.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
 use super::Node;
-use crate::NodeName;
 use crate::endpoints::{Delta, Outcome, State, Version};
 use crate::members::{Transition, Verdict};
 use crate::pulls::PATIENCE;
 use crate::wire::{self, Beat, Item, Kind, SwimPacket, WireError};
+use crate::{NodeName, OtherFormat};
 
 /// A push-pull with somebody whom we hold for dead begins within this time: a split heals.
 const HEAL: Duration = Duration::from_millis(500);
+/// Packets of another format are told of at most this often.
+const MISFIT_EVERY: Duration = Duration::from_secs(10);
 /// How long the state of a new member may take to come by itself.
 const FIRST_STATE: Duration = Duration::from_millis(500);
 
@@ -26,8 +28,20 @@ impl Node {
         if let Err(error) = taken {
             self.stats.rejected += 1;
             tracing::trace!(%from, %error, "datagram rejected");
+            self.misfit(*from.ip(), &error);
         }
         self.settle();
+    }
+
+    /// A host of another release is told of, now and then.
+    pub(super) fn misfit(&mut self, from: Ipv4Addr, error: &WireError) {
+        let WireError::Version(version) = *error else {
+            return;
+        };
+        if self.misfit.is_none_or(|last| last + MISFIT_EVERY <= self.now) {
+            self.misfit = Some(self.now);
+            self.news.other_format = Some(OtherFormat { from, version, known: wire::VERSION });
+        }
     }
 
     fn datagram(&mut self, from: SocketAddrV4, packet: &[u8]) -> Result<(), WireError> {

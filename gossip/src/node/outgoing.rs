@@ -115,6 +115,7 @@ impl Node {
         let news = &self.news;
         news.conflict
             || news.synced
+            || news.other_format.is_some()
             || !(news.members.is_empty() && news.nodes.is_empty() && news.forgotten.is_empty())
     }
 
@@ -129,6 +130,7 @@ impl Node {
             members: news.members.iter().filter_map(|name| self.member(name)).collect(),
             nodes: news.nodes.into_iter().filter_map(|name| self.node_endpoints(name)).collect(),
             name_conflict: self.conflict(),
+            other_format: news.other_format,
             synced: news.synced,
         })
     }

@@ -251,3 +251,22 @@ fn the_same_seed_gives_the_same_run() {
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
 }
+
+#[test]
+fn a_host_of_another_release_is_told_of_and_not_heard() {
+    let mut sim = whole(2, 5, 0.0, 2 * SECOND);
+    let newer = [b'O', b'V', crate::wire::VERSION + 1, 1, 0];
+    let from = "10.0.9.9:7946".parse().unwrap();
+    let mut told = Vec::new();
+    for _ in 0..30 {
+        sim.with(0, |node, now| {
+            node.handle_datagram(now, from, &newer);
+            assert!(node.handle_request(now, *from.ip(), &newer).is_none());
+            told.extend(node.poll_changes().and_then(|changes| changes.other_format));
+        });
+        sim.run(SECOND);
+    }
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!((told[0].from, told[0].version), (*from.ip(), crate::wire::VERSION + 1));
+    assert!(sim.is_whole());
+}

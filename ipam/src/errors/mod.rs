@@ -94,6 +94,22 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
+    /// A file with a secret that others can get at. It was not read.
+    #[error(
+        "{what} {path} has mode {mode:04o} and belongs to user {owner}: it must be closed to all but root and the agent; type: {todo}"
+    )]
+    Exposed {
+        /// What it is for.
+        what: &'static str,
+        /// As the URL says.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+        /// User id.
+        owner: u32,
+        /// The command that closes it.
+        todo: String,
+    },
     /// A token, certificate or address that no request can carry; its value is not shown.
     #[error("{what} cannot be used: {why}")]
     Unusable {

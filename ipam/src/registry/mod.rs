@@ -83,6 +83,23 @@ impl Registry {
         Registry { inner: Arc::new(Inner { store, url, defaults, deadline }) }
     }
 
+    /// The same registry, with other choices for networks that leave them open.
+    #[must_use]
+    pub fn with_defaults(&self, defaults: Defaults) -> Registry {
+        let Inner { store, url, deadline, .. } = &*self.inner;
+        Registry::with_store(store.clone(), url.clone(), defaults, *deadline)
+    }
+
+    /// Takes the token and the certificates that are in their files now, for every handle on this
+    /// registry, after trying them: what worked is not given up for what the store refuses. When
+    /// it answers to neither, what is in the files now counts. Takes at most a deadline.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the former ones stay in use.
+    pub async fn renew(&self) -> Result<(), OpenError> {
+        self.inner.store.renew().await
+    }
+
     /// The store below. What is written there past the registry breaks its promises; it is for
     /// tests and for tools that look.
     #[must_use]

@@ -17,8 +17,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::errors::OpenError;
+
 pub use self::error::StoreError;
 pub use self::memory::MemoryStore;
+
+pub use self::consul::check_files;
 
 pub(crate) use self::consul::ConsulStore;
 pub(crate) use self::sqlite::SqliteStore;
@@ -121,6 +125,13 @@ pub trait Store: Send + Sync + fmt::Debug {
         after: u64,
         wait: Duration,
     ) -> Result<Option<Entry>, StoreError>;
+
+    /// Reads anew the files that the store was opened with, and tries them. What worked is not
+    /// given up for what does not; when nothing works, what is in the files now counts. Takes at
+    /// most a deadline.
+    async fn renew(&self) -> Result<(), OpenError> {
+        Ok(())
+    }
 }
 
 /// The revision of what may be absent.

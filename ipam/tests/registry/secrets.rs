@@ -1,6 +1,8 @@
 //! The token goes to Consul and nowhere else.
 
 use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -72,8 +74,20 @@ fn start() -> Consul {
 /// A file with a token, and the URL that names it.
 fn url(consul: &Consul, token: &str) -> StoreUrl {
     let file = consul.dir.path().join(format!("token-{}", &token[..6]));
-    std::fs::write(&file, format!("{token}\n")).unwrap();
+    write(&file, format!("{token}\n").as_bytes());
     format!("{}?token-file={}", consul.url(), file.display()).parse().unwrap()
+}
+
+/// Replaces a file by a closed one.
+fn write(file: &Path, text: &[u8]) {
+    let fresh = file.with_extension("new");
+    std::fs::write(&fresh, text).unwrap();
+    set_mode(&fresh, 0o600);
+    std::fs::rename(&fresh, file).unwrap();
+}
+
+fn set_mode(file: &Path, mode: u32) {
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[tokio::test]
@@ -130,12 +144,101 @@ async fn a_token_that_no_header_can_carry_is_refused_without_showing_it() {
     let missing = chain(&open().await.unwrap_err());
     assert!(missing.contains("cannot read the token file"), "{missing}");
     for bad in [&b""[..], b"  \n", b"first\nsecond", b"\xff\xfe", b"a\0b"] {
-        std::fs::write(&file, bad).unwrap();
+        write(&file, bad);
         let error = open().await.unwrap_err();
         assert!(matches!(error, OpenError::Unusable { .. }), "{error}");
         let words = format!("{error:?} {}", chain(&error));
         assert!(words.contains("the token in") && !words.contains("second"), "{words}");
     }
+}
+
+/// Why a store on which nobody listens cannot be opened with this token's file.
+async fn refused(file: &Path) -> OpenError {
+    let url: StoreUrl =
+        format!("consul://127.0.0.1:1?token-file={}", file.display()).parse().unwrap();
+    let told: Vec<_> = ovl_ipam::check_files(&url).iter().map(|e| chain(e)).collect();
+    let error = Registry::open(&url, Defaults::default(), DEADLINE).await.unwrap_err();
+    let file_is_right = matches!(error, OpenError::Store(StoreError::Unreachable { .. }));
+    let expected = if file_is_right { Vec::new() } else { vec![chain(&error)] };
+    assert_eq!(told, expected);
+    error
+}
+
+#[tokio::test]
+async fn a_token_file_that_others_can_get_at_is_refused_with_the_command_to_type() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token;exit");
+    let link = dir.path().join("link");
+    symlink(&file, &link).unwrap();
+    for (mode, owner) in [(0o644, 0), (0o620, 0), (0o604, 0), (0o600, 1000), (0o666, 1000)] {
+        write(&file, GOOD.as_bytes());
+        set_mode(&file, mode);
+        chown(&file, Some(owner), Some(1000)).unwrap();
+        let error = refused(&link).await;
+        let OpenError::Exposed { todo, .. } = &error else { panic!("{error}") };
+        let words = chain(&error);
+        for part in [&format!("mode {mode:04o}"), &format!("user {owner}:"), "link", todo] {
+            assert!(words.contains(part), "{part} in {words}");
+        }
+        assert!(!words.contains(GOOD), "{words}");
+        let typed = std::process::Command::new("sh").args(["-euc", todo]).status().unwrap();
+        assert!(typed.success(), "{todo}");
+        let error = refused(&file).await;
+        assert!(matches!(error, OpenError::Store(StoreError::Unreachable { .. })), "{error}");
+    }
+    for mode in [0o400, 0o440, 0o640] {
+        set_mode(&file, mode);
+        let error = refused(&link).await;
+        assert!(matches!(error, OpenError::Store(_)), "{mode:o}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_file_that_is_no_file_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    for path in [pipe.as_path(), dir.path(), Path::new("/dev/zero")] {
+        let error = refused(path).await;
+        assert!(matches!(error, OpenError::Unusable { .. }), "{error}");
+        assert!(error.to_string().contains("no regular file"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn another_token_is_taken_without_opening_the_store_again() {
+    let mut consul = start();
+    let url = url(&consul, READER);
+    let StoreUrl::Consul { token_file: Some(file), .. } = &url else { panic!("{url}") };
+    let registry = Registry::open(&url, Defaults::default(), DEADLINE).await.unwrap();
+    let (handle, wrong) = (registry.clone(), format!("{WRONG}\n"));
+    let may_write = async |name| handle.create_network(spec(name, None)).await.is_ok();
+
+    write(file, GOOD.as_bytes());
+    assert!(!may_write("a").await, "nobody has asked for the other token");
+    registry.renew().await.unwrap();
+    assert!(may_write("a").await);
+
+    // What does not work is not taken, nor is what is not safe.
+    write(file, wrong.as_bytes());
+    let error = registry.renew().await.unwrap_err();
+    assert!(matches!(error, OpenError::Store(StoreError::Refused { .. })), "{error}");
+    assert!(!format!("{error:?} {}", chain(&error)).contains(WRONG), "{error:?}");
+    assert!(may_write("b").await);
+    set_mode(file, 0o644);
+    let error = registry.renew().await.unwrap_err();
+    assert!(matches!(error, OpenError::Exposed { .. }), "{error}");
+    std::fs::remove_file(file).unwrap();
+    let error = registry.renew().await.unwrap_err();
+    assert!(matches!(error, OpenError::File { .. }), "{error}");
+    assert!(may_write("c").await);
+    assert!(!format!("{registry:?}").contains(GOOD));
+
+    // Nobody answers: nothing is known against what is in the file.
+    consul.kill();
+    write(file, READER.as_bytes());
+    registry.renew().await.unwrap();
 }
 
 /// The environment belongs to the whole process: this test runs itself in one of its own.

@@ -11,7 +11,7 @@ const STATUS: [&str; 1] = ["status"];
 
 #[test]
 fn the_agents_refusals_are_its_own_words_and_a_code() {
-    for (status, code) in [(400, 1), (404, 1), (409, 1), (500, 1), (503, 75)] {
+    for (status, code) in [(400, 1), (403, 1), (404, 1), (409, 1), (500, 1), (503, 75)] {
         let agent = StandIn::new(move |_| Answer::Json(status, json!({"error": "no: because"})));
         let done = ovlctl(&agent.socket(), &STATUS);
         assert_eq!(done.err, "ovlctl: no: because\n", "{status}");
@@ -57,7 +57,7 @@ fn without_permission_it_says_so() {
     let mut command = Command::new(program);
     command.current_dir("/").arg("--socket").arg(agent.socket()).arg("status");
     let output = command.uid(nobody).gid(nobody).output().unwrap();
-    Done::from(output).failed(69, &["permission denied", "root"]);
+    Done::from(output).failed(1, &["not open to this user", "sudo", "control-group"]);
 }
 
 #[test]

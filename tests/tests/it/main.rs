@@ -5,14 +5,19 @@
 //! programs of `scripts/tools`, and `ovl-agent` and `ovlctl` built (`scripts/test` does all that).
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access;
 mod cluster;
 mod crash;
 mod demo;
 mod docker;
+mod journal;
 mod lab;
+mod leave;
 mod outage;
 mod ping;
 mod race;
 mod refusals;
+mod reload;
 mod restart;
+mod secrets;
 mod support;

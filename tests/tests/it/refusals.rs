@@ -7,8 +7,8 @@ use ovl_tests::{Container, Host, Outcome, StoreKind, exec};
 
 use crate::support::{TestLab, ctl, refused};
 
-const NO: i32 = 1;
-const USAGE: i32 = 64;
+pub(crate) const NO: i32 = 1;
+pub(crate) const USAGE: i32 = 64;
 const UNAVAILABLE: i32 = 69;
 
 #[test]
@@ -94,7 +94,7 @@ fn everything_that_the_host_lacks_is_listed_at_once() {
 }
 
 /// Runs an agent in the foreground: it must end by itself.
-fn agent(host: &Host, prefix: &[&str], args: &[&str]) -> Outcome {
+pub(crate) fn agent(host: &Host, prefix: &[&str], args: &[&str]) -> Outcome {
     let path = Programs::find().unwrap().agent().display().to_string();
     let argv: Vec<&str> =
         prefix.iter().copied().chain([path.as_str()]).chain(args.iter().copied()).collect();

@@ -143,3 +143,62 @@ fn print_config_shows_the_table_or_the_mistakes() {
     assert!(text.starts_with("KEY"), "{text}");
     refused(run(&["--print-config", "--log", "loud"], &[], missing()));
 }
+
+#[test]
+fn check_config_says_fine_with_the_warnings_or_lists_every_mistake() {
+    let check = |more: &[&str], file| run(&[&["--check-config"], more].concat(), &[], file);
+    let shown = |start| match start {
+        Start::Show(text) => text,
+        Start::Run(..) | Start::Refuse(_) => panic!("not shown: {start:?}"),
+    };
+    assert_eq!(shown(check(&[], missing())), "configuration is fine\n");
+    let warned = shown(check(&["--join", "a"], missing()));
+    assert!(warned.starts_with("warning: this host joins others"), "{warned}");
+    assert!(warned.ends_with("\nconfiguration is fine\n"), "{warned}");
+    let both = shown(check(&["--print-config"], missing()));
+    assert!(both.starts_with("KEY") && both.ends_with("configuration is fine\n"), "{both}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "hunter2").unwrap();
+    let store = format!(
+        "consul+https://h?token-file={}&ca-file={}/none",
+        token.display(),
+        dir.path().display()
+    );
+    let file = "control-group = \"no-such-group-of-ovl\"\nlog = \"loud\"\n";
+    let lines = refused(check(&["--store", &store], Ok(file)));
+    for part in [
+        "/etc/ovl/agent.toml:1: control-group = \"no-such-group-of-ovl\"",
+        "/etc/ovl/agent.toml:2: log = \"loud\"",
+        &format!("; type: chmod 0600 {}", token.display()),
+        "none: No such file",
+    ] {
+        assert_eq!(lines.iter().filter(|l| l.contains(part)).count(), 1, "{part} {lines:#?}");
+    }
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert!(!lines.concat().contains("hunter2"), "{lines:#?}");
+    // A start leaves the store's files to the store, which tries again until they are right.
+    assert!(matches!(run(&["--store", &store], &[], missing()), Start::Run(..)));
+}
+
+#[test]
+fn files_that_others_may_write_are_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.toml");
+    std::fs::write(&path, "").unwrap();
+    let check = || {
+        let argv = ["ovl-agent", "--check-config", "--config", path.to_str().unwrap()];
+        let read = |path: &Path| std::fs::read_to_string(path);
+        match start(argv.map(OsString::from), Vec::new(), Some("host".into()), read) {
+            Start::Show(text) => text,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(check(), "configuration is fine\n");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let text = check();
+    assert!(text.starts_with("warning: the file ") && text.contains("go-w"), "{text}");
+    assert!(text.ends_with("\nconfiguration is fine\n"), "{text}");
+}

@@ -115,6 +115,13 @@ enum Asked {
     Failed { again: Instant, why: String },
 }
 
+impl Docker {
+    /// How many networks Docker was told to remove, and has not answered for.
+    pub(in crate::core) fn being_discarded(&self) -> usize {
+        self.discarding.values().filter(|asked| asked.is_pending()).count()
+    }
+}
+
 impl Asked {
     /// Not to be asked at this moment.
     fn rests(&self, now: Instant) -> bool {
@@ -268,6 +275,9 @@ impl Core {
         let (Some(listed), true) = (self.docker.listed.clone(), self.heard_store) else {
             return;
         };
+        if self.leaving.is_some() {
+            return self.unpark();
+        }
         self.forget_vanished();
         self.forget_failures();
         for network in listed.values() {
@@ -488,6 +498,30 @@ impl Core {
         self.docker.unnamed.remove(docker);
         self.docker.discarding.insert(docker.to_owned(), Asked::Pending);
         self.actions.push_back(Action::Docker(DockerCall::Remove(docker.to_owned())));
+    }
+
+    /// This host leaves: none of them stays in its Docker.
+    pub(in crate::core) fn discard_all(&mut self) {
+        let listed: Vec<String> =
+            self.docker.listed.iter().flat_map(BTreeMap::keys).cloned().collect();
+        for id in listed {
+            if !self.docker.discarding.contains_key(&id) {
+                self.discard(&id);
+            }
+        }
+    }
+
+    /// What could not be removed from this host's Docker.
+    pub(in crate::core) fn docker_leftovers(&self) -> Vec<String> {
+        let listed = self.docker.listed.iter().flat_map(BTreeMap::values);
+        listed
+            .map(|network| {
+                let name = &network.config.name;
+                format!(
+                    "network {name} stays in this host's Docker, because containers use it: remove them, and start the agent once more to remove it"
+                )
+            })
+            .collect()
     }
 
     /// Two networks of Docker's for one of the cluster make its name ambiguous: one goes.

@@ -19,6 +19,7 @@ use rustify::errors::ClientError;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
+use super::files::{certificates, token, unusable};
 use crate::errors::OpenError;
 use crate::store::StoreError;
 use crate::url::{StoreUrl, bracketed};
@@ -34,7 +35,6 @@ const MAX_REASON: usize = 200;
 /// Finds a server that went away while a watch waits for it.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-const TOKEN_VARIABLE: &str = "CONSUL_HTTP_TOKEN";
 const INDEX_HEADER: &str = "X-Consul-Index";
 
 const POLICY: &str = "give the agent a token whose policy has write on the key prefix \"ovl/v1/\", by token-file= in the store's URL or by CONSUL_HTTP_TOKEN";
@@ -91,10 +91,6 @@ impl Http {
         let scheme = if *tls { "https" } else { "http" };
         let base = format!("{scheme}://{}:{port}", bracketed(host));
         Ok(Http { client, base, url: url.to_string(), token })
-    }
-
-    pub(super) fn url(&self) -> &str {
-        &self.url
     }
 
     /// Sends `endpoint` and reads the answer, in `limit` altogether.
@@ -202,54 +198,8 @@ fn answer(response: Response<Vec<u8>>) -> Answer {
     Answer { status: response.status().as_u16(), index, body: response.into_body() }
 }
 
-/// Of the file, or else of the environment; an empty one is none.
-fn token(file: Option<&Path>) -> Result<Option<String>, OpenError> {
-    let text = match file {
-        Some(path) => {
-            String::from_utf8(read(path, "the token file")?).map_err(|_| unusable(file))?
-        }
-        None => std::env::var(TOKEN_VARIABLE).unwrap_or_default(),
-    };
-    let token = text.trim();
-    if file.is_some() && token.is_empty() {
-        return Err(unusable(file));
-    }
-    Ok((!token.is_empty()).then(|| token.to_owned()))
-}
-
-fn sensitive(token: &str, file: Option<&Path>) -> Result<HeaderValue, OpenError> {
+pub(super) fn sensitive(token: &str, file: Option<&Path>) -> Result<HeaderValue, OpenError> {
     let mut value = HeaderValue::from_str(token).map_err(|_| unusable(file))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn unusable(file: Option<&Path>) -> OpenError {
-    let what = match file {
-        Some(path) => format!("the token in {}", path.display()),
-        None => format!("the token in {TOKEN_VARIABLE}"),
-    };
-    OpenError::Unusable { what, why: "it is empty, or not one line of plain text" }
-}
-
-fn certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, OpenError> {
-    const END: &str = "-----END CERTIFICATE-----";
-    let what = || format!("the CA file {}", path.display());
-    let bad = || OpenError::Unusable { what: what(), why: "it holds no PEM certificate" };
-    let text = String::from_utf8(read(path, "the CA file")?).map_err(|_| bad())?;
-    let blocks = text.split_inclusive(END).filter(|block| block.contains(END));
-    let parsed = blocks.map(|b| reqwest::Certificate::from_pem(b.as_bytes()).map_err(|_| bad()));
-    let parsed = parsed.collect::<Result<Vec<_>, _>>()?;
-    if parsed.is_empty() { Err(bad()) } else { Ok(parsed) }
-}
-
-/// At most a megabyte: it may be any file.
-fn read(path: &Path, what: &'static str) -> Result<Vec<u8>, OpenError> {
-    use std::io::Read;
-    const MAX_FILE: u64 = 1 << 20;
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|f| f.take(MAX_FILE).read_to_end(&mut bytes));
-    match read {
-        Ok(_) => Ok(bytes),
-        Err(source) => Err(OpenError::File { what, path: path.display().to_string(), source }),
-    }
 }

@@ -10,9 +10,11 @@
 //! An index only grows while Consul keeps its data. After a restore from an older snapshot
 //! leases have generations below those given out since that snapshot was taken.
 
+mod files;
 mod http;
 mod txn;
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,9 +24,12 @@ use consulrs::api::kv::common::KVPair;
 use consulrs::api::kv::requests::ReadKeyRequest;
 use tokio::time::Instant;
 
+pub use self::files::check_files;
+
 use self::http::{Answer, Http};
 use super::{Entry, MAX_OPERATIONS, Operation, Outcome, Store, StoreError, revision};
 use crate::errors::OpenError;
+use crate::keys;
 use crate::url::StoreUrl;
 
 /// Consul waits no longer than this in one request.
@@ -38,15 +43,23 @@ const FOREIGN: &str = "check that the store's URL names a Consul server or agent
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct ConsulStore {
-    http: Http,
+    url: StoreUrl,
+    /// With the token and the certificates of the last opening or renewal.
+    http: RwLock<Arc<Http>>,
     deadline: Duration,
 }
 
 impl ConsulStore {
     /// Reads the token and the certificates that `url` names, and makes a client. Nothing is
-    /// sent yet. A token that changes later is seen at the next opening.
+    /// sent yet. A token that changes later is seen by [`Store::renew`].
     pub(crate) fn open(url: &StoreUrl, deadline: Duration) -> Result<ConsulStore, OpenError> {
-        Ok(ConsulStore { http: Http::new(url, deadline)?, deadline })
+        let http = RwLock::new(Arc::new(Http::new(url, deadline)?));
+        Ok(ConsulStore { url: url.clone(), http, deadline })
+    }
+
+    /// A call uses one of them from its beginning to its end.
+    fn http(&self) -> Arc<Http> {
+        self.http.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn get(
@@ -58,8 +71,9 @@ impl ConsulStore {
     ) -> Result<Page, StoreError> {
         let mode = Some(ConsistencyMode::CONSISTENT);
         let features = Features { blocking, mode, ..Features::default() };
-        let answer = self.http.call(doing, request, Some(features), limit).await?;
-        self.page(answer, doing)
+        let http = self.http();
+        let answer = http.call(doing, request, Some(features), limit).await?;
+        self.page(&http, answer, doing)
     }
 
     /// One key, with the index to wait at for its next change.
@@ -79,12 +93,12 @@ impl ConsulStore {
         self.get("watch", request, Some(blocking), limit).await
     }
 
-    fn page(&self, answer: Answer, doing: &'static str) -> Result<Page, StoreError> {
+    fn page(&self, http: &Http, answer: Answer, doing: &'static str) -> Result<Page, StoreError> {
         let pairs: Vec<KVPair> = match (answer.status, answer.index) {
             (404, Some(_)) => Vec::new(),
             (200, Some(_)) => serde_json::from_slice(&answer.body).map_err(|e| self.foreign(e))?,
             (200 | 404, None) => return Err(self.foreign("it has no X-Consul-Index")),
-            _ => return Err(self.http.refusal(doing, &answer)),
+            _ => return Err(http.refusal(doing, &answer)),
         };
         let entries = pairs.into_iter().map(|p| self.entry(p)).collect::<Result<_, _>>()?;
         Ok(Page { entries, index: answer.index.unwrap_or(0) })
@@ -98,7 +112,7 @@ impl ConsulStore {
 
     fn foreign(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
         StoreError::Corrupt {
-            store: self.http.url().to_owned(),
+            store: self.url.to_string(),
             what: "the answer".into(),
             advice: FOREIGN,
             source: Some(source.into()),
@@ -132,16 +146,17 @@ impl Store for ConsulStore {
     }
 
     async fn commit(&self, operations: &[Operation]) -> Result<Outcome, StoreError> {
+        let http = self.http();
         if operations.len() > MAX_OPERATIONS {
             let bound = format!("{MAX_OPERATIONS} operations");
-            return Err(self.http.too_large("a transaction", bound));
+            return Err(http.too_large("a transaction", bound));
         }
         let request = txn::request(operations);
-        let answer = self.http.call("commit", request, None, self.deadline).await?;
+        let answer = http.call("commit", request, None, self.deadline).await?;
         match answer.status {
             200 => txn::committed(&answer.body).map_err(|e| self.foreign(e)),
             409 if txn::is_conflict(&answer.body) => Ok(Outcome::Conflict),
-            _ => Err(self.http.refusal("commit", &answer)),
+            _ => Err(http.refusal("commit", &answer)),
         }
     }
 
@@ -166,5 +181,18 @@ impl Store for ConsulStore {
                 page = self.key(key).await?;
             }
         }
+    }
+
+    async fn renew(&self) -> Result<(), OpenError> {
+        let fresh = ConsulStore::open(&self.url, self.deadline)?;
+        match tokio::join!(fresh.read(keys::NETWORKS), self.read(keys::NETWORKS)) {
+            (Err(error @ StoreError::Refused { .. }), _) | (Err(error), Ok(_)) => {
+                return Err(error.into());
+            }
+            // Both were not answered: nothing is known against the new ones.
+            (Ok(_), _) | (Err(_), Err(_)) => {}
+        }
+        *self.http.write().unwrap_or_else(PoisonError::into_inner) = fresh.http();
+        Ok(())
     }
 }

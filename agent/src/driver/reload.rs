@@ -1,0 +1,109 @@
+//! Reads the configuration again while the agent runs, and takes what can be taken.
+//!
+//! A configuration with mistakes changes nothing. What a running agent cannot take (addresses, ports,
+//! names, the store) is told as waiting for a restart, also in its status.
+
+use tokio::sync::oneshot;
+
+use super::{Driver, boot};
+use crate::config::{Config, Key, Origins, warnings};
+use crate::control::api::{Change, Reloaded};
+use crate::core::Event;
+use crate::log;
+
+/// Reads all settings afresh; the error is a sentence that names every mistake.
+pub type Read = Box<dyn Fn() -> Result<(Config, Origins), String> + Send>;
+
+/// What came of it; the error names the mistakes.
+pub(super) type Answer = Result<Reloaded, String>;
+
+/// The configuration in force, and how to read it again.
+pub(super) struct Settings {
+    pub(super) in_force: Config,
+    pub(super) read: Read,
+    pub(super) log: log::Handle,
+}
+
+impl Driver {
+    /// # Errors
+    /// The mistakes; nothing was changed.
+    async fn reload(&mut self) -> Answer {
+        let (new, origins) = (self.settings.read)().inspect_err(|mistakes| {
+            tracing::error!("{mistakes}");
+        })?;
+        let mut changes = Vec::new();
+        for key in Key::ALL {
+            let (from, to) = (self.settings.in_force.text(key), new.text(key));
+            if from != to {
+                let in_force = self.take(key, &new).await;
+                tracing::info!(key = key.name(), from, to, in_force, "setting changed");
+                changes.push(Change { key: key.name().to_owned(), from, to, in_force });
+            }
+        }
+        let warnings = warnings(&new, &origins);
+        let waiting = changes.iter().filter(|change| !change.in_force).map(wait);
+        let shown = warnings.iter().cloned().chain(waiting).collect();
+        self.feed(Event::Reconfigured { warnings: shown });
+        Ok(Reloaded { changes, warnings })
+    }
+
+    /// Reloads, and tells who asked for it, if anybody did. The store is asked whether it takes the
+    /// token that is in its file now; that is waited for elsewhere.
+    pub(super) async fn reload_for(&mut self, asker: Option<oneshot::Sender<Answer>>) {
+        let (mut answer, store) = (self.reload().await, self.store.clone());
+        tokio::spawn(async move {
+            if let (Ok(reloaded), Err(why)) = (&mut answer, store.renew().await) {
+                let warning =
+                    format!("the store's former token and certificates stay in use: {why}");
+                tracing::warn!("{warning}");
+                reloaded.warnings.push(warning);
+            }
+            if let Some(asker) = asker {
+                // Who went away does not want to know.
+                let _ = asker.send(answer);
+            }
+        });
+    }
+
+    /// Whether the setting is in force now.
+    async fn take(&mut self, key: Key, new: &Config) -> bool {
+        let Settings { in_force, log, .. } = &mut self.settings;
+        match key {
+            Key::Join => {
+                in_force.join.clone_from(&new.join);
+                self.gossip.set_seeds(new.join.clone()).await;
+            }
+            Key::Log => {
+                if log.set(&new.log).is_err() {
+                    return false;
+                }
+                in_force.log.clone_from(&new.log);
+            }
+            Key::ResolvConf => {
+                in_force.resolv_conf.clone_from(&new.resolv_conf);
+                self.resolver.read_from(new.resolv_conf.clone());
+            }
+            Key::VniRange | Key::DefaultPool => {
+                (in_force.vni_range, in_force.default_pool) = (new.vni_range, new.default_pool);
+                self.store.set_defaults(boot::defaults(new));
+            }
+            Key::NodeName
+            | Key::Advertise
+            | Key::Store
+            | Key::GossipPort
+            | Key::VxlanPort
+            | Key::StateDir
+            | Key::ControlSocket
+            | Key::ControlGroup
+            | Key::PluginSocket
+            | Key::DockerHost
+            | Key::DockerScope => return false,
+        }
+        true
+    }
+}
+
+fn wait(change: &Change) -> String {
+    let Change { key, from, to, .. } = change;
+    format!("{key} is {to} in the configuration, and {from} in force until ovl-agent is restarted")
+}
