@@ -6,10 +6,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::Asset;
-use crate::program::{Program, below};
-
-/// Begins the list of exit codes in what a command line says after its help.
-const EXIT_CODES: &str = "Exit codes:";
+use crate::program::{AfterHelp, Program, below};
 
 /// All pages of a program, as files.
 pub(crate) fn pages(program: &Program) -> io::Result<Vec<Asset>> {
@@ -42,17 +39,20 @@ fn page(command: &Command, program: &Program) -> io::Result<Vec<u8>> {
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
-    if whole {
-        said_after_help(command).0.to_writer(&mut page)?;
+    let AfterHelp { more, exit_codes } = AfterHelp::of(command);
+    if !more.is_empty() {
+        let mut roff = Roff::new();
+        roff.control("PP", []).text([roman(more)]);
+        roff.to_writer(&mut page)?;
     }
     man.render_options_section(&mut page)?;
     if below(command).next().is_some() {
         man.render_subcommands_section(&mut page)?;
     }
     if whole {
-        said_after_help(command).1.to_writer(&mut page)?;
-        pairs("ENVIRONMENT", program.variables).to_writer(&mut page)?;
-        pairs("FILES", program.files).to_writer(&mut page)?;
+        pairs("EXIT STATUS", exit_codes).to_writer(&mut page)?;
+        pairs("ENVIRONMENT", program.variables.iter().copied()).to_writer(&mut page)?;
+        pairs("FILES", program.files.iter().copied()).to_writer(&mut page)?;
     }
     see_also(command, program).to_writer(&mut page)?;
     Ok(page)
@@ -64,26 +64,12 @@ fn with_usage(mut command: Command) -> Command {
     command.override_usage(usage.trim_start_matches("Usage: ").to_owned())
 }
 
-/// What stands after the help: more of the description, and the exit codes as a section.
-fn said_after_help(command: &Command) -> (Roff, Roff) {
-    let text = command.get_after_long_help().or_else(|| command.get_after_help());
-    let text = text.map(ToString::to_string).unwrap_or_default();
-    let (more, codes) = text.split_once(EXIT_CODES).unwrap_or((&text, ""));
-    let mut description = Roff::new();
-    if !more.trim().is_empty() {
-        description.control("PP", []).text([roman(more.trim())]);
-    }
-    let codes: Vec<(&str, &str)> =
-        codes.lines().filter_map(|line| line.trim().split_once(' ')).collect();
-    (description, pairs("EXIT STATUS", &codes))
-}
-
 /// A section of names, each with what it means.
-fn pairs(title: &str, pairs: &[(&str, &str)]) -> Roff {
+fn pairs<T: Into<String>>(title: &str, pairs: impl IntoIterator<Item = (T, T)>) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", [title]);
     for (name, meaning) in pairs {
-        roff.control("TP", []).text([bold(*name)]).text([roman(meaning.trim())]);
+        roff.control("TP", []).text([bold(name)]).text([roman(meaning)]);
     }
     roff
 }

@@ -49,6 +49,28 @@ pub(crate) fn both() -> [Program; 2] {
     [agent, ctl]
 }
 
+/// What a command line says after its help: more about it, and its exit codes.
+pub(crate) struct AfterHelp {
+    pub(crate) more: String,
+    /// Each code and what it means.
+    pub(crate) exit_codes: Vec<(String, String)>,
+}
+
+impl AfterHelp {
+    pub(crate) fn of(command: &Command) -> Self {
+        let text = command.get_after_long_help().or_else(|| command.get_after_help());
+        let text = text.map(ToString::to_string).unwrap_or_default();
+        let (more, codes) = text.split_once(EXIT_CODES).unwrap_or((&text, ""));
+        let codes = codes.lines().filter_map(|line| line.trim().split_once(' '));
+        let exit_codes =
+            codes.map(|(code, meaning)| (code.into(), meaning.trim().into())).collect();
+        AfterHelp { more: more.trim().to_owned(), exit_codes }
+    }
+}
+
+/// Begins the list of exit codes.
+const EXIT_CODES: &str = "Exit codes:";
+
 fn complete(command: Command) -> Command {
     // `help` as a command says what --help says; it has no page of its own.
     let mut command = command.disable_help_subcommand(true);

@@ -2,7 +2,7 @@
 use clap::{Arg, ArgAction, Command};
 use ovl_agent::config::Key;
 
-use crate::program::{self, Program, below};
+use crate::program::{self, AfterHelp, Program, below};
 use crate::words::{toml_value, wrap};
 
 const HEAD: &str = "\
@@ -41,8 +41,10 @@ pub(crate) fn text() -> String {
     text.push_str("\n## Other flags of ovl-agent\n");
     let other = |arg: &&Arg| Key::ALL.iter().all(|key| arg.get_long() != Some(key.name()));
     text.push_str(&flags(&agent.command, other));
+    text.push_str(&exit_codes(&agent.command));
     text.push_str("\n## Flags of ovlctl\n\nWith every command:\n");
     text.push_str(&flags(&ctl.command, |_| true));
+    text.push_str(&exit_codes(&ctl.command));
     text.push_str(&commands(&ctl));
     text
 }
@@ -69,6 +71,12 @@ fn setting(key: Key) -> String {
         text.push_str(&format!("| {name} | {} |\n", cell(&value)));
     }
     text
+}
+
+fn exit_codes(command: &Command) -> String {
+    let rows = AfterHelp::of(command).exit_codes.into_iter();
+    let rows = rows.map(|(code, meaning)| format!("| {code} | {} |\n", cell(&meaning)));
+    format!("\n| exit code | |\n|---|---|\n{}", rows.collect::<String>())
 }
 
 /// Each command that does something, with the flags that are its own.
@@ -102,19 +110,29 @@ fn flags(command: &Command, wanted: impl Fn(&&Arg) -> bool) -> String {
     }
     let mut text = "\n| flag | default | |\n|---|---|---|\n".to_owned();
     for arg in args {
-        let help = arg.get_long_help().or_else(|| arg.get_help());
-        let help = help.map(ToString::to_string).unwrap_or_default();
-        let (help, default) = split_default(&help);
-        let default = arg
-            .get_default_values()
-            .first()
-            .map_or(default, |value| code(&value.to_string_lossy()));
-        // Clap's own default for a switch says nothing.
-        let default = if arg.get_action().takes_values() { default } else { String::new() };
-        let row = [code(&usage(arg)), default, sentences(&help)];
-        text.push_str(&format!("| {} |\n", row.map(|value| cell(&value)).join(" | ")));
+        let row = row(arg).map(|value| cell(&value)).join(" | ");
+        text.push_str(&format!("| {row} |\n"));
     }
     text
+}
+
+/// Its name and value, its default, and all about it.
+fn row(arg: &Arg) -> [String; 3] {
+    let help = arg.get_long_help().or_else(|| arg.get_help());
+    let help = help.map(ToString::to_string).unwrap_or_default();
+    let (mut help, mut default) = split_default(&help);
+    if let Some(variable) = arg.get_env() {
+        help.push_str(&format!("\n\nVariable: `{}`", variable.to_string_lossy()));
+    }
+    // Clap's own default for a switch says nothing.
+    if let (Some(value), true) = (arg.get_default_values().first(), takes_value(arg)) {
+        default = code(&value.to_string_lossy());
+    }
+    [code(&usage(arg)), default, sentences(&help)]
+}
+
+fn takes_value(arg: &Arg) -> bool {
+    arg.get_action().takes_values()
 }
 
 /// Takes `[default: …]` and `[variable: …]` out of a help text; the first comes back by itself.
@@ -132,7 +150,7 @@ fn split_default(help: &str) -> (String, String) {
 /// `-h, --help`, `--config PATH`, `NAME…`.
 fn usage(arg: &Arg) -> String {
     let values = arg.get_value_names().unwrap_or_default().join(" ");
-    let value = if arg.get_action().takes_values() { format!(" {values}") } else { String::new() };
+    let value = if takes_value(arg) { format!(" {values}") } else { String::new() };
     match (arg.get_short(), arg.get_long()) {
         (Some(short), Some(long)) => format!("-{short}, --{long}{value}"),
         (None, Some(long)) => format!("--{long}{value}"),
