@@ -143,21 +143,30 @@ do_install() {
     say "$("$prefix/bin/ovl-agent" --version) is installed; its settings: /etc/ovl/agent.toml"
 }
 
-# The agent gives its addresses back and takes its devices away. It refuses while endpoints run on
-# this host: they stay as they are, and go on talking.
+# The agent gives the addresses of this host back, and ends. It refuses while endpoints run here:
+# they stay as they are, and go on talking.
 leave() {
-    "$prefix/bin/ovlctl" leave --help >/dev/null 2>&1 || return 0
-    if ! said=$(timeout 60 "$prefix/bin/ovlctl" leave --purge --yes 2>&1 </dev/null); then
-        say "what containers use stays in the kernel as it is: ${said#ovlctl: }"
-        say "once they are gone: ip -br link | grep ^ovl-    (each: ip link del NAME)"
-        say "                    nft delete table inet ovl"
-    fi
+    systemctl -q is-active "$unit" || return 0
+    said=$(timeout 60 "$prefix/bin/ovlctl" leave --yes 2>&1 </dev/null) ||
+        say "this host has not left the cluster: ${said#ovlctl: }"
+}
+
+# Devices and the table that no container uses go; state is kept here, so it is looked for where
+# nothing is.
+clear_kernel() {
+    ctl=$prefix/bin/ovlctl
+    said=$(timeout 60 "$ctl" leave --purge --yes --state-dir /nonexistent 2>&1 >/dev/null </dev/null) &&
+        return
+    say "in the kernel: ${said#ovlctl: }"
+    say "once they are gone: ip -br link | grep ^ovl-    (each: ip link del NAME)"
+    say "                    nft delete table inet ovl"
 }
 
 do_uninstall() {
     [ -e "$manifest" ] || fail "it is not installed in $prefix"
     leave
     systemctl -q disable --now "$unit" || true
+    clear_kernel
     while read -r file; do rm -f "$file"; done < "$manifest"
     rm -f "$manifest"
     rmdir "$prefix/share/doc/ovl" "$prefix/share/ovl" 2>/dev/null || true
