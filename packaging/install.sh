@@ -169,7 +169,7 @@ do_uninstall() {
     clear_kernel
     while read -r file; do rm -f "$file"; done < "$manifest"
     rm -f "$manifest"
-    rmdir "$prefix/share/doc/ovl" "$prefix/share/ovl" 2>/dev/null || true
+    rmdir "$prefix/share/doc/ovl/docs" "$prefix/share/doc/ovl" "$prefix/share/ovl" 2>/dev/null || true
     systemctl daemon-reload
     systemctl reset-failed "$unit" 2>/dev/null || true
     if [ "$purge" ]; then

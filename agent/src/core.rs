@@ -90,6 +90,8 @@ pub struct Identity {
     pub node: NodeName,
     /// Our VTEP: outer source of every packet.
     pub vtep: Ipv4Addr,
+    /// UDP and TCP port of the gossip.
+    pub gossip_port: u16,
     /// UDP port of VXLAN.
     pub vxlan_port: u16,
     /// MTU of the interface that holds `vtep`, in bytes.

@@ -11,7 +11,8 @@ const PREFIX: &str = "OVL_";
 
 /// Variables of ovl that are not the agent's settings: where the configuration file is (read by
 /// [`start()`](super::start())), and what the scripts and tests of the project use.
-const NOT_SETTINGS: [&str; 3] = [start::FILE_VARIABLE, "OVL_BIN_DIR", "OVL_CONSUL"];
+const NOT_SETTINGS: [&str; 4] =
+    [start::FILE_VARIABLE, "OVL_BIN_DIR", "OVL_CONSUL", "OVL_TOOLS_DIR"];
 
 /// Likewise, all that begin so.
 const NOT_SETTINGS_PREFIXES: [&str; 2] = ["OVL_LAB", "OVL_TEST"];

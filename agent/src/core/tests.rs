@@ -55,6 +55,7 @@ fn identity(expects_peers: bool) -> Identity {
     Identity {
         node: "queenbee".parse().unwrap(),
         vtep: "10.132.0.1".parse().unwrap(),
+        gossip_port: 7946,
         vxlan_port: 4789,
         underlay_mtu: 1500,
         expects_peers,

@@ -194,7 +194,10 @@ impl Core {
     fn problems(&self, now: Instant) -> Vec<String> {
         let mut problems = self.me.warnings.clone();
         if self.me.expects_peers && !self.synced && now > self.started + JOIN_WITHIN {
-            problems.push("none of the hosts to join has answered yet; check --join, and that TCP and UDP 7946 are open between the hosts".into());
+            problems.push(format!(
+                "none of the hosts to join has answered yet; check --join, and that TCP and UDP {} are open between the hosts",
+                self.me.gossip_port
+            ));
         }
         let local = self.local_endpoints();
         let local: Vec<_> =

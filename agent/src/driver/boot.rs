@@ -128,6 +128,7 @@ pub async fn run(
     let me = Identity {
         node: config.node_name.clone(),
         vtep,
+        gossip_port: config.gossip_port,
         vxlan_port: config.vxlan_port,
         underlay_mtu,
         warnings,
@@ -234,6 +235,10 @@ async fn check_host(config: &Config) -> Result<Ipv4Addr, RunError> {
     }
     let mut failures = report.failures;
     let unknown = address.as_ref().err().cloned();
+    if unknown.is_some() {
+        // On which address a port is free is only known with the address.
+        failures.retain(|failure| !failure.check.starts_with("gossip port"));
+    }
     failures.splice(0..0, unknown);
     match (address, failures.is_empty()) {
         (Ok(address), true) => Ok(address),
