@@ -10,7 +10,7 @@
 //! | `docker/image.rs` | images out of the machine's own programs |
 //! | `docker/groups.rs` | control groups that containers leave |
 mod edition;
-mod groups;
+pub(crate) mod groups;
 mod image;
 
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use crate::kvstore::Kvstore;
 use crate::process::Process;
 use crate::sandbox::Sandbox;
 use crate::underlay::Underlay;
-use crate::{Container, LabError, LabName, LabSpec, NodeName, StoreKind, spec, wait};
+use crate::{Container, LabError, LabName, LabSpec, NodeName, StoreKind, machine, spec, wait};
 
 /// How long the agents get to see each other.
 const CONVERGE_LIMIT: Duration = Duration::from_secs(60);
@@ -252,7 +252,7 @@ fn take_down(folder: &Folder) -> Result<(), LabError> {
     match first_error {
         // The records are needed to try again.
         Some(error) => Err(error),
-        None => folder.remove(),
+        None => machine::remove_disks(folder).and_then(|()| folder.remove()),
     }
 }
 

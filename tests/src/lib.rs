@@ -26,6 +26,7 @@
 //! | `kvstore.rs` | a real Consul server |
 //! | `docker.rs` | a real dockerd in a host, the machine's or another |
 //! | `etcd.rs` | a real etcd in a host |
+//! | `machine.rs` | a Debian with its own systemd as process 1, on the underlay |
 //! | `node.rs` | the files and namespaces of a host or of the kvstore |
 //! | `sandbox.rs` | namespaces and the processes in them |
 //! | `names.rs` | one DNS question from inside a container |
@@ -45,6 +46,7 @@ pub mod host;
 pub mod kvstore;
 pub mod lab;
 pub mod leftovers;
+pub mod machine;
 pub mod names;
 pub mod node;
 pub mod output;
@@ -62,4 +64,5 @@ pub use error::LabError;
 pub use exec::Outcome;
 pub use host::Host;
 pub use lab::Lab;
+pub use machine::Machine;
 pub use spec::{LabName, LabSpec, NodeName, StoreKind};

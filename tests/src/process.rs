@@ -172,12 +172,33 @@ pub fn children_of(parent: i32) -> Vec<Process> {
     all_stats().into_iter().filter(|stat| stat.parent == parent).map(|stat| stat.process).collect()
 }
 
+/// The children of `ancestor`, their children, and so on.
+#[must_use]
+pub fn descendants_of(ancestor: i32) -> Vec<Process> {
+    let all = all_stats();
+    let mut found: Vec<Process> = Vec::new();
+    let mut parents = vec![ancestor];
+    while let Some(parent) = parents.pop() {
+        let children = all.iter().filter(|stat| stat.parent == parent).map(|stat| stat.process);
+        let at = found.len();
+        found.extend(children);
+        parents.extend(found[at..].iter().map(Process::pid));
+    }
+    found
+}
+
 /// The child of `parent` that its own, innermost PID namespace numbers `inner`.
 ///
 /// `NSpid:` of `/proc/PID/status` lists a process's numbers, outermost namespace first.
 #[must_use]
 pub fn child_numbered(parent: i32, inner: i32) -> Option<Process> {
     children_of(parent).into_iter().find(|child| innermost_pid(child.pid) == Some(inner))
+}
+
+/// How many levels below the machine's own a process's namespace is.
+#[must_use]
+pub fn depth(pid: i32) -> Option<usize> {
+    namespace_pids(pid)?.len().checked_sub(1)
 }
 
 /// The number of a process in the namespace of `depth` levels below the machine's own.

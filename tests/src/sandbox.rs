@@ -23,6 +23,8 @@ use crate::{LabError, wait};
 
 /// How long the kernel gets to end a sandbox's processes.
 const END_LIMIT: Duration = Duration::from_secs(20);
+/// A sandbox's network namespace, as it sees it itself.
+pub(crate) const OWN_NETWORK: &str = "/proc/1/ns/net";
 /// Mounts that the machine makes or ends later come and go inside as well; never the other way.
 const UNSHARE: [&str; 7] = ["-n", "-m", "-u", "-p", "--propagation", "slave", "--"];
 /// Keeps process 1 alive and reaping; terminals' signals do not reach it. It is `env` that has the

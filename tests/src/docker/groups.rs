@@ -23,7 +23,8 @@ pub(super) fn of(host: &Host) -> String {
     format!("/{}{}.", prefix(host.lab()), host.name())
 }
 
-fn remove_all(prefix: &str) {
+/// Those whose names begin so.
+pub(crate) fn remove_all(prefix: &str) {
     let controllers = folder::subfolders(Path::new(CONTROL_GROUPS));
     let roots = controllers.into_iter().chain([PathBuf::from(CONTROL_GROUPS)]);
     for group in roots.flat_map(|root| folder::subfolders(&root)) {
@@ -42,7 +43,8 @@ fn remove_group(group: &Path) {
     let _ = fs::remove_dir(group);
 }
 
-fn prefix(lab: &Folder) -> String {
+/// How the names of a lab's begin.
+pub(crate) fn prefix(lab: &Folder) -> String {
     let name = lab.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
     // No lab's or host's name holds a dot: one's prefix is never the start of another's.
     format!("ovl-lab.{name}.")
