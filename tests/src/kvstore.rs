@@ -173,10 +173,41 @@ impl Kvstore {
         self.sandbox.spawn("Consul", &argv, &self.log(), &self.record()).map(drop)
     }
 
+    /// The keys that begin so, as a JSON list.
+    ///
+    /// # Errors
+    /// Those of sockets.
+    pub fn keys(&self, prefix: &str) -> std::io::Result<String> {
+        self.ask(&format!("/v1/kv/{prefix}?keys"))
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// Those of sockets.
+    pub fn get(&self, key: &str) -> std::io::Result<String> {
+        self.ask(&format!("/v1/kv/{key}?raw"))
+    }
+
+    /// Writes a key, whoever may have written it meanwhile.
+    ///
+    /// # Errors
+    /// Those of sockets.
+    pub fn put(&self, key: &str, value: &str) -> std::io::Result<()> {
+        self.request("PUT", &format!("/v1/kv/{key}"), value).map(drop)
+    }
+
     /// The body of Consul's answer to a GET, asked from inside its namespace.
     fn ask(&self, path: &str) -> std::io::Result<String> {
+        self.request("GET", path, "")
+    }
+
+    fn request(&self, method: &str, path: &str, body: &str) -> std::io::Result<String> {
         let address = SocketAddr::from((spec::kvstore_address(), HTTP_PORT));
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
         self.sandbox.inside_network(move || {
             let mut stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT)?;
             stream.set_read_timeout(Some(ANSWER_LIMIT))?;

@@ -30,6 +30,7 @@
 //! | `node.rs` | the files and namespaces of a host or of the kvstore |
 //! | `sandbox.rs` | namespaces and the processes in them |
 //! | `names.rs` | one DNS question from inside a container |
+//! | `traffic.rs` | packets and look-ups in the background, counted |
 //! | `process.rs` | processes known by pid and start time |
 //! | `demo.rs`, `status.rs`, `cli.rs`, `output.rs` | what the `lab` command shows |
 
@@ -56,6 +57,7 @@ pub mod sandbox;
 pub mod spec;
 pub mod status;
 pub mod table;
+pub mod traffic;
 pub mod underlay;
 pub mod wait;
 

@@ -41,6 +41,40 @@ pub fn ask(server: SocketAddr, name: &str, limit: Duration) -> io::Result<(Ipv4A
     Ok((address.ok_or_else(none)?, took))
 }
 
+/// Asks without waiting; [`received`] looks for the answer.
+///
+/// # Errors
+/// Those of sockets.
+pub fn send(server: SocketAddr, name: &str) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_nonblocking(true)?;
+    socket.connect(server)?;
+    socket.send(&query(name))?;
+    Ok(socket)
+}
+
+/// The answer to what [`send`] asked: none yet, or its first address if it has one.
+///
+/// # Errors
+/// Those of sockets, a server that is not there among them.
+pub fn received(socket: &UdpSocket) -> io::Result<Option<Option<Ipv4Addr>>> {
+    let mut answer = [0; LONGEST_ANSWER];
+    match socket.recv(&mut answer) {
+        Ok(length) => Ok(Some(first_address(&answer[..length], question_end(&answer[..length])))),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the only question of an answer ends.
+fn question_end(answer: &[u8]) -> usize {
+    let mut end = HEADER;
+    while let Some(length) = answer.get(end).filter(|length| **length > 0) {
+        end += 1 + usize::from(*length);
+    }
+    end + 1 + A_IN.len()
+}
+
 /// A query with recursion desired (RFC 1035 section 4.1).
 fn query(name: &str) -> Vec<u8> {
     let mut query = vec![0x0f, 0x0d, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -94,6 +128,12 @@ mod tests {
     fn the_first_address_is_read() {
         let (bytes, end) = answer();
         assert_eq!(first_address(&bytes, end), Some(Ipv4Addr::new(10, 88, 0, 2)));
+    }
+
+    #[test]
+    fn the_end_of_the_question_is_found() {
+        let (bytes, end) = answer();
+        assert_eq!(question_end(&bytes), end);
     }
 
     #[test]
