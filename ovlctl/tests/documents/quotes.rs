@@ -1,0 +1,125 @@
+//! What documents say of the code is in the code: sentences, limits, tests.
+use std::path::Path;
+
+use crate::{code, document, gather, none_of, root};
+
+/// Stands for what differs.
+const GAP: char = '…';
+
+#[test]
+fn every_sentence_of_troubleshooting_is_one_that_the_programs_say() {
+    let code = code();
+    // A literal that goes over lines, and quotes inside of one.
+    let mut said = String::new();
+    for part in code.split("\\\n") {
+        said.push_str(part.trim_start());
+    }
+    let said = said.replace("\\\"", "\"");
+    let page = document("docs/troubleshooting.md");
+    let mut complaints = Vec::new();
+    let mut seen = 0;
+    // Docker's own sentences are marked so.
+    for (line, cells) in page.rows().into_iter().filter(|(_, cells)| !cells[0].contains("(Docker)"))
+    {
+        let spans = cells[0].split('`').skip(1).step_by(2).filter(|span| is_sentence(span));
+        for span in spans {
+            seen += 1;
+            let missing = span.split(GAP).map(str::trim).find(|part| !said.contains(part));
+            complaints.extend(missing.map(|part| format!("line {line}: nobody says `{part}`")));
+        }
+    }
+    assert!(seen > 60, "only {seen} sentences were found");
+    none_of(complaints);
+}
+
+fn is_sentence(span: &str) -> bool {
+    let command = |word: &str| ["ovlctl", "docker", "ovl-agent", "ip"].contains(&word);
+    let first = span.split(' ').next().unwrap_or_default();
+    span.contains(' ') && (!command(first) || span.contains(GAP))
+}
+
+#[test]
+fn every_limit_is_the_codes() {
+    let code = code();
+    let mut complaints = Vec::new();
+    let mut seen = 0;
+    for (line, cells) in document("docs/limits.md").rows() {
+        let [what, limit, _, name] = cells.as_slice() else { continue };
+        seen += 1;
+        let name = name.trim_matches('`');
+        let wanted = amounts(limit);
+        let found: Vec<u64> = values(&code, name);
+        if !found.iter().any(|value| wanted.contains(value)) {
+            complaints.push(format!("line {line}: {what}: {limit}; {name} is {found:?}"));
+        }
+    }
+    assert!(seen > 30, "only {seen} limits were found");
+    none_of(complaints);
+}
+
+/// A number with its unit, as it is, and in bytes or milliseconds.
+fn amounts(cell: &str) -> Vec<u64> {
+    let (number, unit) = cell.split_once(' ').unwrap_or((cell, ""));
+    let number: u64 = number.replace(',', "").parse().unwrap();
+    let factor = match unit {
+        "KiB" => 1024,
+        "s" => 1000,
+        "h" => 60 * 60 * 1000,
+        "" | "bytes" | "ms" => 1,
+        other => panic!("an unknown unit: {other}"),
+    };
+    vec![number, number * factor]
+}
+
+/// The values of every constant of a name; times in milliseconds.
+fn values(code: &str, name: &str) -> Vec<u64> {
+    let begin = format!("const {name}: ");
+    let definitions = code.split(&begin).skip(1);
+    let texts = definitions.filter_map(|rest| Some(rest.split_once(" = ")?.1.split_once(';')?.0));
+    texts.filter_map(value).collect()
+}
+
+/// `340 * 1024`, `65_485`, `Duration::from_secs(5)`.
+fn value(text: &str) -> Option<u64> {
+    let text = text.strip_suffix(')').unwrap_or(text);
+    let text = text.trim_start_matches("std::time::");
+    let (text, factor) = match text.split_once('(') {
+        Some(("Duration::from_secs", inner)) => (inner, 1000),
+        Some(("Duration::from_millis", inner)) => (inner, 1),
+        Some(_) => return None,
+        None => (text, 1),
+    };
+    let mut factors =
+        text.split('*').map(|number| number.trim().replace('_', "").parse::<u64>().ok());
+    factors.try_fold(factor, |product, number| Some(product * number?))
+}
+
+#[test]
+fn every_file_and_test_that_shows_a_defence_is_there() {
+    let mut tests = String::new();
+    for member in ["agent", "gossip", "ipam", "ovlctl", "tests", "vxlan"] {
+        gather(&root().join(member), &mut tests);
+    }
+    let mut complaints = Vec::new();
+    for (line, span) in document("SECURITY.md").spans() {
+        let test =
+            span.matches('_').count() > 2 && span.chars().all(|c| c == '_' || c.is_alphanumeric());
+        if span.ends_with(".rs") && !root().join(Path::new(&span)).is_file() {
+            complaints.push(format!("line {line}: there is no file {span}"));
+        } else if test && !tests.contains(&format!("fn {span}(")) {
+            complaints.push(format!("line {line}: there is no test {span}"));
+        }
+    }
+    none_of(complaints);
+}
+
+#[test]
+fn amounts_and_values_are_read() {
+    assert_eq!(amounts("1,024 bytes")[1], 1024);
+    assert_eq!(amounts("8 KiB"), [8, 8192]);
+    assert_eq!(value("8 * 1024"), Some(8192));
+    assert_eq!(value("65_485"), Some(65_485));
+    assert_eq!(value("Duration::from_secs(24 * 60 * 60)"), Some(86_400_000));
+    assert_eq!(value("std::time::Duration::from_millis(1_500)"), Some(1500));
+    assert_eq!(value("Other(1)"), None);
+}
