@@ -394,6 +394,9 @@ impl Core {
         if self.docker.next_retry().is_some_and(|at| at <= now) {
             self.match_networks();
         }
+        if self.health.store.is_some() {
+            self.docker.returning.hold(now);
+        }
         if self.docker.returning.expire(now) {
             self.touch_state();
         }

@@ -33,8 +33,11 @@ pub struct Manager {
     listens: bool,
 }
 
-/// What the manager held for us, by the name that it was given under.
-pub type Kept = BTreeMap<String, Vec<OwnedFd>>;
+/// Device and inode of a network namespace.
+pub type NetnsKey = (u64, u64);
+
+/// What the manager held for us, by the namespace that it is of.
+pub type Kept = BTreeMap<NetnsKey, Vec<OwnedFd>>;
 
 impl Manager {
     /// As the environment says (`NOTIFY_SOCKET`).
@@ -82,11 +85,13 @@ impl Manager {
         let mut kept = Kept::new();
         for (fd, name) in inherited() {
             self.forget(&name);
-            match take(fd) {
-                Ok(fd) if name.starts_with(KEPT) => kept.entry(name).or_default().push(fd),
+            match (take(fd), netns_of(&name)) {
+                (Ok(fd), Some(netns)) => kept.entry(netns).or_default().push(fd),
                 // Closed: it is not ours, or of another version.
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, name, "a kept socket cannot be taken over"),
+                (Ok(_), None) => {}
+                (Err(error), _) => {
+                    tracing::warn!(%error, name, "a kept socket cannot be taken over")
+                }
             }
         }
         kept
@@ -122,9 +127,15 @@ impl Manager {
     }
 }
 
-/// The name under which sockets of a network namespace are kept.
-pub fn kept_name((dev, ino): (u64, u64)) -> String {
-    format!("{KEPT}{dev}-{ino}")
+/// The name under which sockets of a network namespace are kept. `turn` tells apart those of one
+/// namespace that are opened one after another: what is forgotten late must not take newer ones along.
+pub fn kept_name((dev, ino): NetnsKey, turn: u64) -> String {
+    format!("{KEPT}{dev}-{ino}-{turn}")
+}
+
+fn netns_of(name: &str) -> Option<NetnsKey> {
+    let mut numbers = name.strip_prefix(KEPT)?.split('-').map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
 }
 
 fn inherited() -> Vec<(RawFd, String)> {
@@ -167,6 +178,14 @@ mod tests {
         drop(taken);
         // No copy is left open.
         assert_eq!(theirs.read(&mut byte).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_name_says_of_which_namespace_sockets_are() {
+        assert_eq!(netns_of(&kept_name((4, 4_026_532_000), 7)), Some((4, 4_026_532_000)));
+        for other in ["stored", "ovl2-4-5-6", "ovl1-", "ovl1-4", "ovl1-x-5-6", "ovl1--5-6"] {
+            assert_eq!(netns_of(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -132,7 +132,8 @@ pub async fn run(
         vxlan_port: config.vxlan_port,
         underlay_mtu,
         warnings,
-        expects_peers: !config.join.is_empty() || !state.peers.is_empty(),
+        expects_peers: joins_others(&config.join, SocketAddrV4::new(vtep, config.gossip_port))
+            || !state.peers.is_empty(),
         docker_scope: config.docker_scope,
     };
     tracing::info!(node = %me.node, address = %vtep, store = %config.store, endpoints = state.endpoints.len(), "starting");
@@ -207,6 +208,11 @@ pub async fn run(
     gossip.leave(LEAVE_WITHIN).await;
     servers.close().await;
     Ok(ended)
+}
+
+/// This host may be among those to join by, and alone so far.
+fn joins_others(join: &[String], own: SocketAddrV4) -> bool {
+    join.iter().any(|seed| *seed != own.to_string())
 }
 
 pub(super) fn defaults(config: &Config) -> Defaults {

@@ -12,6 +12,7 @@ mod open;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -21,7 +22,7 @@ use self::open::{Open, Opener};
 use super::dataplane::Preparer;
 use crate::core::Sandbox;
 use crate::dns::Resolver;
-use crate::systemd::{Kept, Manager, kept_name};
+use crate::systemd::{Kept, Manager, NetnsKey as Id};
 
 /// After this, a sandbox whose sockets could not be opened is tried again: at first, and at most.
 const RETRY: Duration = Duration::from_millis(500);
@@ -32,9 +33,6 @@ const OPENED_MAX: usize = 64;
 
 /// How long kept sockets may wait for their sandbox to be wanted again, once names are known.
 const KEPT_WITHIN: Duration = Duration::from_secs(10);
-
-/// Which namespace it is: device and inode.
-type Id = (u64, u64);
 
 /// Which sandboxes have a DNS server, and which should.
 pub(super) struct Sandboxes {
@@ -86,7 +84,7 @@ impl Sandboxes {
         kept: Kept,
     ) -> Sandboxes {
         let (opened_in, opened) = mpsc::channel(OPENED_MAX);
-        let opener = Opener { resolver, preparer, manager };
+        let opener = Opener { resolver, preparer, manager, turns: Arc::default() };
         let wanted = BTreeMap::new();
         Sandboxes { opener, kept, kept_until: None, wanted, opened, opened_in, unled: None }
     }
@@ -190,7 +188,7 @@ impl Sandboxes {
             };
             wanted.id = identify(netns);
             wanted.state = State::Opening(pause);
-            let kept = wanted.id.and_then(|id| self.kept.remove(&kept_name(id)));
+            let kept = wanted.id.and_then(|id| self.kept.remove(&id));
             let (opener, scope, docker) =
                 (self.opener.clone(), wanted.scope.clone(), wanted.embedded);
             let (netns, id, opened) = (netns.clone(), wanted.id, self.opened_in.clone());

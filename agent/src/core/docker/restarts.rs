@@ -53,6 +53,13 @@ impl Returning {
         self.waiting.iter().chain(recent).cloned().collect()
     }
 
+    /// Nothing comes back while no address can be given out: the time for it begins anew.
+    pub(in crate::core) fn hold(&mut self, now: Instant) {
+        if let Some(until) = &mut self.until {
+            *until = now + RETURNING;
+        }
+    }
+
     /// Somebody has the address again.
     pub(super) fn taken(&mut self, network: u64, address: IpAddr) {
         let other = |had: &Had| (had.network, had.address) != (network, address);

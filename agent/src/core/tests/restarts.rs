@@ -66,6 +66,23 @@ fn containers_that_stop_with_dockerd_get_their_addresses_again() {
 }
 
 #[test]
+fn they_get_them_also_when_the_store_was_away_for_long() {
+    let mut world = with_network();
+    run(&mut world, "e1");
+    let address = run(&mut world, "e2");
+    stop(&mut world, "e2", &address);
+    world.event(Event::DockerHealth(Some("connection refused".into())));
+    world.event(Event::StoreHealth(Some("no route".into())));
+    world.pass(Duration::from_secs(600));
+    world.event(Event::StoreHealth(None));
+    world.leases.insert((1, "10.88.0.3".parse().unwrap()), "docker".into());
+    world.leases.remove(&(1, address.parse().unwrap()));
+    assert_eq!(run(&mut world, "e3"), address);
+    // Not for ever, once it is back.
+    assert_eq!(world.core.docker.returning.remembered().len(), 0);
+}
+
+#[test]
 fn a_container_that_stops_alone_does_not_leave_its_address_to_the_next() {
     let mut world = with_network();
     let first = run(&mut world, "e1");

@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ovl_vxlan::netns::NetnsId;
@@ -29,6 +31,8 @@ pub(super) struct Opener {
     pub(super) resolver: Resolver,
     pub(super) preparer: Preparer,
     pub(super) manager: Manager,
+    /// How often sockets were kept.
+    pub(super) turns: Arc<AtomicU64>,
 }
 
 /// What serves one sandbox. The rule goes first: it must never lead to a closed socket.
@@ -105,7 +109,8 @@ impl Opener {
         sockets: Sockets,
         redirect: Option<DnsRedirect>,
     ) -> Open {
-        let kept = id.map(|id| KeptOpen { manager: self.manager, name: kept_name(id) });
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let kept = id.map(|id| KeptOpen { manager: self.manager, name: kept_name(id, turn) });
         if let Some(kept) = &kept {
             let mut fds = sockets.listening();
             fds.extend(redirect.as_ref().and_then(DnsRedirect::as_fd));
