@@ -1,11 +1,15 @@
 //! Takes everything of ours out of the kernel of a host that runs no agent any more.
 
+use std::collections::BTreeMap;
+
 use netlink_packet_route::link::InfoKind;
 
 use crate::{
-    ApplyError, OpenError,
+    ApplyError, Desired, OpenError,
+    dataplane::Memory,
     error::NetlinkError,
-    netlink::{Firewall, Kernel, Removal},
+    netlink::{Firewall, Kernel},
+    pass::Pass,
     plan,
 };
 
@@ -42,24 +46,30 @@ pub enum PurgeError {
 /// See [`PurgeError`].
 pub async fn purge(in_use: bool) -> Result<Purged, PurgeError> {
     let mut kernel = Kernel::open().map_err(OpenError::from)?;
-    let mut purged = Purged::default();
-    let read = ApplyError::netlink("read the interfaces of this host");
-    for device in kernel.links(Some(InfoKind::Vxlan)).await.map_err(read)? {
-        let Some(vni) = plan::owned_vni(&device) else {
-            continue;
-        };
-        let removal = match in_use {
-            true => kernel.delete_link(device.index).await.map(|()| Removal::Done),
-            false => kernel.delete_idle_device(vni, device.index).await,
-        };
-        let failed = ApplyError::netlink(format!("remove {}", device.name));
-        match removal.map_err(failed)? {
-            Removal::Done => purged.removed.push(device.name),
-            Removal::InUse => purged.in_use.push(device.name),
-        }
+    let before = devices(&mut kernel).await?;
+    // What a host without networks would do: it knows what is in use.
+    let (mut memory, mut warnings) = (Memory::default(), Vec::new());
+    let report = Pass::new(&mut kernel, &mut memory, &mut warnings).run(&Desired::default()).await;
+    if let Some((_, error)) = report.failed_networks.into_iter().next() {
+        return Err(error.into());
     }
-    purged.firewall = purged.in_use.is_empty() && remove_firewall().await?;
-    Ok(purged)
+    let left = devices(&mut kernel).await?;
+    for (name, index) in left.iter().filter(|_| in_use) {
+        let failed = ApplyError::netlink(format!("remove {name}"));
+        kernel.delete_link(*index).await.map_err(failed)?;
+    }
+    let left = devices(&mut kernel).await?;
+    let firewall = left.is_empty() && remove_firewall().await?;
+    let removed = before.into_keys().filter(|name| !left.contains_key(name)).collect();
+    Ok(Purged { removed, in_use: left.into_keys().collect(), firewall })
+}
+
+/// Names and indexes of our devices.
+async fn devices(kernel: &mut Kernel) -> Result<BTreeMap<String, u32>, ApplyError> {
+    let read = ApplyError::netlink("read the interfaces of this host");
+    let all = kernel.links(Some(InfoKind::Vxlan)).await.map_err(read)?;
+    let ours = all.into_iter().filter(|device| plan::owned_vni(device).is_some());
+    Ok(ours.map(|device| (device.name, device.index)).collect())
 }
 
 /// Whether there was one.

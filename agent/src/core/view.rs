@@ -212,9 +212,8 @@ impl Core {
             ));
         }
         if let Some(error) = &self.health.store {
-            problems.push(format!(
-                "the store does not answer, so no network and no address can be given out: {error}"
-            ));
+            problems
+                .push(format!("no network and no address can be given out by the store: {error}"));
         }
         problems.extend(self.health.foreign.clone());
         problems.extend(self.docker_problems(now));
