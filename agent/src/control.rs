@@ -33,6 +33,9 @@ const BODY_MAX: usize = 64 * 1024;
 /// Open connections. Further ones wait in the kernel's queue until one is closed.
 const CONNECTIONS_MAX: usize = 128;
 
+/// Of these, those of users who may only read. One more is closed.
+const GUESTS_MAX: usize = 64;
+
 /// A connection ends after this long; every request is answered sooner.
 const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
 
@@ -67,7 +70,9 @@ pub async fn serve(
         stop.await;
         drop(file);
     };
-    let limited = Limited::new(listener, CONNECTIONS_MAX).ending_after(CONNECTION_WITHIN);
+    let limited = Limited::new(listener, CONNECTIONS_MAX)
+        .with_guests(GUESTS_MAX)
+        .ending_after(CONNECTION_WITHIN);
     // Accepting goes on whatever a connection does; the server itself has no error to give.
     let app = router(agent, access).into_make_service_with_connect_info::<Peer>();
     let _ = axum::serve(limited, app).with_graceful_shutdown(stop).await;

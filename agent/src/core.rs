@@ -144,8 +144,8 @@ pub struct Core {
     release_at: Option<Instant>,
     audit_at: Instant,
     sandboxes_at: Instant,
-    /// The kernel was brought to the desired state at least once.
-    passed: bool,
+    /// The kernel was brought to the desired state at least once, without (`true`) or with failures.
+    passed: Option<bool>,
     leaving: Option<Leaving>,
     health: Health,
 }
@@ -208,7 +208,7 @@ impl Core {
             release_at: Some(now + RELEASE_RETRY),
             audit_at: now + AUDIT_INTERVAL,
             sandboxes_at: now + SANDBOX_INTERVAL,
-            passed: false,
+            passed: None,
             leaving: None,
             health: Health {
                 store: Some("it was not asked yet".into()),
@@ -269,7 +269,7 @@ impl Core {
             self.reconcile_at,
             self.release_at,
             self.remotes.next_timeout(),
-            self.docker.next_retry(),
+            self.docker.next_retry().filter(|_| self.leaving.is_none()),
             self.docker.returning.next_expiry(),
             self.next_overdue(),
             self.leaving_timeout(),

@@ -38,7 +38,7 @@ use self::dataplane::Kernel;
 use self::readiness::Readiness;
 use self::registry::Store;
 pub use self::reload::Read;
-use self::reload::Settings;
+use self::reload::{Reread, Settings};
 use self::sandboxes::Sandboxes;
 use crate::control::api::Reloaded;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
@@ -144,6 +144,8 @@ struct Driver {
     events_in: mpsc::Sender<Event>,
     requests: mpsc::Receiver<(Request, oneshot::Sender<Result<Response, Refusal>>)>,
     reloads: mpsc::Receiver<oneshot::Sender<Result<Reloaded, String>>>,
+    rereads: mpsc::Receiver<Reread>,
+    rereads_in: mpsc::Sender<Reread>,
     replies: BTreeMap<RequestId, oneshot::Sender<Result<Response, Refusal>>>,
     next_request: u64,
     /// Actions that wait for the disk; bounded by what the core has in hand: requests, endpoints
@@ -184,8 +186,9 @@ impl Driver {
             tokio::select! {
                 () = &mut stop => return Ended::Stopped,
                 // What comes of it is in the log.
-                () = hangup(&mut hangups) => self.reload_for(None).await,
-                Some(asker) = self.reloads.recv() => self.reload_for(Some(asker)).await,
+                () = hangup(&mut hangups) => self.reread(None),
+                Some(asker) = self.reloads.recv() => self.reread(Some(asker)),
+                Some(reread) = self.rereads.recv() => self.reloaded(reread).await,
                 Some(event) = self.events.recv() => self.feed(event),
                 Some((request, reply)) = self.requests.recv() => self.accept(request, reply),
                 () = tokio::time::sleep_until(wake) => self.feed(Event::Timeout),
@@ -267,7 +270,7 @@ impl Driver {
             Action::CheckSandboxes(list) => {
                 let gone: Vec<String> = list
                     .into_iter()
-                    .filter(|(_, s)| !sandboxes::there(s))
+                    .filter(|(_, s)| sandboxes::there(s).is_none())
                     .map(|(id, _)| id)
                     .collect();
                 if !gone.is_empty() {

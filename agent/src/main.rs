@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use ovl_agent::config::{self, Config, Origins, Start};
 use ovl_agent::driver::{self, Ended, Outside, RunError};
@@ -65,7 +66,7 @@ fn run(config: Config, origins: &Origins) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outside = Outside { manager: Manager::from_env(), read: Box::new(read_again), log };
+    let outside = Outside { manager: Manager::from_env(), read: Arc::new(read_again), log };
     match runtime.block_on(driver::run(config, warnings, outside, told_to_stop())) {
         Ok(Ended::Stopped) => ExitCode::SUCCESS,
         Ok(Ended::Left) => ExitCode::from(driver::EXIT_LEFT),

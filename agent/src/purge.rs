@@ -2,8 +2,13 @@
 //!
 //! For a host that runs no agent any more; a running one would make it all anew.
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 /// What an agent keeps in its state folder, with what SQLite puts beside its file.
@@ -18,6 +23,10 @@ const FILES: [&str; 9] = [
     "ovl.db-shm",
     "ovl.db-journal",
 ];
+
+/// How long an agent that ends is waited for.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What was taken away.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,13 +47,19 @@ pub enum PurgeError {
     /// The kernel's part.
     #[error(transparent)]
     Kernel(#[from] ovl_vxlan::PurgeError),
-    /// A file.
+    /// An agent runs with this state, also if it answers elsewhere. Nothing was removed.
+    #[error("an ovl-agent runs with the state in {}: stop it first, or let ovlctl reach it (--socket)", path.display())]
+    Running {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file, or the folder.
     #[error("cannot remove {}", path.display())]
     File {
         /// Which one.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -54,6 +69,7 @@ pub enum PurgeError {
 /// # Errors
 /// See [`PurgeError`].
 pub async fn purge(state_dir: &Path, in_use: bool) -> Result<Purged, PurgeError> {
+    let _lock = own(state_dir).await?;
     let kernel = ovl_vxlan::purge(in_use).await?;
     let mut purged = Purged {
         devices: kernel.removed,
@@ -67,9 +83,35 @@ pub async fn purge(state_dir: &Path, in_use: bool) -> Result<Purged, PurgeError>
     for path in FILES.map(|name| state_dir.join(name)) {
         match std::fs::remove_file(&path) {
             Ok(()) => purged.files.push(path),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(PurgeError::File { path, source }),
         }
     }
     Ok(purged)
+}
+
+/// The right to the state folder, which an agent has as long as it lives; `None`: there is no such folder.
+async fn own(state_dir: &Path) -> Result<Option<Flock<File>>, PurgeError> {
+    for _ in 0..LOCK_TRIES {
+        match lock(state_dir) {
+            Ok(Some(lock)) => return Ok(Some(lock)),
+            // One that was told to end may take a moment.
+            Ok(None) => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(PurgeError::File { path: state_dir.to_owned(), source }),
+        }
+    }
+    Err(PurgeError::Running { path: state_dir.to_owned() })
+}
+
+/// A lock on a state folder; `None`: another process has it.
+///
+/// # Errors
+/// The folder cannot be opened.
+pub(crate) fn lock(state_dir: &Path) -> io::Result<Option<Flock<File>>> {
+    match Flock::lock(File::open(state_dir)?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno.into()),
+    }
 }

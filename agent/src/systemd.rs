@@ -12,7 +12,7 @@
 //!
 //! Without a manager everything here does nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -21,11 +21,16 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 use sd_notify::NotifyState;
 
 /// Begins the names of what the manager holds for us. The number is the arrangement's version: an
-/// agent closes what it does not understand.
-const KEPT: &str = "ovl1-";
+/// agent closes what it does not understand. Short, because the manager hands over all names, one for each
+/// descriptor, in one variable, and Linux takes none above 128 KiB (`MAX_ARG_STRLEN`).
+const KEPT: &str = "o1-";
 
-/// Descriptors that one message may carry (`SCM_MAX_FD` of the kernel).
-const FDS_MAX: usize = 253;
+/// What systemd calls a descriptor that has no name.
+const UNNAMED: &str = "stored";
+
+/// Descriptors that are kept, of all sandboxes; `FileDescriptorStoreMax=` of the unit is the same. Of a
+/// sandbox beyond it nothing is kept, and what its containers ask during a restart is lost.
+pub const KEPT_MAX: usize = 5120;
 
 /// The service manager, or nobody.
 #[derive(Clone, Copy, Debug)]
@@ -33,11 +38,8 @@ pub struct Manager {
     listens: bool,
 }
 
-/// Device and inode of a network namespace.
-pub type NetnsKey = (u64, u64);
-
-/// What the manager held for us, by the namespace that it is of.
-pub type Kept = BTreeMap<NetnsKey, Vec<OwnedFd>>;
+/// What the manager held for us, by the inode of the network namespace that it is of.
+pub type Kept = BTreeMap<u64, Vec<OwnedFd>>;
 
 impl Manager {
     /// As the environment says (`NOTIFY_SOCKET`).
@@ -83,14 +85,16 @@ impl Manager {
     /// once, first of all.
     pub fn take_kept(self) -> Kept {
         let mut kept = Kept::new();
-        for (fd, name) in inherited() {
-            self.forget(&name);
-            match (take(fd), netns_of(&name)) {
+        let inherited = inherited();
+        let names: BTreeSet<&str> = inherited.iter().map(|(_, name)| name.as_str()).collect();
+        names.into_iter().for_each(|name| self.forget(name));
+        for (fd, name) in &inherited {
+            match (take(*fd), netns_of(name)) {
                 (Ok(fd), Some(netns)) => kept.entry(netns).or_default().push(fd),
                 // Closed: it is not ours, or of another version.
                 (Ok(_), None) => {}
                 (Err(error), _) => {
-                    tracing::warn!(%error, name, "a kept socket cannot be taken over")
+                    tracing::warn!(%error, name, "a kept socket cannot be taken over");
                 }
             }
         }
@@ -99,7 +103,7 @@ impl Manager {
 
     /// Has these kept under a name of [`kept_name`], beside those that are kept under it already.
     pub fn keep(self, name: &str, fds: &[BorrowedFd<'_>]) {
-        if !self.listens || fds.is_empty() || fds.len() > FDS_MAX {
+        if !self.listens || fds.is_empty() {
             return;
         }
         // The manager would drop a socket that polls as broken: one of netlink may, and recovers.
@@ -129,21 +133,23 @@ impl Manager {
 
 /// The name under which sockets of a network namespace are kept. `turn` tells apart those of one
 /// namespace that are opened one after another: what is forgotten late must not take newer ones along.
-pub fn kept_name((dev, ino): NetnsKey, turn: u64) -> String {
-    format!("{KEPT}{dev}-{ino}-{turn}")
+pub fn kept_name(inode: u64, turn: u64) -> String {
+    // So many turns later nothing of the first is left.
+    format!("{KEPT}{inode:x}-{:x}", turn % (1 << 24))
 }
 
-fn netns_of(name: &str) -> Option<NetnsKey> {
-    let mut numbers = name.strip_prefix(KEPT)?.split('-').map(|number| number.parse().ok());
-    Some((numbers.next()??, numbers.next()??))
+fn netns_of(name: &str) -> Option<u64> {
+    let (inode, _turn) = name.strip_prefix(KEPT)?.split_once('-')?;
+    u64::from_str_radix(inode, 16).ok()
 }
 
 fn inherited() -> Vec<(RawFd, String)> {
     match sd_notify::listen_fds_with_names() {
         Ok(fds) => fds.collect(),
         Err(error) => {
-            tracing::warn!(%error, "what the service manager handed over is not understood");
-            Vec::new()
+            tracing::warn!(%error, "what the service manager handed over has no names, and is closed");
+            let unnamed = sd_notify::listen_fds().into_iter().flatten();
+            unnamed.map(|fd| (fd, UNNAMED.to_owned())).collect()
         }
     }
 }
@@ -182,10 +188,17 @@ mod tests {
 
     #[test]
     fn a_name_says_of_which_namespace_sockets_are() {
-        assert_eq!(netns_of(&kept_name((4, 4_026_532_000), 7)), Some((4, 4_026_532_000)));
-        for other in ["stored", "ovl2-4-5-6", "ovl1-", "ovl1-4", "ovl1-x-5-6", "ovl1--5-6"] {
+        assert_eq!(netns_of(&kept_name(4_026_532_000, 7)), Some(4_026_532_000));
+        for other in ["stored", "o2-4-5", "o1-", "o1-4", "o1-x-5", "ovl1-4-5-6"] {
             assert_eq!(netns_of(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn all_names_together_fit_into_one_variable() {
+        // Inodes of namespaces are of 32 bits (`proc_alloc_inum` of the kernel).
+        let longest = kept_name(u32::MAX.into(), u64::MAX).len() + ":".len();
+        assert!("LISTEN_FDNAMES=".len() + KEPT_MAX * longest < 128 * 1024);
     }
 
     #[test]

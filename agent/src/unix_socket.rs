@@ -16,6 +16,7 @@ use std::time::Duration;
 use axum::serve::Listener;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixSocket as Unbound, UnixStream, unix};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -200,13 +201,30 @@ fn listen_and_rename(
 pub struct Limited {
     listener: UnixListener,
     permits: Arc<Semaphore>,
+    guests: Option<Arc<Semaphore>>,
     within: Option<Duration>,
 }
 
 impl Limited {
     /// Limits the connections of a listener to `most` at a time.
     pub fn new(listener: UnixListener, most: usize) -> Limited {
-        Limited { listener, permits: Arc::new(Semaphore::new(most)), within: None }
+        Limited { listener, permits: Arc::new(Semaphore::new(most)), guests: None, within: None }
+    }
+
+    /// Of these, at most `most` are of other users than root and our own, so that they cannot keep
+    /// those out; one more of theirs is closed at once.
+    #[must_use]
+    pub fn with_guests(self, most: usize) -> Limited {
+        Limited { guests: Some(Arc::new(Semaphore::new(most))), ..self }
+    }
+
+    /// A guest's place; `Err`: there is none.
+    fn place(&self, user: Option<u32>) -> Result<Option<OwnedSemaphorePermit>, ()> {
+        let own = user.is_some_and(|user| user == 0 || user == geteuid().as_raw());
+        match (&self.guests, own) {
+            (None, _) | (_, true) => Ok(None),
+            (Some(guests), false) => guests.clone().try_acquire_owned().map(Some).map_err(drop),
+        }
     }
 
     /// Ends each connection after that time, whatever it does, so that idle ones do not keep others
@@ -225,9 +243,15 @@ impl Listener for Limited {
         let permit = self.permits.clone().acquire_owned().await;
         // Never closed: no permit would only mean one connection too many.
         let permit = permit.ok();
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        let deadline = self.within.map(|within| Box::pin(tokio::time::sleep(within)));
-        (Held { stream, deadline, _permit: permit }, address)
+        loop {
+            let (stream, address) = Listener::accept(&mut self.listener).await;
+            let user = stream.peer_cred().ok().map(|cred| cred.uid());
+            let Ok(place) = self.place(user) else {
+                continue;
+            };
+            let deadline = self.within.map(|within| Box::pin(tokio::time::sleep(within)));
+            return (Held { stream, deadline, _permits: (permit, place) }, address);
+        }
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -239,7 +263,7 @@ impl Listener for Limited {
 pub struct Held {
     stream: UnixStream,
     deadline: Option<Pin<Box<Sleep>>>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permits: (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>),
 }
 
 impl Held {

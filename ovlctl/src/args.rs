@@ -68,7 +68,8 @@ pub(crate) enum Command {
     /// Take this host out of the cluster, and end its agent
     ///
     /// Every address of this host is given back, networks of ovl go from its Docker, the other hosts are
-    /// told, and systemd does not start the agent again by itself. JSON: {left: {addresses, notes,
+    /// told, and systemd does not start the agent again before the next boot (`systemctl disable
+    /// ovl-agent`: not then either). An agent that is started joins again. JSON: {left: {addresses, notes,
     /// state_dir}, purged: {devices, in_use, firewall, files}}.
     Leave(Leave),
     /// Create, list, inspect and remove networks

@@ -212,6 +212,7 @@ impl Request {
             self,
             Request::Attach(_)
                 | Request::Detach { .. }
+                | Request::LeaveCluster { .. }
                 | Request::Scope(_)
                 | Request::DockerNetwork(_)
                 | Request::CreateEndpoint(_)
@@ -233,10 +234,8 @@ impl Action {
                     | Response::Scope(_)
             ),
             Action::Store(_, call) => {
-                matches!(
-                    call,
-                    StoreCall::Release { .. } | StoreCall::ReleaseLease(_) | StoreCall::ReleaseNode
-                )
+                // `ReleaseNode` waits for nobody: held back, it would come after the leave was called off.
+                matches!(call, StoreCall::Release { .. } | StoreCall::ReleaseLease(_))
             }
             Action::Announce(_) | Action::Withdraw(_) => true,
             Action::Reply(_, Err(_))

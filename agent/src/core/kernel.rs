@@ -39,7 +39,7 @@ impl Core {
     }
 
     pub(super) fn applied(&mut self, version: u64, audit: bool, report: Report) {
-        self.passed = true;
+        self.passed = Some(self.passed == Some(true) || report.is_ok());
         if audit {
             self.health.repaired += report.changes.values().map(|n| *n as u64).sum::<u64>();
         }

@@ -40,6 +40,11 @@ impl Core {
                 "endpoints run on this host: {users}; stop their containers or detach them first, or repeat with --force: they lose their network then"
             )));
         }
+        if let (Some(error), false) = (&self.health.store, force) {
+            return Err(Refusal::unavailable(format!(
+                "the addresses of this host cannot be given back: {error}; try again, or repeat with --force to leave without that"
+            )));
+        }
         tracing::info!(force, "leaving the cluster");
         let until = self.now + GO_WITHIN;
         self.leaving = Some(Leaving { request: id, force, until, asked: false });
@@ -61,7 +66,7 @@ impl Core {
 
     /// The next step, if it is due.
     pub(super) fn go_on_leaving(&mut self) {
-        let Some(Leaving { force, until, asked, .. }) = self.leaving else {
+        let Some(Leaving { request, force, until, asked }) = self.leaving else {
             return;
         };
         let over = until <= self.now;
@@ -71,7 +76,10 @@ impl Core {
             }
             return;
         }
-        let waits_for = self.remove_endpoints().or_else(|| self.remove_from_docker());
+        let waits_for = self
+            .remove_endpoints()
+            .or_else(|| self.await_addresses())
+            .or_else(|| self.remove_from_docker());
         match (waits_for, over) {
             (Some(_), false) => {}
             (Some(what), true) if !force => self.call_off(&what),
@@ -80,7 +88,7 @@ impl Core {
                     leaving.asked = true;
                     leaving.until = self.now + STORE_WITHIN;
                 }
-                self.call(StoreCall::ReleaseNode, Continuation::NodeReleased);
+                self.call(StoreCall::ReleaseNode, Continuation::NodeReleased(request));
             }
         }
     }
@@ -98,6 +106,12 @@ impl Core {
         (left > 0).then(|| format!("{left} endpoints are still in the kernel"))
     }
 
+    /// What the store is just giving out would not be given back.
+    fn await_addresses(&self) -> Option<String> {
+        let left = self.calls.values().filter(|then| then.awaits_address()).count();
+        (left > 0).then(|| format!("{left} addresses are just being given out"))
+    }
+
     /// Docker would wait for a driver that is not there whenever somebody touches such a network.
     fn remove_from_docker(&mut self) -> Option<String> {
         if self.health.docker.is_some() || self.docker.global {
@@ -108,7 +122,15 @@ impl Core {
         (left > 0).then(|| format!("{left} networks are still in this host's Docker"))
     }
 
-    pub(super) fn node_released(&mut self, answer: Result<StoreAnswer, Refusal>) {
+    pub(super) fn node_released(
+        &mut self,
+        request: RequestId,
+        answer: Result<StoreAnswer, Refusal>,
+    ) {
+        // An answer to a leave that was called off is not one to the next.
+        if self.leaving.as_ref().is_none_or(|leaving| leaving.request != request) {
+            return;
+        }
         match answer {
             Ok(StoreAnswer::Released(count)) => self.end_leaving(Ok(count)),
             Ok(other) => self.end_leaving(Err(format!("the store gave another answer: {other:?}"))),
@@ -144,6 +166,7 @@ impl Core {
             "this host is still in the cluster: {why}; try again, or repeat with --force to leave without that"
         );
         self.reply(leaving.request, Err(Refusal::unavailable(why)));
+        self.discard_no_more();
         self.match_networks();
     }
 

@@ -103,12 +103,12 @@ impl Core {
 impl State {
     /// Drops the endpoints whose sandbox `gone` says is gone; their addresses go back to the store.
     /// Returns how many.
-    pub fn forget_endpoints(&mut self, gone: impl Fn(&Sandbox) -> bool) -> usize {
+    pub fn forget_endpoints(&mut self, mut gone: impl FnMut(&Sandbox) -> bool) -> usize {
         let before = self.endpoints.len();
         let (releases, returning) = (&mut self.releases, &mut self.returning);
         self.endpoints.retain(|endpoint| {
             // What Docker is still moving has no sandbox yet.
-            let keep = endpoint.transit || !endpoint.sandbox.as_ref().is_some_and(&gone);
+            let keep = endpoint.transit || !endpoint.sandbox.as_ref().is_some_and(&mut gone);
             let v4 = endpoint.address.map(|a| IpAddr::V4(a.addr()));
             let v6 = endpoint.address6.map(|a| IpAddr::V6(a.addr()));
             for address in v4.into_iter().chain(v6).filter(|_| !keep) {

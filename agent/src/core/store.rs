@@ -51,10 +51,34 @@ pub(super) enum Continuation {
     Reconcile(u64),
     /// An endpoint of ours has its lease again.
     Retaken(String),
-    /// This host leaves the cluster, and has given back what it had.
-    NodeReleased,
+    /// This host leaves the cluster by this request, and has given back what it had.
+    NodeReleased(RequestId),
     /// Nobody waits.
     Ignore,
+}
+
+impl Continuation {
+    /// The store is asked for an address.
+    pub(super) fn awaits_address(&self) -> bool {
+        match self {
+            Continuation::Attach { .. }
+            | Continuation::Attach6(_)
+            | Continuation::DockerAddress { .. }
+            | Continuation::DockerEndpoint { .. }
+            | Continuation::Retaken(_) => true,
+            Continuation::Retry(..)
+            | Continuation::Create(_)
+            | Continuation::Remove(_)
+            | Continuation::Recorded { .. }
+            | Continuation::DockerRemoved { .. }
+            | Continuation::Refreshed
+            | Continuation::Proposed(_)
+            | Continuation::Released { .. }
+            | Continuation::Reconcile(_)
+            | Continuation::NodeReleased(_)
+            | Continuation::Ignore => false,
+        }
+    }
 }
 
 impl Core {
@@ -120,7 +144,7 @@ impl Core {
             }
             Continuation::Reconcile(network) => self.reconcile_with(now, network, answer),
             Continuation::Retaken(id) => self.retaken(&id, answer.and_then(lease_of)),
-            Continuation::NodeReleased => self.node_released(answer),
+            Continuation::NodeReleased(request) => self.node_released(request, answer),
             Continuation::Ignore => {}
         }
     }

@@ -21,8 +21,9 @@ const SHOWN_MAX: usize = 8;
 /// How long names of other hosts may take to be heard before DNS answers without them.
 const NAMES_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long the agent waits at its start for peers and for DNS in containers, and for the store, before
-/// it counts as started without them: Docker waits for the agent, and not only for our networks.
+/// How long the agent waits at its start for peers, for DNS in containers and for a kernel that refuses
+/// something, and how long for the store and the first look at the kernel, before it counts as started
+/// without them: Docker waits for the agent, and not only for our networks.
 const PEERS_WITHIN: Duration = Duration::from_secs(10);
 const STORE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -45,8 +46,12 @@ impl Core {
             let why = self.health.store.as_deref().unwrap_or("it did not list its networks yet");
             format!("the store ({why})")
         };
+        let kernel = match self.passed {
+            None => since < STORE_WITHIN,
+            Some(clean) => !clean && since < PEERS_WITHIN,
+        };
         let waits = [
-            (!self.passed).then(|| "the kernel".to_owned()),
+            kernel.then(|| "the kernel".to_owned()),
             (!self.heard_store && since < STORE_WITHIN).then(store),
             (self.me.expects_peers && !self.synced && since < PEERS_WITHIN)
                 .then(|| "a host to join by".to_owned()),

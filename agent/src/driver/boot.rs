@@ -1,6 +1,7 @@
 //! What has to be there before the first event, in the order in which others may rely on it:
 //! memory, kernel, gossip, DNS, and only then the sockets that ask for something.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::pin::pin;
 use std::sync::{Arc, RwLock};
@@ -26,7 +27,7 @@ use crate::dns::{Names, Resolver};
 use crate::docker::{Engine, EngineEvent, PluginServer};
 use crate::log;
 use crate::preflight::{self, Failure};
-use crate::systemd::Manager;
+use crate::systemd::{Kept, Manager};
 use crate::unix_socket::{BindError, UnixSocket};
 
 /// The driver's name in Docker: `docker network create -d ovl`.
@@ -110,7 +111,7 @@ pub async fn run(
 ) -> Result<Ended, RunError> {
     let Outside { manager, read, log } = outside;
     manager.status("starting");
-    let kept = manager.take_kept();
+    let mut kept = manager.take_kept();
     let vtep = check_host(&config).await?;
     let (state_file, state) = StateFile::open(&config.state_dir)?;
     let dataplane = Dataplane::open().await.map_err(RunError::Kernel)?;
@@ -119,7 +120,7 @@ pub async fn run(
     }
     let underlay_mtu = dataplane.underlay_mtu(vtep).await.unwrap_or(1500);
     let known = state.is_some();
-    let state = still_there(state.unwrap_or_default());
+    let state = still_there(state.unwrap_or_default(), &mut kept);
     let node: &str = config.node_name.as_ref();
     if !state.endpoints.is_empty() && state.node != node {
         let endpoints = state.endpoints.len();
@@ -141,6 +142,7 @@ pub async fn run(
     let (events_in, events) = mpsc::channel(EVENTS_MAX);
     let (requests_in, requests) = mpsc::channel(EVENTS_MAX);
     let (reloads_in, reloads) = mpsc::channel(RELOADS_MAX);
+    let (rereads_in, rereads) = mpsc::channel(RELOADS_MAX);
     let names = Arc::new(RwLock::new(Names::default()));
     let resolver = Resolver::new(names.clone(), config.resolv_conf.clone());
     let agent = Agent {
@@ -182,6 +184,8 @@ pub async fn run(
         events_in: events_in.clone(),
         requests,
         reloads,
+        rereads,
+        rereads_in,
         replies: std::collections::BTreeMap::new(),
         next_request: 0,
         held: std::collections::VecDeque::new(),
@@ -204,9 +208,10 @@ pub async fn run(
     drop(engine);
     tracing::info!("stopping; endpoints stay as they are");
     manager.stopping();
-    driver.sandboxes.hand_over();
+    // Names are answered meanwhile, and what was forwarded has time to come back.
     gossip.leave(LEAVE_WITHIN).await;
     servers.close().await;
+    driver.sandboxes.hand_over();
     Ok(ended)
 }
 
@@ -222,9 +227,18 @@ pub(super) fn defaults(config: &Config) -> Defaults {
     Defaults { pool: config.default_pool, prefix_len, vnis: config.vni_range }
 }
 
-/// Endpoints whose sandbox went while no agent ran are not adopted; their leases are given back.
-fn still_there(mut state: State) -> State {
-    let gone = state.forget_endpoints(|sandbox| !there(sandbox));
+/// Endpoints whose sandbox went while no agent ran are not adopted; their leases are given back. What was
+/// kept of such a sandbox is closed at once: it holds the namespace, and the interface in it.
+fn still_there(mut state: State, kept: &mut Kept) -> State {
+    let mut alive = BTreeSet::new();
+    let gone = state.forget_endpoints(|sandbox| match there(sandbox) {
+        Some((_, inode)) => {
+            alive.insert(inode);
+            false
+        }
+        None => true,
+    });
+    kept.retain(|inode, _| alive.contains(inode));
     if gone > 0 {
         tracing::info!(gone, "endpoints of the last run whose sandbox is gone were dropped");
     }

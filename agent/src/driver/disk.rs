@@ -1,10 +1,14 @@
 //! The state file: written whole beside itself and renamed, so it is old or new, never half.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::Flock;
+
 use crate::core::{Core, State};
+use crate::purge::lock;
 
 /// Why the agent's memory cannot be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +20,12 @@ pub enum StateError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// Another agent uses the folder.
+    #[error("the state in {} is in use by another ovl-agent; stop that one, or give one of the two another --state-dir", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
     },
     /// A newer agent wrote it.
     #[error("{} was written by a newer ovl-agent (format {found}, this one knows up to {known}); install that version again, or move the file away to start without memory", path.display())]
@@ -31,6 +41,8 @@ pub enum StateError {
 
 /// Keeps the file as new as the core.
 pub(super) struct StateFile {
+    /// Held as long as the agent lives: nobody else writes here, or takes it away.
+    _lock: Flock<File>,
     path: PathBuf,
     written: u64,
     failing: bool,
@@ -45,13 +57,18 @@ impl StateFile {
             move |source| StateError::Io { path, source }
         };
         std::fs::create_dir_all(dir).map_err(io(dir))?;
+        let lock = match lock(dir) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Err(StateError::InUse { path: dir.to_owned() }),
+            Err(source) => return Err(StateError::Io { path: dir.to_owned(), source }),
+        };
         let path = dir.join("state.json");
         let state = match std::fs::read(&path) {
             Ok(bytes) => parse(&path, &bytes)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Err(source) => return Err(StateError::Io { path, source }),
         };
-        Ok((StateFile { path, written: 0, failing: false }, state))
+        Ok((StateFile { _lock: lock, path, written: 0, failing: false }, state))
     }
 
     /// Writes the state if it moved, or was not written then. The answer is news only: what the

@@ -38,6 +38,8 @@ struct Gone;
 #[derive(Clone)]
 pub(super) struct Store {
     found: Arc<RwLock<Result<Registry, String>>>,
+    /// One renewal at a time, so that the newest token is the last.
+    renewing: Arc<tokio::sync::Mutex<()>>,
     /// For networks that leave them open.
     defaults: Arc<RwLock<Defaults>>,
     node: NodeName,
@@ -55,7 +57,7 @@ impl Store {
     ) -> Store {
         let found = Arc::new(RwLock::new(Err("it was not asked yet".to_owned())));
         let defaults = Arc::new(RwLock::new(defaults));
-        let store = Store { found, defaults, node, routes };
+        let store = Store { found, renewing: Arc::default(), defaults, node, routes };
         tokio::spawn(store.clone().follow(url, events));
         store
     }
@@ -74,6 +76,7 @@ impl Store {
     /// # Errors
     /// Why the former ones stay in use.
     pub(super) async fn renew(&self) -> Result<(), String> {
+        let _turn = self.renewing.lock().await;
         let found = self.found.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         match found {
             Ok(registry) => registry.renew().await.map_err(|error| crate::chain(&error)),

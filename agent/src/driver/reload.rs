@@ -3,6 +3,8 @@
 //! A configuration with mistakes changes nothing. What a running agent cannot take (addresses, ports,
 //! names, the store) is told as waiting for a restart, also in its status.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::{Driver, boot};
@@ -11,8 +13,15 @@ use crate::control::api::{Change, Reloaded};
 use crate::core::Event;
 use crate::log;
 
-/// Reads all settings afresh; the error is a sentence that names every mistake.
-pub type Read = Box<dyn Fn() -> Result<(Config, Origins), String> + Send>;
+/// Reads all settings afresh; the error is a sentence that names every mistake. Called on a thread of its
+/// own: files and groups may be on the network.
+pub type Read = Arc<dyn Fn() -> Result<(Config, Origins), String> + Send + Sync>;
+
+/// Settings that were read, and who asked for it, if anybody did.
+pub(super) struct Reread {
+    settings: Result<(Config, Origins), String>,
+    asker: Option<oneshot::Sender<Answer>>,
+}
 
 /// What came of it; the error names the mistakes.
 pub(super) type Answer = Result<Reloaded, String>;
@@ -25,34 +34,32 @@ pub(super) struct Settings {
 }
 
 impl Driver {
-    /// # Errors
-    /// The mistakes; nothing was changed.
-    async fn reload(&mut self) -> Answer {
-        let (new, origins) = (self.settings.read)().inspect_err(|mistakes| {
-            tracing::error!("{mistakes}");
-        })?;
-        let mut changes = Vec::new();
-        for key in Key::ALL {
-            let (from, to) = (self.settings.in_force.text(key), new.text(key));
-            if from != to {
-                let in_force = self.take(key, &new).await;
-                tracing::info!(key = key.name(), from, to, in_force, "setting changed");
-                changes.push(Change { key: key.name().to_owned(), from, to, in_force });
-            }
-        }
-        let warnings = warnings(&new, &origins);
-        let waiting = changes.iter().filter(|change| !change.in_force).map(wait);
-        let shown = warnings.iter().cloned().chain(waiting).collect();
-        self.feed(Event::Reconfigured { warnings: shown });
-        Ok(Reloaded { changes, warnings })
+    /// Has the settings read; they come back to [`Driver::reloaded`].
+    pub(super) fn reread(&self, asker: Option<oneshot::Sender<Answer>>) {
+        let (read, rereads) = (self.settings.read.clone(), self.rereads_in.clone());
+        tokio::task::spawn_blocking(move || {
+            let reread = Reread { settings: read(), asker };
+            // The agent may be ending.
+            let _ = rereads.blocking_send(reread);
+        });
     }
 
-    /// Reloads, and tells who asked for it, if anybody did. The store is asked whether it takes the
-    /// token that is in its file now; that is waited for elsewhere.
-    pub(super) async fn reload_for(&mut self, asker: Option<oneshot::Sender<Answer>>) {
-        let (mut answer, store) = (self.reload().await, self.store.clone());
+    /// Takes what can be taken, and tells who asked for it. The store is asked whether it takes the token
+    /// that is in its file now; that is waited for elsewhere.
+    pub(super) async fn reloaded(&mut self, reread: Reread) {
+        let Reread { settings, asker } = reread;
+        let mut answer = match settings {
+            Ok((new, origins)) => Ok(self.take_all(&new, &origins).await),
+            Err(mistakes) => {
+                tracing::error!("{mistakes}");
+                Err(mistakes)
+            }
+        };
+        let store = self.store.clone();
         tokio::spawn(async move {
-            if let (Ok(reloaded), Err(why)) = (&mut answer, store.renew().await) {
+            if let Ok(reloaded) = &mut answer
+                && let Err(why) = store.renew().await
+            {
                 let warning =
                     format!("the store's former token and certificates stay in use: {why}");
                 tracing::warn!("{warning}");
@@ -63,6 +70,23 @@ impl Driver {
                 let _ = asker.send(answer);
             }
         });
+    }
+
+    async fn take_all(&mut self, new: &Config, origins: &Origins) -> Reloaded {
+        let mut changes = Vec::new();
+        for key in Key::ALL {
+            let (from, to) = (self.settings.in_force.text(key), new.text(key));
+            if from != to {
+                let in_force = self.take(key, new).await;
+                tracing::info!(key = key.name(), from, to, in_force, "setting changed");
+                changes.push(Change { key: key.name().to_owned(), from, to, in_force });
+            }
+        }
+        let warnings = warnings(new, origins);
+        let waiting = changes.iter().filter(|change| !change.in_force).map(wait);
+        let shown = warnings.iter().cloned().chain(waiting).collect();
+        self.feed(Event::Reconfigured { warnings: shown });
+        Reloaded { changes, warnings }
     }
 
     /// Whether the setting is in force now.
@@ -83,9 +107,13 @@ impl Driver {
                 in_force.resolv_conf.clone_from(&new.resolv_conf);
                 self.resolver.read_from(new.resolv_conf.clone());
             }
-            Key::VniRange | Key::DefaultPool => {
-                (in_force.vni_range, in_force.default_pool) = (new.vni_range, new.default_pool);
-                self.store.set_defaults(boot::defaults(new));
+            Key::VniRange => {
+                in_force.vni_range = new.vni_range;
+                self.store.set_defaults(boot::defaults(in_force));
+            }
+            Key::DefaultPool => {
+                in_force.default_pool = new.default_pool;
+                self.store.set_defaults(boot::defaults(in_force));
             }
             Key::NodeName
             | Key::Advertise

@@ -12,7 +12,6 @@ mod open;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -22,7 +21,7 @@ use self::open::{Open, Opener};
 use super::dataplane::Preparer;
 use crate::core::Sandbox;
 use crate::dns::Resolver;
-use crate::systemd::{Kept, Manager, NetnsKey as Id};
+use crate::systemd::{Kept, Manager};
 
 /// After this, a sandbox whose sockets could not be opened is tried again: at first, and at most.
 const RETRY: Duration = Duration::from_millis(500);
@@ -33,6 +32,9 @@ const OPENED_MAX: usize = 64;
 
 /// How long kept sockets may wait for their sandbox to be wanted again, once names are known.
 const KEPT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Which namespace it is: device and inode.
+pub(super) type Id = (u64, u64);
 
 /// Which sandboxes have a DNS server, and which should.
 pub(super) struct Sandboxes {
@@ -84,7 +86,7 @@ impl Sandboxes {
         kept: Kept,
     ) -> Sandboxes {
         let (opened_in, opened) = mpsc::channel(OPENED_MAX);
-        let opener = Opener { resolver, preparer, manager, turns: Arc::default() };
+        let opener = Opener::new(resolver, preparer, manager);
         let wanted = BTreeMap::new();
         Sandboxes { opener, kept, kept_until: None, wanted, opened, opened_in, unled: None }
     }
@@ -107,6 +109,8 @@ impl Sandboxes {
                 open.hand_over();
             }
         }
+        // Told to be forgotten at the start, and not claimed yet.
+        self.opener.keep_again(self.kept);
     }
 
     /// Serve these networks in that sandbox; none: stop. Closing is at once, because an open socket
@@ -188,7 +192,7 @@ impl Sandboxes {
             };
             wanted.id = identify(netns);
             wanted.state = State::Opening(pause);
-            let kept = wanted.id.and_then(|id| self.kept.remove(&id));
+            let kept = wanted.id.and_then(|(_, inode)| self.kept.remove(&inode));
             let (opener, scope, docker) =
                 (self.opener.clone(), wanted.scope.clone(), wanted.embedded);
             let (netns, id, opened) = (netns.clone(), wanted.id, self.opened_in.clone());
@@ -232,9 +236,9 @@ impl Sandboxes {
     }
 }
 
-/// The sandbox is still the namespace that it was.
-pub(super) fn there(sandbox: &Sandbox) -> bool {
-    identify(&sandbox.netns).is_some_and(|id| sandbox.id.is_none_or(|known| known == id))
+/// Device and inode of the sandbox's namespace, if it still is the one that it was.
+pub(super) fn there(sandbox: &Sandbox) -> Option<Id> {
+    identify(&sandbox.netns).filter(|id| sandbox.id.is_none_or(|known| known == *id))
 }
 
 /// Device and inode of a network namespace; `None`: it is not there, or is none.

@@ -8,7 +8,9 @@ use std::fmt::{self, Write as _};
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -29,22 +31,62 @@ const LONGEST: usize = 8 * 1024;
 /// How long a journald that takes nothing is waited for; after that the entry is lost.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// How long one that hung is left alone: the agent has better things to do than to wait for its log.
+const LEFT_ALONE: Duration = Duration::from_secs(5);
+
 /// A way to journald.
 pub(super) struct Journal {
     socket: UnixDatagram,
     path: PathBuf,
+    /// When it took an entry too late last.
+    hung: Mutex<Option<Instant>>,
+    /// Entries since then that it did not get.
+    lost: AtomicU64,
 }
 
 impl Journal {
     /// # Errors
     /// Nobody listens there.
     pub(super) fn open(path: impl Into<PathBuf>) -> io::Result<Journal> {
-        let journal = Journal { socket: UnixDatagram::unbound()?, path: path.into() };
+        let journal = Journal {
+            socket: UnixDatagram::unbound()?,
+            path: path.into(),
+            hung: Mutex::default(),
+            lost: AtomicU64::new(0),
+        };
         journal.socket.set_write_timeout(Some(PATIENCE))?;
         // An empty entry is thrown away.
         journal.socket.send_to(&[], &journal.path)?;
         Ok(journal)
     }
+
+    /// # Errors
+    /// It hangs; the entry is lost, and counted.
+    fn send(&self, entry: &[u8]) -> io::Result<()> {
+        let mut hung = self.hung.lock().unwrap_or_else(PoisonError::into_inner);
+        if hung.is_some_and(|since| since + LEFT_ALONE > now()) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let sent = self.socket.send_to(entry, &self.path).map(drop);
+        if sent.is_err() {
+            *hung = Some(now());
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        } else if hung.take().is_some() {
+            let lost = self.lost.swap(0, Ordering::Relaxed);
+            let mut entry = Entry::default();
+            entry.put("PRIORITY", priority(Level::WARN));
+            entry.put("SYSLOG_IDENTIFIER", IDENTIFIER);
+            entry.put("MESSAGE", &format!("journald did not take {lost} entries"));
+            self.socket.send_to(&entry.bytes, &self.path)?;
+        }
+        sent
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a log is outside of every core")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 impl<S: Subscriber> Layer<S> for Journal {
@@ -60,7 +102,7 @@ impl<S: Subscriber> Layer<S> for Journal {
         }
         event.record(&mut entry);
         // There is nowhere to tell of it.
-        let _ = self.socket.send_to(&entry.finish(), &self.path);
+        let _ = self.send(&entry.finish());
     }
 }
 
@@ -225,5 +267,25 @@ mod tests {
     #[test]
     fn without_a_journald_it_does_not_open() {
         assert!(Journal::open("/nowhere/socket").is_err());
+    }
+
+    #[test]
+    fn a_journald_that_hangs_is_waited_for_once_and_then_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let journald = UnixDatagram::bind(&path).unwrap();
+        let journal = Journal::open(&path).unwrap();
+        let mut lost = 0;
+        while journal.send(b"entry").is_ok() {
+            lost += 1;
+            assert!(lost < 100_000, "it takes everything");
+        }
+        assert!(journal.send(b"entry").is_err());
+        assert_eq!(journal.lost.load(Ordering::Relaxed), 2);
+        // It is not even asked for a while, although it would take more by now.
+        let mut buffer = [0; 16];
+        journald.recv(&mut buffer).unwrap();
+        journald.recv(&mut buffer).unwrap();
+        assert!(journal.send(b"entry").is_err());
     }
 }

@@ -48,8 +48,12 @@ fn without_an_agent_a_purge_spares_what_is_in_use_unless_it_is_forced() {
     let leader = lab.attach("bee-1", "net", "leader").unwrap();
     lab.attach("bee-2", "net", "follower").unwrap();
     pings(&leader, "follower");
-    hosts[1].kill_agent().unwrap();
     let before = devices(&hosts[1]);
+    // An agent that answers elsewhere is not taken for none.
+    let elsewhere = ["--socket", "/run/elsewhere.sock", "leave", "--purge", "--yes", "--force"];
+    refused(&hosts[1], &elsewhere, 1, &["an ovl-agent runs with the state in /var/lib/ovl"]);
+    assert_eq!(devices(&hosts[1]), before);
+    hosts[1].kill_agent().unwrap();
 
     refused(&hosts[1], &["leave"], 69, &["no agent"]);
     let spared = hosts[1].ctl(&["leave", "--purge", "--yes"]).unwrap();

@@ -60,6 +60,8 @@ pub(in crate::core) struct Docker {
     making: BTreeMap<u64, Making>,
     /// Networks that Docker was told to remove, by its id.
     discarding: BTreeMap<String, Asked>,
+    /// Those of them that go because this host leaves: if it stays, they do.
+    for_leaving: BTreeSet<String>,
     /// Networks that Docker is dropping, by its id: it lists them a moment longer.
     dropped: BTreeSet<String>,
     /// Networks that the store is asked to record, by Docker's id.
@@ -506,9 +508,23 @@ impl Core {
             self.docker.listed.iter().flat_map(BTreeMap::keys).cloned().collect();
         for id in listed {
             if !self.docker.discarding.contains_key(&id) {
+                self.docker.for_leaving.insert(id.clone());
                 self.discard(&id);
             }
         }
+    }
+
+    /// This host stays: what Docker did not remove is not to go any more. What it still may is made
+    /// again, if it does.
+    pub(in crate::core) fn discard_no_more(&mut self) {
+        let Docker { discarding, for_leaving, .. } = &mut self.docker;
+        for_leaving.retain(|id| {
+            let pending = discarding.get(id).is_some_and(Asked::is_pending);
+            if !pending {
+                discarding.remove(id);
+            }
+            pending
+        });
     }
 
     /// What could not be removed from this host's Docker.
@@ -604,10 +620,16 @@ impl Core {
             }
             (DockerCall::Remove(docker), Ok(_) | Err(DockerError::NotFound)) => {
                 self.docker.discarding.remove(&docker);
+                self.docker.for_leaving.remove(&docker);
                 self.unbind(&docker);
                 if let Some(listed) = &mut self.docker.listed {
                     listed.remove(&docker);
                 }
+            }
+            (DockerCall::Remove(docker), Err(_))
+                if self.leaving.is_none() && self.docker.for_leaving.remove(&docker) =>
+            {
+                self.docker.discarding.remove(&docker);
             }
             (DockerCall::Remove(docker), Err(error)) => {
                 let name = self.docker_name(&docker);

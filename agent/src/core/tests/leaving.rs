@@ -108,3 +108,115 @@ fn a_second_request_to_leave_is_refused() {
     world.ask(FORCED);
     assert_eq!(world.get(FORCED).unwrap_err().kind, RefusalKind::Conflict);
 }
+
+/// Delivers everything but the store's calls, which are given back.
+fn hold_store(world: &mut World, request: Request) -> Vec<(CallId, StoreCall)> {
+    let mut held = Vec::new();
+    world.core.handle(world.now, Event::Request(RequestId(900), request));
+    while let Some(action) = world.core.poll_action() {
+        match action {
+            Action::Store(id, call) => held.push((id, call)),
+            other => world.act(other),
+        }
+    }
+    assert_eq!(held.len(), 1, "{held:?}");
+    held
+}
+
+fn deliver(world: &mut World, held: Vec<(CallId, StoreCall)>) {
+    for (id, call) in held {
+        let answer = world.store(call);
+        world.core.handle(world.now, Event::Store(id, answer));
+    }
+    world.settle();
+}
+
+#[test]
+fn an_address_that_is_just_being_given_out_is_waited_for_and_given_back() {
+    let mut world = World::ready();
+    docker_network(&mut world, "net1", "10.88.0.0/16", "rethinkdb").unwrap();
+    let wanted = ask_for("10.88.0.0/16".parse().unwrap(), None, false);
+    let held = hold_store(&mut world, Request::Address(wanted));
+    let id = world.ask(LEAVE);
+    assert!(!world.ended && !world.replies.contains_key(&id));
+    deliver(&mut world, held);
+    left(world.replies.remove(&id).unwrap());
+    assert!(world.ended && world.leases.is_empty());
+}
+
+#[test]
+fn a_late_answer_to_a_former_leave_does_not_end_the_next_one() {
+    let mut world = World::ready();
+    let held = hold_store(&mut world, LEAVE);
+    world.pass(Duration::from_secs(8));
+    assert!(world.replies.remove(&RequestId(900)).unwrap().is_err());
+    assert!(world.get(Request::Attach(target("web"))).is_ok());
+    world.kernel_waits = true;
+    let id = world.ask(FORCED);
+    assert!(!world.replies.contains_key(&id));
+    deliver(&mut world, held);
+    assert!(!world.ended, "ended with an endpoint in the kernel");
+}
+
+#[test]
+fn with_a_full_disk_a_host_stays_and_nothing_of_it_waits_for_the_disk() {
+    let mut world = World::ready();
+    world.event(Event::DiskHealth(Some("no room".into())));
+    assert_eq!(world.get(FORCED).unwrap_err().kind, RefusalKind::Unavailable);
+    assert!(!Action::Store(CallId(1), StoreCall::ReleaseNode).needs_memory());
+}
+
+/// A host that was to leave and stays, because its Docker does not answer in time.
+fn called_off() -> World {
+    let mut world = World::with_docker();
+    world.create("d1", "blue", None).unwrap();
+    world.docker_waits = true;
+    let id = world.ask(LEAVE);
+    world.pass(Duration::from_secs(13));
+    assert!(world.replies.remove(&id).unwrap().is_err());
+    for call in std::mem::take(&mut world.docker_calls) {
+        world.event(Event::Docker(call, Err(DockerError::Failed("it was too late".into()))));
+    }
+    world.docker_waits = false;
+    world
+}
+
+#[test]
+fn a_host_that_stays_after_all_is_as_it_was() {
+    let mut world = called_off();
+    // `pass` fails where the core would be woken without end.
+    world.pass(Duration::from_secs(600));
+    assert_eq!(world.problems(), [""; 0]);
+    assert!(world.docker_names().contains(&"blue".to_owned()));
+    world.remove("d1").unwrap();
+    assert_eq!(world.stored(), ["rethinkdb"]);
+}
+
+#[test]
+fn a_network_that_docker_removed_too_late_is_made_again() {
+    let mut world = World::with_docker();
+    world.create("d1", "blue", None).unwrap();
+    world.docker_waits = true;
+    let id = world.ask(LEAVE);
+    world.pass(Duration::from_secs(13));
+    assert!(world.replies.remove(&id).unwrap().is_err());
+    world.docker_waits = false;
+    for call in std::mem::take(&mut world.docker_calls) {
+        world.docker_does(call);
+    }
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.stored(), ["blue", "rethinkdb"]);
+    assert!(world.docker_names().contains(&"blue".to_owned()), "{:?}", world.docker_names());
+}
+
+#[test]
+fn one_network_that_stays_does_not_keep_the_agent_busy_while_another_goes() {
+    let mut world = World::with_docker();
+    world.create("d1", "blue", None).unwrap();
+    world.create("d2", "red", None).unwrap();
+    world.docker_waits = true;
+    world.ask(LEAVE);
+    let call = world.docker_calls.remove(0);
+    world.event(Event::Docker(call, Err(DockerError::InUse)));
+    world.pass(Duration::from_secs(11));
+}

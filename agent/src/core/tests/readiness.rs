@@ -68,3 +68,13 @@ fn a_host_of_another_release_is_named_with_who_has_to_be_upgraded() {
     world.pass(Duration::from_secs(61));
     assert!(!world.problems().iter().any(|p| p.contains("10.0.0.9")));
 }
+
+#[test]
+fn a_kernel_that_refuses_is_waited_for() {
+    let mut world = World::unsettled(State::default(), false);
+    let mut report = Report::default();
+    report.failed_networks.insert(4097, kernel_error());
+    let version = world.core.desired_version();
+    world.core.handle(world.now, Event::Applied { version, audit: false, report });
+    assert!(awaited(&world, true).contains("the kernel"), "{}", awaited(&world, true));
+}

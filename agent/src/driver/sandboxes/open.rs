@@ -2,10 +2,10 @@
 
 use std::io;
 use std::net::SocketAddrV4;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ovl_vxlan::netns::NetnsId;
@@ -18,7 +18,7 @@ use crate::dns::{
     SandboxDns, Sockets,
 };
 use crate::driver::dataplane::Preparer;
-use crate::systemd::{Manager, kept_name};
+use crate::systemd::{KEPT_MAX, Kept, Manager, kept_name};
 
 /// What was just given up takes a moment to go: the kernel needs some tens of milliseconds for a rule, the
 /// service manager has copies of the sockets to close.
@@ -28,11 +28,13 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// What every sandbox is opened with.
 #[derive(Clone)]
 pub(super) struct Opener {
-    pub(super) resolver: Resolver,
-    pub(super) preparer: Preparer,
-    pub(super) manager: Manager,
+    resolver: Resolver,
+    preparer: Preparer,
+    manager: Manager,
     /// How often sockets were kept.
-    pub(super) turns: Arc<AtomicU64>,
+    turns: Arc<AtomicU64>,
+    /// How many descriptors are kept.
+    kept: Arc<AtomicUsize>,
 }
 
 /// What serves one sandbox. The rule goes first: it must never lead to a closed socket.
@@ -46,11 +48,14 @@ pub(super) struct Open {
 struct KeptOpen {
     manager: Manager,
     name: String,
+    count: usize,
+    kept: Arc<AtomicUsize>,
 }
 
 impl Drop for KeptOpen {
     fn drop(&mut self) {
         self.manager.forget(&self.name);
+        self.kept.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
@@ -66,6 +71,35 @@ impl Open {
 }
 
 impl Opener {
+    pub(super) fn new(resolver: Resolver, preparer: Preparer, manager: Manager) -> Opener {
+        Opener { resolver, preparer, manager, turns: Arc::default(), kept: Arc::default() }
+    }
+
+    /// Has the service manager keep for the next agent what this one did not come to.
+    pub(super) fn keep_again(&self, unclaimed: Kept) {
+        for (inode, fds) in unclaimed {
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            std::mem::forget(self.keep(inode, &fds));
+        }
+    }
+
+    /// All of a sandbox's, or none.
+    fn keep(&self, inode: u64, fds: &[BorrowedFd<'_>]) -> Option<KeptOpen> {
+        let count = fds.len();
+        let before = self.kept.fetch_add(count, Ordering::Relaxed);
+        if before + count > KEPT_MAX {
+            self.kept.fetch_sub(count, Ordering::Relaxed);
+            tracing::warn!(
+                limit = KEPT_MAX,
+                "so many sockets are kept already: what this container asks during a restart is lost"
+            );
+            return None;
+        }
+        let name = kept_name(inode, self.turns.fetch_add(1, Ordering::Relaxed));
+        self.manager.keep(&name, fds);
+        Some(KeptOpen { manager: self.manager, name, count, kept: self.kept.clone() })
+    }
+
     /// In a sandbox of Docker's (`docker`) the sockets first, then the rule that leads to them. A kernel
     /// that has no such rules is no failure: the second answer says what is missing then.
     pub(super) async fn open(
@@ -109,13 +143,9 @@ impl Opener {
         sockets: Sockets,
         redirect: Option<DnsRedirect>,
     ) -> Open {
-        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
-        let kept = id.map(|id| KeptOpen { manager: self.manager, name: kept_name(id, turn) });
-        if let Some(kept) = &kept {
-            let mut fds = sockets.listening();
-            fds.extend(redirect.as_ref().and_then(DnsRedirect::as_fd));
-            self.manager.keep(&kept.name, &fds);
-        }
+        let mut fds = sockets.listening();
+        fds.extend(redirect.as_ref().and_then(DnsRedirect::as_fd));
+        let kept = id.and_then(|(_, inode)| self.keep(inode, &fds));
         let dns = SandboxDns::serve(&self.resolver, RESOLVER, scope, sockets);
         Open { _redirect: redirect, dns, kept }
     }
