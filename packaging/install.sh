@@ -158,8 +158,8 @@ clear_kernel() {
     said=$(timeout 60 "$ctl" leave --purge --yes --state-dir /nonexistent 2>&1 >/dev/null </dev/null) &&
         return
     say "in the kernel: ${said#ovlctl: }"
-    say "once they are gone: ip -br link | grep ^ovl-    (each: ip link del NAME)"
-    say "                    nft delete table inet ovl"
+    say "to take all of it away: install it again, remove those containers and their networks from Docker,"
+    say "and uninstall then; what runs is adopted, and goes on talking"
 }
 
 do_uninstall() {

@@ -11,6 +11,7 @@ use ovl_ipam::VniRange;
 
 use crate::config::Config;
 
+mod advertise;
 mod facts;
 mod kernel;
 mod links;
@@ -21,6 +22,8 @@ mod sockets;
 #[cfg(test)]
 mod tests;
 
+pub use advertise::address;
+pub(crate) use advertise::is_here;
 pub use facts::Wanted;
 
 /// Exit code when this host cannot run the agent (`EX_UNAVAILABLE` of sysexits.h).

@@ -140,6 +140,16 @@ impl Draft {
             let path = control.display().to_string();
             problems.push(clash(origins, Key::PluginSocket, Key::ControlSocket, &path));
         }
+        if let Some(advertise) = &self.advertise
+            && let Some(advice) = (self.host.advertise)(advertise)
+        {
+            problems.push(Problem {
+                origin: origins.of(Key::Advertise).clone(),
+                key: Some(Key::Advertise.name().to_owned()),
+                value: None,
+                advice,
+            });
+        }
         if let Some(store) = &self.store {
             let problem = |advice| Problem {
                 origin: origins.of(Key::Store).clone(),

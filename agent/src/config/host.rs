@@ -6,6 +6,9 @@ use std::path::Path;
 use nix::unistd::{Group, geteuid};
 use ovl_ipam::StoreUrl;
 
+use super::Advertise;
+use crate::preflight::is_here;
+
 /// This host, as far as settings depend on it; tests have hosts of their own.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
@@ -13,20 +16,25 @@ pub struct Host {
     pub group: fn(&str) -> io::Result<Option<u32>>,
     /// Why the files that a store's URL names cannot be used, a sentence each.
     pub store_files: fn(&StoreUrl) -> Vec<String>,
+    /// Why nothing can be advertised by this, as far as that is known.
+    pub advertise: fn(&Advertise) -> Option<String>,
 }
 
 impl Default for Host {
-    /// One with no groups, on which every file is right.
+    /// One with no groups, on which every file and address is right.
     fn default() -> Self {
-        Host { group: |_| Ok(None), store_files: |_| Vec::new() }
+        Host { group: |_| Ok(None), store_files: |_| Vec::new(), advertise: |_| None }
     }
 }
 
 impl Host {
-    /// The host that this process runs on. Without `files` those that settings name are left for
-    /// later: who opens them tries again until they are right.
-    pub fn this(files: bool) -> Host {
-        Host { group, store_files: if files { store_files } else { Host::default().store_files } }
+    /// The host that this process runs on. Without `all`, files and addresses that settings name are left
+    /// for later: who uses them tries again until they are right.
+    pub fn this(all: bool) -> Host {
+        match all {
+            true => Host { group, store_files, advertise: is_here },
+            false => Host { group, ..Host::default() },
+        }
     }
 }
 

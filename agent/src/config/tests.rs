@@ -287,6 +287,13 @@ fn what_is_wrong_with_the_stores_files_is_told_beside_all_else() {
 }
 
 #[test]
+fn an_address_that_the_host_lacks_is_reported_where_it_is_asked() {
+    let host = Host { advertise: |_| Some("there is no interface eth7".into()), ..Host::default() };
+    let with = Sources { host, ..sources(&[(Key::Advertise, From::File, "eth7")]) };
+    assert_eq!(lines(&with), ["/etc/ovl/agent.toml:1: advertise: there is no interface eth7"]);
+}
+
+#[test]
 fn joining_with_a_registry_of_ones_own_is_warned_of() {
     let (config, origins) = parse(&sources(&[(Key::Join, From::Flag, "a")])).unwrap();
     assert_eq!(warnings(&config, &origins).len(), 1);

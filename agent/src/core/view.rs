@@ -15,7 +15,7 @@ const JOIN_WITHIN: Duration = Duration::from_secs(10);
 /// How long a host of another release that fell silent is still named.
 const OTHER_FORMAT_FOR: Duration = Duration::from_secs(60);
 
-/// Doubly held addresses that status names.
+/// Doubly held addresses, and hosts that are down, that status names.
 const SHOWN_MAX: usize = 8;
 
 /// How long names of other hosts may take to be heard before DNS answers without them.
@@ -187,6 +187,22 @@ impl Core {
         }
     }
 
+    /// Hosts that should be there. One that said that it stops is not missed.
+    fn hosts_down(&self) -> Option<String> {
+        let down = self.remotes.members().filter(|(.., state)| *state == MemberState::Down);
+        let mut names: Vec<String> = down.map(|(name, ..)| name.to_string()).collect();
+        let count = names.len();
+        names.truncate(SHOWN_MAX);
+        let more = if count > names.len() { ", …" } else { "" };
+        (count > 0).then(|| {
+            format!(
+                "no agent answers on {}{more}; where one runs, check that TCP and UDP {} are open between the hosts",
+                names.join(", "),
+                self.me.gossip_port
+            )
+        })
+    }
+
     /// Which host cannot be understood, and who has to be upgraded.
     fn other_release(&self, now: Instant) -> Option<String> {
         let (heard, OtherFormat { from, version, known }) = self.health.other_format?;
@@ -235,6 +251,7 @@ impl Core {
             ));
         }
         problems.extend(self.other_release(now));
+        problems.extend(self.hosts_down());
         problems.extend(
             self.health
                 .dataplane

@@ -2,7 +2,7 @@
 //! memory, kernel, gossip, DNS, and only then the sockets that ask for something.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::pin::pin;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::registry::Store;
 use super::reload::{Read, Settings};
 use super::sandboxes::{Sandboxes, there};
 use super::{Agent, Driver, EVENTS_MAX, now};
-use crate::config::{Advertise, Config};
+use crate::config::Config;
 use crate::control::{self, Access};
 use crate::core::{Core, Event, Identity, State};
 use crate::dns::{Names, Resolver};
@@ -126,6 +126,14 @@ pub async fn run(
         let endpoints = state.endpoints.len();
         return Err(RunError::Renamed { was: state.node, is: node.to_owned(), endpoints });
     }
+    let (mut warnings, joins) =
+        (warnings, joins_others(&config.join, SocketAddrV4::new(vtep, config.gossip_port)));
+    if vtep.is_loopback() && joins {
+        warnings.push(format!(
+            "advertise comes to {vtep}, at which no other host reaches this one; set it to the address or interface between the hosts"
+        ));
+    }
+    let shown = warnings.clone();
     let me = Identity {
         node: config.node_name.clone(),
         vtep,
@@ -133,8 +141,7 @@ pub async fn run(
         vxlan_port: config.vxlan_port,
         underlay_mtu,
         warnings,
-        expects_peers: joins_others(&config.join, SocketAddrV4::new(vtep, config.gossip_port))
-            || !state.peers.is_empty(),
+        expects_peers: joins || !state.peers.is_empty(),
         docker_scope: config.docker_scope,
     };
     tracing::info!(node = %me.node, address = %vtep, store = %config.store, endpoints = state.endpoints.len(), "starting");
@@ -197,7 +204,7 @@ pub async fn run(
         sandboxes,
         daemon: engine.daemon(),
         state_file,
-        settings: Settings { in_force: config.clone(), read, log },
+        settings: Settings { in_force: config.clone(), read, log, shown },
         readiness: Readiness::new(manager),
         left: false,
     };
@@ -247,7 +254,7 @@ fn still_there(mut state: State, kept: &mut Kept) -> State {
 
 /// Everything that keeps this host from running the agent, at once; else its address.
 async fn check_host(config: &Config) -> Result<Ipv4Addr, RunError> {
-    let address = address(&config.advertise);
+    let address = preflight::address(&config.advertise);
     let report =
         preflight::check(config, *address.as_ref().unwrap_or(&Ipv4Addr::UNSPECIFIED)).await;
     for warning in &report.warnings {
@@ -264,50 +271,6 @@ async fn check_host(config: &Config) -> Result<Ipv4Addr, RunError> {
         (Ok(address), true) => Ok(address),
         (Ok(_) | Err(_), _) => Err(RunError::Preflight(failures)),
     }
-}
-
-/// The address to advertise. Connecting a UDP socket sends nothing: it asks the routes.
-fn address(advertise: &Advertise) -> Result<Ipv4Addr, Failure> {
-    match advertise {
-        Advertise::Address(address) => Ok(*address),
-        Advertise::Interface(name) => interface_address(name),
-        Advertise::Auto => {
-            // An address of TEST-NET-1 (RFC 5737): reached by the default route, and by nothing else.
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
-            let local = socket.and_then(|s| {
-                s.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).and_then(|()| s.local_addr())
-            });
-            match local.map(|address| address.ip()) {
-                Ok(std::net::IpAddr::V4(address)) => Ok(address),
-                Ok(std::net::IpAddr::V6(_)) => {
-                    Err(no_address("this host has no IPv4 address".into()))
-                }
-                Err(error) => Err(no_address(format!("this host has no default route ({error})"))),
-            }
-        }
-    }
-}
-
-/// The first IPv4 address of an interface.
-fn interface_address(name: &str) -> Result<Ipv4Addr, Failure> {
-    let interfaces = nix::ifaddrs::getifaddrs()
-        .map_err(|e| no_address(format!("interfaces cannot be listed ({e})")))?;
-    let named: Vec<_> = interfaces.filter(|interface| interface.interface_name == name).collect();
-    if named.is_empty() {
-        return Err(no_address(format!("there is no interface {name}")));
-    }
-    let address =
-        |i: &nix::ifaddrs::InterfaceAddress| Some(i.address.as_ref()?.as_sockaddr_in()?.ip());
-    named
-        .iter()
-        .find_map(address)
-        .ok_or_else(|| no_address(format!("interface {name} has no IPv4 address")))
-}
-
-fn no_address(seen: String) -> Failure {
-    let todo =
-        "give --advertise an IPv4 address of this host, or an interface that has one".to_owned();
-    Failure { check: "address to advertise", seen, todo }
 }
 
 async fn follow_gossip(gossip: Gossip, events: mpsc::Sender<Event>) {

@@ -31,6 +31,8 @@ pub(super) struct Settings {
     pub(super) in_force: Config,
     pub(super) read: Read,
     pub(super) log: log::Handle,
+    /// What status says of them.
+    pub(super) shown: Vec<String>,
 }
 
 impl Driver {
@@ -52,6 +54,9 @@ impl Driver {
             Ok((new, origins)) => Ok(self.take_all(&new, &origins).await),
             Err(mistakes) => {
                 tracing::error!("{mistakes}");
+                // Else they were found by the next restart, which fails.
+                let shown = self.settings.shown.iter().cloned().chain([mistakes.clone()]).collect();
+                self.feed(Event::Reconfigured { warnings: shown });
                 Err(mistakes)
             }
         };
@@ -84,7 +89,8 @@ impl Driver {
         }
         let warnings = warnings(new, origins);
         let waiting = changes.iter().filter(|change| !change.in_force).map(wait);
-        let shown = warnings.iter().cloned().chain(waiting).collect();
+        let shown: Vec<String> = warnings.iter().cloned().chain(waiting).collect();
+        self.settings.shown.clone_from(&shown);
         self.feed(Event::Reconfigured { warnings: shown });
         Reloaded { changes, warnings }
     }
@@ -93,6 +99,8 @@ impl Driver {
     async fn take(&mut self, key: Key, new: &Config) -> bool {
         let Settings { in_force, log, .. } = &mut self.settings;
         match key {
+            // Hosts are asked at the port that is in force on all of them.
+            Key::Join if in_force.gossip_port != new.gossip_port => return false,
             Key::Join => {
                 in_force.join.clone_from(&new.join);
                 self.gossip.set_seeds(new.join.clone()).await;
