@@ -23,7 +23,6 @@ mod sockets;
 mod tests;
 
 pub use advertise::address;
-pub(crate) use advertise::is_here;
 pub use facts::Wanted;
 
 /// Exit code when this host cannot run the agent (`EX_UNAVAILABLE` of sysexits.h).

@@ -1,13 +1,14 @@
 //! What settings are held against on this host: its groups, and the files that they name.
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::unistd::{Group, geteuid};
 use ovl_ipam::StoreUrl;
 
 use super::Advertise;
-use crate::preflight::is_here;
 
 /// This host, as far as settings depend on it; tests have hosts of their own.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +47,34 @@ fn store_files(url: &StoreUrl) -> Vec<String> {
     ovl_ipam::check_files(url).iter().map(|error| crate::chain(error)).collect()
 }
 
+/// The first IPv4 address of an interface, or why there is none.
+pub(crate) fn interface_address(name: &str) -> Result<Ipv4Addr, String> {
+    let interfaces = getifaddrs().map_err(|e| format!("interfaces cannot be listed ({e})"))?;
+    let named: Vec<_> = interfaces.filter(|interface| interface.interface_name == name).collect();
+    if named.is_empty() {
+        return Err(format!("there is no interface {name}"));
+    }
+    let found = named.iter().find_map(ipv4_of);
+    found.ok_or_else(|| format!("interface {name} has no IPv4 address"))
+}
+
+fn ipv4_of(interface: &InterfaceAddress) -> Option<Ipv4Addr> {
+    Some(interface.address.as_ref()?.as_sockaddr_in()?.ip())
+}
+
+/// Why nothing could be advertised by this setting now; `None`: it could, or only the routes know.
+fn is_here(advertise: &Advertise) -> Option<String> {
+    match advertise {
+        Advertise::Auto => None,
+        Advertise::Interface(name) => interface_address(name).err(),
+        Advertise::Address(address) => {
+            // Where they cannot be listed, nothing is known against it.
+            let here = getifaddrs().ok()?.filter_map(|i| ipv4_of(&i)).any(|own| own == *address);
+            (!here).then(|| format!("{address} is not an address of this host"))
+        }
+    }
+}
+
 /// A warning, if somebody else than root or this process's user may write the file or put another
 /// one in its place by its own mode. None, too, when it cannot be looked at: who reads it says why.
 pub(super) fn writable_by_others(what: &str, path: &Path) -> Option<String> {
@@ -72,6 +101,16 @@ fn others(mode: u32, owner: u32, group: u32, me: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_or_interface_that_this_host_lacks_is_named() {
+        assert_eq!(is_here(&Advertise::Address(Ipv4Addr::LOCALHOST)), None);
+        assert_eq!(is_here(&Advertise::Interface("lo".into())), None);
+        let of_nobody = is_here(&Advertise::Address(Ipv4Addr::new(192, 0, 2, 77)));
+        assert_eq!(of_nobody.as_deref(), Some("192.0.2.77 is not an address of this host"));
+        let missing = is_here(&Advertise::Interface("no-such-eth".into()));
+        assert_eq!(missing.as_deref(), Some("there is no interface no-such-eth"));
+    }
 
     #[test]
     fn only_root_and_the_agents_user_may_write() {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::local::Phase;
 use super::store::Continuation;
+use super::view::listed;
 use super::{Action, Core, Refusal, Request, RequestId, Response, StoreAnswer, StoreCall};
 use crate::control::api;
 
@@ -172,7 +173,7 @@ impl Core {
 
     /// Who is on the networks here; `None`: nobody.
     fn users_here(&self) -> Option<String> {
-        let mut users: Vec<String> = self
+        let users = self
             .local
             .values()
             .filter(|l| {
@@ -185,12 +186,6 @@ impl Core {
                 format!("{name} on {network}")
             })
             .collect();
-        users.sort();
-        let more = users.len().saturating_sub(NAMED_MAX);
-        users.truncate(NAMED_MAX);
-        if more > 0 {
-            users.push(format!("{more} more"));
-        }
-        (!users.is_empty()).then(|| users.join(", "))
+        listed(users, NAMED_MAX)
     }
 }

@@ -190,17 +190,11 @@ impl Core {
     /// Hosts that should be there. One that said that it stops is not missed.
     fn hosts_down(&self) -> Option<String> {
         let down = self.remotes.members().filter(|(.., state)| *state == MemberState::Down);
-        let mut names: Vec<String> = down.map(|(name, ..)| name.to_string()).collect();
-        let count = names.len();
-        names.truncate(SHOWN_MAX);
-        let more = if count > names.len() { ", …" } else { "" };
-        (count > 0).then(|| {
-            format!(
-                "no agent answers on {}{more}; where one runs, check that TCP and UDP {} are open between the hosts",
-                names.join(", "),
-                self.me.gossip_port
-            )
-        })
+        let names = listed(down.map(|(name, ..)| name.to_string()).collect(), SHOWN_MAX)?;
+        let port = self.me.gossip_port;
+        Some(format!(
+            "no agent answers on {names}; where one runs, check that TCP and UDP {port} are open between the hosts"
+        ))
     }
 
     /// Which host cannot be understood, and who has to be upgraded.
@@ -266,4 +260,15 @@ impl Core {
         }
         problems
     }
+}
+
+/// The first `most` of them in their order, and how many more there are; `None`: there are none.
+pub(super) fn listed(mut names: Vec<String>, most: usize) -> Option<String> {
+    names.sort();
+    let more = names.len().saturating_sub(most);
+    names.truncate(most);
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    (!names.is_empty()).then(|| names.join(", "))
 }

@@ -22,6 +22,7 @@ use ipnet::{IpNet, Ipv4Net};
 use ovl_ipam::{Ipv6Spec, Network, NetworkSpec};
 
 use super::super::store::Continuation;
+use super::super::view::listed;
 use super::super::{
     Action, Core, DockerCall, DockerError, Refusal, RefusalKind, Request, RequestId, Response,
     StoreAnswer, StoreCall,
@@ -755,7 +756,7 @@ impl Core {
         let me = self.me.node.to_string();
         let local = self.local_endpoints().map(|e| (me.clone(), e));
         let remote = self.remotes.visible().map(|(node, e)| (node.to_string(), e.clone()));
-        let mut users: Vec<String> = local
+        let users = local
             .chain(remote)
             .filter(|(_, e)| e.network == network)
             .map(|(node, e)| {
@@ -763,18 +764,10 @@ impl Core {
                 format!("{who} on {node}")
             })
             .collect();
-        users.sort();
-        let more = users.len().saturating_sub(NAMED_MAX);
-        users.truncate(NAMED_MAX);
-        if more > 0 {
-            users.push(format!("{more} more"));
-        }
-        let list = users.join(", ");
-        (!list.is_empty()).then(|| {
-            Refusal::conflict(format!(
-                "network {name} is in use: {list}; remove or disconnect them first"
-            ))
-        })
+        let list = listed(users, NAMED_MAX)?;
+        Some(Refusal::conflict(format!(
+            "network {name} is in use: {list}; remove or disconnect them first"
+        )))
     }
 
     /// The store says that the network was there, and is not any more.
