@@ -5,7 +5,8 @@ use nix::sys::signal::Signal;
 use ovl_tests::machine::Image;
 
 use crate::support::{
-    READY, Site, UNIT, devices, eventually, every_name_found, holds, newer, nothing_lost, systemctl,
+    READY, SPREAD, Site, UNIT, devices, docker, eventually, every_name_found, holds, newer,
+    nothing_lost, run_container, systemctl,
 };
 
 /// Of the shipped unit.
@@ -76,4 +77,34 @@ fn a_restart_loses_no_name() {
     }
     nothing_lost("restarts", streams);
     every_name_found("restarts", lookups);
+}
+
+#[test]
+fn systemd_holds_sockets_of_containers_that_run_and_of_no_other() {
+    let site = Site::with_containers("kept", Image::Bookworm, &newer());
+    let ant = &site[0];
+    held(&site, EACH);
+    systemctl(ant, &["restart", UNIT]);
+    held(&site, EACH);
+    docker(ant, &["rm", "-f", "anna"]);
+    held(&site, 0);
+    // What has ended before another agent looks is not held either.
+    run_container(ant, "late", &[]);
+    held(&site, EACH);
+    let agent = ant.process(ant.main_pid(UNIT).unwrap()).unwrap();
+    agent.signal(Signal::SIGSTOP).unwrap();
+    let ended = ant.run(&["pkill", "-KILL", "-f", "sleep 1000000"]).unwrap();
+    assert!(ended.ok(), "{ended:?}");
+    agent.signal(Signal::SIGKILL).unwrap();
+    held(&site, 0);
+}
+
+/// UDP and TCP at two ports, and the owner of the rule.
+const EACH: usize = 5;
+
+fn held(site: &Site, count: usize) {
+    eventually("what systemd holds for the agent", SPREAD, || {
+        let held = site[0].property(UNIT, "NFileDescriptorStore").map_err(|e| e.chain())?;
+        holds(held == count.to_string(), held)
+    });
 }
