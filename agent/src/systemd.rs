@@ -47,9 +47,9 @@ impl Manager {
         Manager { listens: std::env::var_os("NOTIFY_SOCKET").is_some() }
     }
 
-    /// Nobody.
-    pub fn nobody() -> Manager {
-        Manager { listens: false }
+    /// There is one.
+    pub fn listens(self) -> bool {
+        self.listens
     }
 
     /// The agent serves; what waits for it may start.

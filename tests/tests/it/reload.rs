@@ -46,6 +46,24 @@ fn a_wrong_configuration_is_refused_and_changes_nothing() {
     refused(&host, &["reload"], 1, &["vxlan-port", "70000", "stroe"]);
     refused(&host, &["network", "inspect", "nothing"], 1, &["nothing"]);
     assert!(!log(&host).contains(" DEBUG "), "half of it was taken");
+    // The next restart would fail over it: status says so until the file is mended.
+    let problems = ctl(&host, &["status"])["problems"].to_string();
+    assert!(problems.contains("stroe"), "{problems}");
+    configure(&host, "");
+    ctl(&host, &["reload"]);
+    let problems = ctl(&host, &["status"])["problems"].clone();
+    assert_eq!(problems, serde_json::json!([]));
+}
+
+#[test]
+fn hosts_are_not_asked_at_a_port_that_is_not_in_force() {
+    let lab = TestLab::up("joinport", &["bee-1", "bee-2"], StoreKind::Sqlite);
+    let host = lab.host("bee-1").unwrap();
+    configure(&host, "gossip-port = 7950\n");
+    let changes = ctl(&host, &["reload"])["changes"].as_array().cloned().unwrap();
+    let told: Vec<_> =
+        changes.iter().map(|c| format!("{} {}", text(&c["key"]), c["in_force"])).collect();
+    assert_eq!(told, ["join false", "gossip-port false"]);
 }
 
 #[test]

@@ -325,3 +325,16 @@ fn ids_of_a_store_that_was_made_anew_are_not_taken_for_the_old_ones() {
         "Docker's blue is the cluster's other"
     );
 }
+
+#[test]
+fn a_host_that_is_down_is_a_problem_and_one_that_said_good_bye_is_none() {
+    let mut world = World::with_docker();
+    world.member("workerbee", MemberState::Left);
+    assert_eq!(world.problems(), [""; 0]);
+    world.member("workerbee", MemberState::Down);
+    let problems = world.problems();
+    assert!(problems[0].starts_with("no agent answers on workerbee;"), "{problems:?}");
+    assert!(problems[0].contains("7946"), "{problems:?}");
+    world.member("workerbee", MemberState::Alive);
+    assert_eq!(world.problems(), [""; 0]);
+}

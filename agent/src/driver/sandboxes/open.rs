@@ -83,8 +83,11 @@ impl Opener {
         }
     }
 
-    /// All of a sandbox's, or none.
+    /// All of a sandbox's, or none. Without a service manager nothing is kept, and nothing counted.
     fn keep(&self, inode: u64, fds: &[BorrowedFd<'_>]) -> Option<KeptOpen> {
+        if !self.manager.listens() {
+            return None;
+        }
         let count = fds.len();
         let before = self.kept.fetch_add(count, Ordering::Relaxed);
         if before + count > KEPT_MAX {
