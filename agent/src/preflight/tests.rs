@@ -85,7 +85,7 @@ fn a_foreign_device_that_shares_the_port_only_matters_when_its_vni_is_in_our_ran
     assert_eq!(run(&taken(vec![device("flannel.1", 1, 4789)])), Report::default());
     let report = run(&taken(vec![device("vx0", 1500, 4789)]));
     assert!(report.failures.is_empty(), "{report:?}");
-    assert!(report.warnings[0].contains("`vx0` uses VNI 1500"), "{report:?}");
+    assert!(report.warnings[0].seen.contains("`vx0` uses VNI 1500"), "{report:?}");
 }
 
 #[test]
