@@ -102,8 +102,9 @@ impl IntoResponse for Response {
             Response::Endpoints(endpoints) => Json(endpoints).into_response(),
             Response::Endpoint(endpoint) => Json(endpoint).into_response(),
             Response::Left(left) => Json(left).into_response(),
-            // The others answer Docker's requests, which have a socket of their own.
+            // The others answer Docker's requests, which have a socket of their own, and the agent's own.
             Response::Done
+            | Response::Diagnosis(_)
             | Response::NetworkId(_)
             | Response::Pool(..)
             | Response::Address(_)

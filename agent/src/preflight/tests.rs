@@ -191,7 +191,8 @@ fn foreign_devices_are_recognised_in_a_real_kernel() {
             ip("link set vx0 up");
             let report = look(Ipv4Addr::LOCALHOST);
             let failures = report.failures.iter().map(ToString::to_string);
-            let told: Vec<String> = failures.chain(report.warnings.clone()).collect();
+            let told: Vec<String> =
+                failures.chain(report.warnings.iter().map(ToString::to_string)).collect();
             assert_eq!(told.len(), 1, "{options}: {report:?}");
             assert!(told[0].contains(alone.unwrap_or("VNI 1500")), "{options}: {report:?}");
             assert_eq!(report.failures.is_empty(), alone.is_none(), "{options}: {report:?}");
