@@ -9,7 +9,11 @@
 //! `fail`. Examining changes nothing on the host that outlives it.
 
 mod checks;
+mod command;
+mod devices;
+mod features;
 mod kernel;
+mod ports;
 mod subject;
 
 use std::collections::BTreeMap;
@@ -63,7 +67,7 @@ enum Look {
 }
 
 /// All groups, in the order in which people are told.
-const GROUPS: &[&Group] = &[&kernel::GROUP];
+const GROUPS: &[&Group] = &[&kernel::GROUP, &features::GROUP, &ports::GROUP, &devices::GROUP];
 
 /// Examines the host of this agent.
 ///
