@@ -13,6 +13,8 @@ mod command;
 mod devices;
 mod features;
 mod kernel;
+mod memory;
+mod net;
 mod ports;
 mod subject;
 
@@ -67,7 +69,14 @@ enum Look {
 }
 
 /// All groups, in the order in which people are told.
-const GROUPS: &[&Group] = &[&kernel::GROUP, &features::GROUP, &ports::GROUP, &devices::GROUP];
+const GROUPS: &[&Group] = &[
+    &kernel::GROUP,
+    &features::GROUP,
+    &ports::GROUP,
+    &devices::GROUP,
+    &memory::GROUP,
+    &net::GROUP,
+];
 
 /// Examines the host of this agent.
 ///
