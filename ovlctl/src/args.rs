@@ -7,6 +7,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::commands::Doctor;
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0   done
@@ -59,6 +61,8 @@ pub(crate) enum Command {
     ///
     /// JSON: [{name, address, state}], the state being alive, suspect, down or left.
     Members,
+    /// Look for everything that is known to break an overlay on this host
+    Doctor(Doctor),
     /// Let the agent read its configuration again
     ///
     /// Says which settings differ, and which of them are in force only after a restart. A

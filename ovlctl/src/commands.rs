@@ -6,8 +6,11 @@ use crate::output::Output;
 
 mod agent;
 mod cluster;
+mod doctor;
 mod endpoint;
 mod network;
+
+pub(crate) use doctor::Doctor;
 
 pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> Result<(), Error> {
     match command {
@@ -16,6 +19,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
         Command::Resolve { name, network } => {
             cluster::resolve(&name, network.as_deref(), client, output).await
         }
+        Command::Doctor(doctor) => doctor::run(doctor, client, output).await,
         Command::Reload => agent::reload(client, output).await,
         Command::Leave(leave) => agent::leave(leave, client, output).await,
         Command::Network(command) => network::run(command, client, output).await,

@@ -17,7 +17,7 @@ pub(crate) const EXIT_TRY_LATER: u8 = 75;
 pub(crate) enum Error {
     /// Nobody listens.
     #[error("no agent answers on {}: {why}", socket.display())]
-    NoAgent { socket: PathBuf, why: String },
+    NoAgent { socket: PathBuf, why: String, kind: io::ErrorKind },
     /// Somebody may listen, but not to this user.
     #[error(
         "{} is not open to this user: try it with sudo, or, to read only, as a member of the \
@@ -52,9 +52,15 @@ pub(crate) enum Error {
     /// Several things were asked for, and not all were done; each has been told already.
     #[error("{done} of {all} were done")]
     Partly { done: usize, all: usize, code: u8 },
+    /// What was found has been told already; the exit code is its verdict.
+    #[error("exit code {0}")]
+    Told(u8),
     /// Something was not taken away from this host.
     #[error("{0}")]
     Kept(String),
+    /// There is no such thing, and there will be none: wrong usage.
+    #[error("{0}")]
+    Usage(String),
     /// The user did not say yes; nothing was done.
     #[error("{0}")]
     Unconfirmed(&'static str),
@@ -71,15 +77,20 @@ impl Error {
         match self {
             Error::NoAgent { .. } | Error::Slow { .. } | Error::Garbage { .. } => EXIT_UNAVAILABLE,
             Error::Closed { .. } => EXIT_REFUSED,
-            Error::BadSocket { .. } | Error::Unconfirmed(_) => EXIT_USAGE,
+            Error::BadSocket { .. } | Error::Unconfirmed(_) | Error::Usage(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
-            Error::Partly { code, .. } => *code,
+            Error::Partly { code, .. } | Error::Told(code) => *code,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
             | Error::Kept(_)
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
         }
+    }
+
+    /// Nothing is left to be said.
+    pub(crate) fn is_told(&self) -> bool {
+        matches!(self, Error::Told(_))
     }
 
     /// The reader of our output went away.

@@ -1,21 +1,57 @@
 //! What is printed: tables for people, JSON for programs, complaints on standard error.
+use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
+use anstyle::{AnsiColor, Style};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
 use crate::error::Error;
 
+/// Columns that text for people is wrapped to.
+const WIDTH: usize = 80;
+
 /// Where answers go.
 pub(crate) struct Output {
     json: bool,
+    colours: bool,
+}
+
+/// What a piece of text is to its reader; terminals show it in colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Good,
+    Doubtful,
+    Bad,
+    Unknown,
+    Strong,
+    Faint,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Output {
-        Output { json }
+        let terminal = io::stdout().is_terminal();
+        let (no_color, term) = (std::env::var_os("NO_COLOR"), std::env::var_os("TERM"));
+        Output { json, colours: has_colours(terminal, no_color.as_deref(), term.as_deref()) }
+    }
+
+    /// The text in its colour, where colours are shown; without what else could steer a terminal.
+    pub(crate) fn toned(&self, tone: Tone, text: &str) -> String {
+        let text = printable(text);
+        if !self.colours {
+            return text;
+        }
+        let style = match tone {
+            Tone::Good => AnsiColor::Green.on_default(),
+            Tone::Doubtful => AnsiColor::Yellow.on_default(),
+            Tone::Bad => AnsiColor::Red.on_default().bold(),
+            Tone::Unknown => AnsiColor::Cyan.on_default(),
+            Tone::Strong => Style::new().bold(),
+            Tone::Faint => Style::new().dimmed(),
+        };
+        format!("{style}{text}{style:#}")
     }
 
     /// Prints a value: as JSON if that was asked for, else the text made by `words`.
@@ -87,6 +123,22 @@ fn unpadded(table: &mut Table) -> String {
     text
 }
 
+/// Whether colours are shown: on a terminal that has them, unless the user does not want any
+/// (<https://no-color.org>).
+fn has_colours(terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
+    let unwanted = no_color.is_some_and(|value| !value.is_empty());
+    terminal && !unwanted && term != Some(OsStr::new("dumb"))
+}
+
+/// The text in lines of at most 80 columns, of which `indent` are spaces; the first line begins in column
+/// `used` of one that is begun already. A longer word, a path for one, stays in one piece.
+pub(crate) fn wrapped(text: &str, used: usize, indent: usize) -> String {
+    let (first, rest) = (" ".repeat(used), " ".repeat(indent));
+    let options = textwrap::Options::new(WIDTH).initial_indent(&first).subsequent_indent(&rest);
+    let lines = textwrap::wrap(&printable(text), options.break_words(false)).join("\n");
+    lines.trim_start_matches(' ').to_owned()
+}
+
 /// On one line, and without what could steer a terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -104,6 +156,37 @@ pub(crate) fn word<T: Serialize>(value: &T) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_of_those_who_want_them() {
+        let some = |text: &'static str| Some(OsStr::new(text));
+        for (terminal, no_color, term, expected) in [
+            (true, None, some("xterm"), true),
+            (true, some(""), None, true),
+            (true, some("1"), some("xterm"), false),
+            (true, None, some("dumb"), false),
+            (false, None, some("xterm"), false),
+        ] {
+            assert_eq!(has_colours(terminal, no_color, term), expected);
+        }
+        let (plain, coloured) =
+            (Output { json: false, colours: false }, Output { json: false, colours: true });
+        assert_eq!(plain.toned(Tone::Bad, "a\u{1b}b"), "a b");
+        assert_eq!(coloured.toned(Tone::Bad, "a\u{1b}b"), "\u{1b}[1m\u{1b}[31ma b\u{1b}[0m");
+    }
+
+    #[test]
+    fn text_is_wrapped_by_its_width_and_words_stay_whole() {
+        let text = "日本 ".repeat(30);
+        let lines = wrapped(&text, 10, 4);
+        for (number, line) in lines.lines().enumerate() {
+            let used = if number == 0 { 10 } else { 0 };
+            assert!(used + textwrap::core::display_width(line) <= WIDTH, "{line}");
+        }
+        assert!(lines.lines().nth(1).unwrap().starts_with("    日"));
+        let long = "x".repeat(200);
+        assert_eq!(wrapped(&format!("a {long}"), 0, 2), format!("a\n  {long}"));
+    }
 
     #[test]
     fn columns_line_up_without_borders_or_trailing_spaces() {
