@@ -10,6 +10,7 @@
 
 mod checks;
 mod kernel;
+mod peers;
 mod subject;
 
 use std::collections::BTreeMap;
@@ -63,7 +64,7 @@ enum Look {
 }
 
 /// All groups, in the order in which people are told.
-const GROUPS: &[&Group] = &[&kernel::GROUP];
+const GROUPS: &[&Group] = &[&kernel::GROUP, &peers::GROUP];
 
 /// Examines the host of this agent.
 ///
