@@ -75,9 +75,7 @@ pub(super) const GROUP: Group =
 
 fn look(host: Host, agent: Agent) -> BoxFuture<'static, Vec<Finding>> {
     Box::pin(async move {
-        let members = agent.peers().gossip.members();
-        let others: Vec<Member> =
-            members.into_iter().filter(|m| m.state != MemberState::Left).collect();
+        let others = agent.peers().gossip.members();
         if others.is_empty() {
             let alone = "this host knows no other host of the cluster";
             return CHECKS.iter().map(|check| Finding::ok(check.id, alone)).collect();
@@ -107,6 +105,7 @@ async fn gather(agent: &Agent, member: Member) -> Facts {
     let mut facts = Facts {
         name: name.clone(),
         address: member.address,
+        has_left: member.state == MemberState::Left,
         clock,
         back: Err("its agent was not asked".into()),
         arrived: None,
