@@ -10,6 +10,7 @@ mod host;
 mod ipv6;
 mod lab;
 mod ownership;
+mod probe;
 mod purge;
 mod redirect;
 mod rows;
