@@ -9,6 +9,7 @@
 //! `fail`. Examining changes nothing on the host that outlives it.
 
 mod checks;
+mod firewall;
 mod kernel;
 mod subject;
 
@@ -63,7 +64,7 @@ enum Look {
 }
 
 /// All groups, in the order in which people are told.
-const GROUPS: &[&Group] = &[&kernel::GROUP];
+const GROUPS: &[&Group] = &[&kernel::GROUP, &firewall::GROUP];
 
 /// Examines the host of this agent.
 ///
