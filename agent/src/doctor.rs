@@ -12,6 +12,7 @@ mod checks;
 mod command;
 mod devices;
 mod features;
+mod firewall;
 mod kernel;
 mod peers;
 mod ports;
@@ -68,8 +69,14 @@ enum Look {
 }
 
 /// All groups, in the order in which people are told.
-const GROUPS: &[&Group] =
-    &[&kernel::GROUP, &features::GROUP, &ports::GROUP, &devices::GROUP, &peers::GROUP];
+const GROUPS: &[&Group] = &[
+    &kernel::GROUP,
+    &features::GROUP,
+    &ports::GROUP,
+    &firewall::GROUP,
+    &devices::GROUP,
+    &peers::GROUP,
+];
 
 /// Examines the host of this agent.
 ///

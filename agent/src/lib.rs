@@ -14,6 +14,7 @@ pub mod preflight;
 mod probe;
 pub mod purge;
 pub mod systemd;
+pub mod tool;
 pub mod unix_socket;
 
 /// The version of the programs: the workspace's own, unless the build was told another one (a

@@ -42,6 +42,7 @@ mod report;
 mod rows;
 mod sandbox;
 mod socket;
+mod tables;
 
 pub use dataplane::Dataplane;
 pub use desired::{Desired, DesiredNetwork, Home, LocalEndpoint, Remote};
@@ -54,3 +55,4 @@ pub use purge::{PurgeError, Purged, purge};
 pub use redirect::{DnsRedirect, RedirectError};
 pub use report::Report;
 pub use rows::MAX_REMOTES;
+pub use tables::{NftTable, TablesError, nft_tables};
