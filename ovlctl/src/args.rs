@@ -7,6 +7,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::complete;
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0   done
@@ -18,6 +20,9 @@ Exit codes:
 
 /// Flags that go with every command.
 const GLOBAL: &str = "Options of every command";
+
+/// Where an agent has its control socket unless told otherwise.
+pub(crate) const SOCKET: &str = "/run/ovl/ovl.sock";
 
 /// The shortest and longest `--timeout`, in seconds.
 const TIMEOUTS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
@@ -31,7 +36,7 @@ pub(crate) struct Args {
     ///
     /// A unix socket; the agent's own setting of that name says where it is.
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "PATH", env = "OVL_CONTROL_SOCKET")]
-    #[arg(default_value = "/run/ovl/ovl.sock")]
+    #[arg(default_value = SOCKET)]
     pub(crate) socket: PathBuf,
 
     /// Print JSON, for programs
@@ -52,7 +57,7 @@ pub(crate) struct Args {
     ///
     /// A name that `ovlctl members` lists. For commands that read, measure or repair; what changes
     /// networks, endpoints and agents is done on the host itself.
-    #[arg(long, global = true, help_heading = GLOBAL, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "HOST", value_parser = NonEmptyStringValueParser::new(), add = complete::hosts())]
     pub(crate) host: Option<String>,
 
     #[command(subcommand)]
@@ -99,13 +104,13 @@ pub(crate) enum Command {
     /// [address, …]. Exit code 1 when there is none.
     Resolve {
         /// The name to look up
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::endpoints())]
         name: String,
 
         /// Look in this network only
         ///
         /// Without it, in all networks.
-        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         network: Option<String>,
     },
 }
@@ -151,7 +156,7 @@ pub(crate) enum NetworkCommand {
     /// JSON: {name, vni, subnet, subnet6, internal, mtu, gateway, device, endpoints}.
     Inspect {
         /// Its name
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         name: String,
     },
     /// Remove networks that have no endpoints
@@ -160,7 +165,7 @@ pub(crate) enum NetworkCommand {
     #[command(visible_alias = "remove")]
     Rm {
         /// Their names
-        #[arg(required = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(required = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         names: Vec<String>,
     },
 }
@@ -220,13 +225,13 @@ pub(crate) enum EndpointCommand {
     /// JSON: {network, name}.
     Detach {
         /// The endpoint's name
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::endpoints())]
         name: String,
 
         /// The network it is on
         ///
         /// May be left out when no other network has an endpoint of this name.
-        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         network: Option<String>,
     },
     /// List the endpoints of every host
@@ -237,7 +242,7 @@ pub(crate) enum EndpointCommand {
         /// Of this network only
         ///
         /// Without it, of all networks.
-        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         network: Option<String>,
     },
 }
@@ -247,7 +252,7 @@ pub(crate) struct Attach {
     /// The network to be on
     ///
     /// It must exist: `ovlctl network create` makes one.
-    #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
     pub(crate) network: String,
 
     /// The endpoint's name

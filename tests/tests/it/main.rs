@@ -14,6 +14,7 @@ mod journal;
 mod lab;
 mod leave;
 mod outage;
+mod peers;
 mod ping;
 mod race;
 mod refusals;
