@@ -40,6 +40,7 @@ use self::registry::Store;
 pub use self::reload::Read;
 use self::reload::{Reread, Settings};
 use self::sandboxes::Sandboxes;
+use crate::capture::Captures;
 use crate::control::api::Reloaded;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
 use crate::dns::{Names, Resolver};
@@ -68,6 +69,7 @@ pub struct Agent {
     names: Arc<RwLock<Names>>,
     store_url: Arc<str>,
     state_dir: Arc<Path>,
+    captures: Arc<Captures>,
 }
 
 impl Agent {
@@ -118,7 +120,9 @@ impl Agent {
         let (requests, _) = mpsc::channel(1);
         let (reloads, _) = mpsc::channel(1);
         let state_dir = Path::new("").into();
-        Agent { requests, reloads, names: Arc::default(), store_url: "".into(), state_dir }
+        let captures = Arc::new(Captures::new(String::new(), std::net::Ipv4Addr::LOCALHOST, 4789));
+        let (names, store_url) = (Arc::default(), "".into());
+        Agent { requests, reloads, names, store_url, state_dir, captures }
     }
 
     /// The names table, for `resolve`.
@@ -129,6 +133,11 @@ impl Agent {
     /// The store's address, without secrets.
     pub fn store_url(&self) -> &str {
         &self.store_url
+    }
+
+    /// The captures of this host.
+    pub(crate) fn captures(&self) -> &Arc<Captures> {
+        &self.captures
     }
 
     /// Where the agent keeps its state.

@@ -20,6 +20,7 @@ use super::registry::Store;
 use super::reload::{Read, Settings};
 use super::sandboxes::{Sandboxes, there};
 use super::{Agent, Driver, EVENTS_MAX, now};
+use crate::capture::Captures;
 use crate::config::Config;
 use crate::control::{self, Access};
 use crate::core::{Core, Event, Identity, State};
@@ -158,6 +159,7 @@ pub async fn run(
         names: names.clone(),
         store_url: config.store.to_string().into(),
         state_dir: config.state_dir.as_path().into(),
+        captures: Arc::new(Captures::new(node.to_owned(), vtep, config.vxlan_port)),
     };
 
     let advertise = SocketAddrV4::new(vtep, config.gossip_port);
@@ -217,6 +219,7 @@ pub async fn run(
     manager.stopping();
     // Names are answered meanwhile, and what was forwarded has time to come back.
     gossip.leave(LEAVE_WITHIN).await;
+    agent.captures().close();
     servers.close().await;
     driver.sandboxes.hand_over();
     Ok(ended)
