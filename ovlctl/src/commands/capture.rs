@@ -173,7 +173,8 @@ impl Follower<'_> {
             (_, 0) => "",
             (_, _) => "; a larger --buffer, or a narrower capture, drops fewer",
         };
-        format!("{got} packets captured, {dropped} dropped by the kernel{hint}")
+        let packets = if *got == 1 { "packet" } else { "packets" };
+        format!("{got} {packets} captured, {dropped} dropped by the kernel{hint}")
     }
 }
 

@@ -98,7 +98,7 @@ fn a_file_opens_in_tshark_and_holds_one_network_only() {
     pings(&leader, "follower");
     pings(&fox, "hare");
 
-    let files = ["net", "all"].map(|name| lab.folder().join(&format!("{name}.pcapng")));
+    let files = ["net", "all"].map(|name| lab.folder().join(format!("{name}.pcapng")));
     let [one, all] = files.each_ref().map(|file| file.display().to_string());
     let captures = [
         Capture::start(&host, &["--network", "net", "-w", &one]),
@@ -106,7 +106,7 @@ fn a_file_opens_in_tshark_and_holds_one_network_only() {
     ];
     ping(&fox, &address_of(&fox, "hare"), 3);
     ping(&leader, &address_of(&leader, "follower"), 3);
-    let [of_one, of_all] = captures.map(|capture| capture.interrupt());
+    let [of_one, of_all] = captures.map(Capture::interrupt);
     assert_eq!(taps(&host), 0, "both are over with Ctrl-C");
     assert!(of_one.stderr.contains("6 packets captured, 0 dropped"), "{of_one:?}");
     assert!(of_all.stderr.contains("12 packets captured, 0 dropped"), "{of_all:?}");

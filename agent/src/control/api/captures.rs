@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// Smallest and largest room for frames that wait, in bytes.
-pub const BUFFER_MIN: u32 = 16 << 10;
+pub const BUFFER_MIN: u32 = 16 * 1024;
 /// See [`BUFFER_MIN`].
-pub const BUFFER_MAX: u32 = 16 << 20;
+pub const BUFFER_MAX: u32 = 16 * 1024 * 1024;
 
 /// Longest wait of one read, in seconds; a longer one is taken for this.
 pub const READ_WAIT_MAX: u32 = 20;
