@@ -1,6 +1,7 @@
 //! The agent: one per host, it decides everything about the overlay.
 
 pub mod args;
+mod capture;
 pub mod config;
 pub mod control;
 pub mod core;

@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::commands::capture::Capture;
 use crate::complete;
 
 const AFTER_HELP: &str = "\
@@ -113,6 +114,16 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         network: Option<String>,
     },
+    /// Show packets of the overlay as they go between hosts
+    ///
+    /// What this host sends to others and gets from them over VXLAN, outside and inside, with names in place
+    /// of addresses, until Ctrl-C. The kernel picks the packets that are asked for; at the end it is said how
+    /// many it had to drop. Packets between containers of one host never reach the interface between the
+    /// hosts, and are not seen. For root only. JSON, an object a line: {time, direction, length, outer:
+    /// {source, source_host, source_port, destination, destination_host, ttl, vni, network}, inner:
+    /// {source_mac, destination_mac, vlan, protocol, source, source_name, source_port, destination,
+    /// destination_name, destination_port, summary}}; what is not known is null.
+    Capture(Capture),
 }
 
 #[derive(Debug, clap::Args)]
@@ -300,7 +311,7 @@ pub(crate) struct Sandbox {
     pub(crate) pid: Option<u32>,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| TIMEOUTS.contains(seconds));
     let seconds = seconds.ok_or("expected a number of seconds from 0.1 to 3600")?;
     Ok(Duration::from_secs_f64(seconds))

@@ -63,6 +63,12 @@ pub(crate) enum Error {
     /// The user did not say yes; nothing was done.
     #[error("{0}")]
     Unconfirmed(&'static str),
+    /// What came before is shown, or written.
+    #[error("the capture ended: {why}")]
+    CaptureEnded { why: String, code: u8 },
+    /// A file to write to.
+    #[error("cannot write {}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -79,10 +85,11 @@ impl Error {
             Error::BadSocket { .. } | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
             Error::Broken(_) => EXIT_BROKEN,
-            Error::Partly { code, .. } => *code,
+            Error::Partly { code, .. } | Error::CaptureEnded { code, .. } => *code,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
             | Error::Kept(_)
+            | Error::File { .. }
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
         }

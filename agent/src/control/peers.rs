@@ -31,7 +31,7 @@ const BODY_ANSWER_MAX: usize = MAX_ANSWER / 2;
 
 /// What agents of other hosts may ask for: from which setting of `answer-peers` on, the method, and the
 /// path; one that ends in `/` with all below it.
-const OPEN: [(AnswerPeers, Method, &str); 12] = [
+const OPEN: [(AnswerPeers, Method, &str); 15] = [
     (AnswerPeers::Read, Method::GET, "/v1/status"),
     (AnswerPeers::Read, Method::GET, "/v1/members"),
     (AnswerPeers::Read, Method::GET, "/v1/networks"),
@@ -44,6 +44,9 @@ const OPEN: [(AnswerPeers, Method, &str); 12] = [
     (AnswerPeers::Read, Method::POST, "/v1/paths"),
     (AnswerPeers::Read, Method::GET, "/v1/probes/"),
     (AnswerPeers::Read, Method::GET, "/v1/clock"),
+    (AnswerPeers::All, Method::POST, "/v1/captures"),
+    (AnswerPeers::All, Method::POST, "/v1/captures/"),
+    (AnswerPeers::All, Method::DELETE, "/v1/captures/"),
 ];
 
 /// Hands on what is for another host; all else goes its way.

@@ -52,11 +52,15 @@ const READS: [&str; 7] = [
     "/v1/resolve?name=a&network=n",
     "/v1/doctor",
 ];
-const CHANGES: [(Method, &str, &str); 4] = [
+const CHANGES: [(Method, &str, &str); 7] = [
     (Method::POST, "/v1/networks", r#"{"name":"blue"}"#),
     (Method::DELETE, "/v1/networks/blue", ""),
     (Method::POST, "/v1/endpoints", r#"{"network":"n","name":"a","netns":"/nowhere"}"#),
     (Method::DELETE, "/v1/endpoints/n/a", ""),
+    // Reading a capture shows packets.
+    (Method::POST, "/v1/captures", r#"{"network":"n"}"#),
+    (Method::POST, "/v1/captures/0/read?after=0&wait=0", ""),
+    (Method::DELETE, "/v1/captures/0", ""),
 ];
 
 #[tokio::test]

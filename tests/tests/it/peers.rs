@@ -176,10 +176,14 @@ fn ping_measures_all_ways_and_other_hosts_answer_through_ours() {
     );
     refused(&here, &["--host", "bee-2", "network", "create", "x"], 1, &["not open to other hosts"]);
 
-    here.run(&["sh", "-c", "mkdir -p /etc/ovl && echo 'answer-peers = \"none\"' > /etc/ovl/agent.toml"])
-        .unwrap()
-        .require()
-        .unwrap();
+    here.run(&[
+        "sh",
+        "-c",
+        "mkdir -p /etc/ovl && echo 'answer-peers = \"none\"' > /etc/ovl/agent.toml",
+    ])
+    .unwrap()
+    .require()
+    .unwrap();
     ctl(&here, &["reload"]);
     refused(&there, &["--host", "bee-1", "status"], 1, &["bee-1", "answer-peers"]);
     here.run(&["rm", "/etc/ovl/agent.toml"]).unwrap().require().unwrap();
