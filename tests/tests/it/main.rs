@@ -11,6 +11,7 @@ mod cluster;
 mod crash;
 mod demo;
 mod docker;
+mod firewall;
 mod journal;
 mod lab;
 mod leave;

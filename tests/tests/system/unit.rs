@@ -62,6 +62,23 @@ fn has_no_more_rights_than_it_needs(name: &str, image: Image) {
 }
 
 #[test]
+fn the_rules_of_every_packet_filter_are_read_from_within_the_unit() {
+    let site = Site::installed("filters", &["ant"], Image::Trixie, &newer());
+    let ant = &site[0];
+    ok(ant, &["iptables-legacy", "-A", "INPUT", "-s", "192.0.2.1", "-j", "DROP"]);
+    ok(ant, &["iptables-nft", "-A", "INPUT", "-s", "192.0.2.2", "-j", "DROP"]);
+    ok(ant, &["nft", "add table inet own"]);
+    let doctor = ["ovlctl", "--json", "doctor", "--only", "firewall.vxlan"];
+    let seen: serde_json::Value = serde_json::from_str(&ok(ant, &doctor)).unwrap();
+    let evidence = seen["findings"][0]["evidence"].to_string();
+    for table in
+        ["ip filter (iptables-legacy): 1 rules", "ip filter (iptables-nft): 1 rules", "inet own"]
+    {
+        assert!(evidence.contains(table), "no {table}: {seen}");
+    }
+}
+
+#[test]
 fn entries_of_the_journal_have_fields() {
     let site = Site::installed("journal", &["ant", "bee"], Image::Trixie, &newer());
     let log = site[0].journal(UNIT).unwrap();
