@@ -2,6 +2,7 @@
 
 mod access;
 pub mod api;
+mod events;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +53,7 @@ fn router(agent: Agent, access: Access) -> Router {
         .route("/v1/endpoints", get(endpoints).post(attach))
         .route("/v1/endpoints/{network}/{name}", delete(detach))
         .route("/v1/resolve", get(resolve))
+        .merge(events::routes())
         .fallback(|| async { Refusal::not_found("there is no such path in this agent's API; are ovlctl and ovl-agent of one version?") })
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(from_fn_with_state(access, guard))

@@ -44,6 +44,7 @@ use crate::control::api::Reloaded;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
 use crate::dns::{Names, Resolver};
 use crate::docker::Daemon;
+use crate::events::Log;
 
 /// Exit code of an agent whose host has left the cluster: it is not to be started again by itself.
 pub const EXIT_LEFT: u8 = 3;
@@ -66,6 +67,7 @@ pub struct Agent {
     requests: mpsc::Sender<(Request, oneshot::Sender<Result<Response, Refusal>>)>,
     reloads: mpsc::Sender<oneshot::Sender<Result<Reloaded, String>>>,
     names: Arc<RwLock<Names>>,
+    log: Arc<Log>,
     store_url: Arc<str>,
     state_dir: Arc<Path>,
 }
@@ -117,13 +119,20 @@ impl Agent {
     pub(crate) fn ended() -> Agent {
         let (requests, _) = mpsc::channel(1);
         let (reloads, _) = mpsc::channel(1);
-        let state_dir = Path::new("").into();
-        Agent { requests, reloads, names: Arc::default(), store_url: "".into(), state_dir }
+        let (log, state_dir) =
+            (Arc::new(Log::new(jiff::Timestamp::UNIX_EPOCH)), Path::new("").into());
+        let names = Arc::default();
+        Agent { requests, reloads, names, log, store_url: "".into(), state_dir }
     }
 
     /// The names table, for `resolve`.
     pub fn names(&self) -> &RwLock<Names> {
         &self.names
+    }
+
+    /// What happened.
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// The store's address, without secrets.
@@ -155,6 +164,7 @@ struct Driver {
     kernel: Kernel,
     store: Store,
     names: Arc<RwLock<Names>>,
+    log: Arc<Log>,
     resolver: Resolver,
     sandboxes: Sandboxes,
     daemon: Daemon,
@@ -181,7 +191,9 @@ impl Driver {
             if self.core.knows_names(now()) {
                 self.sandboxes.begin();
             }
-            self.readiness.tell(now(), &self.core, self.sandboxes.settled());
+            if let Some(notice) = self.readiness.tell(now(), &self.core, self.sandboxes.settled()) {
+                self.log.push(wall_clock(), notice);
+            }
             let wake = tokio::time::Instant::from_std(self.core.poll_timeout());
             tokio::select! {
                 () = &mut stop => return Ended::Stopped,
@@ -266,6 +278,7 @@ impl Driver {
                 });
             }
             Action::Audit => self.kernel.audit(),
+            Action::Tell(notice) => self.log.push(wall_clock(), notice),
             Action::End => self.left = true,
             Action::CheckSandboxes(list) => {
                 let gone: Vec<String> = list
@@ -329,6 +342,12 @@ async fn answers(address: SocketAddrV4) -> bool {
         }
     }
     false
+}
+
+/// When things happened, for people.
+#[expect(clippy::disallowed_methods, reason = "the driver is the core's clock")]
+pub(crate) fn wall_clock() -> jiff::Timestamp {
+    jiff::Timestamp::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the driver is the core's clock")]

@@ -7,6 +7,7 @@ pub mod core;
 pub mod dns;
 pub mod docker;
 pub mod driver;
+pub mod events;
 pub mod log;
 pub mod preflight;
 pub mod purge;

@@ -29,7 +29,7 @@ use netlink_packet_netfilter::{
 
 use crate::socket::Request;
 
-const TABLE: &str = "ovl";
+pub(crate) const TABLE: &str = "ovl";
 const CHAIN: &str = "from-overlay";
 
 /// All our devices, as the kernel compares it: the bytes without the trailing NULs.

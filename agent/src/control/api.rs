@@ -14,9 +14,12 @@
 //! | `POST /v1/endpoints` | [`AttachEndpoint`] | [`Endpoint`] |
 //! | `DELETE /v1/endpoints/{network}/{name}` | | `{}` |
 //! | `GET /v1/resolve` | `?name=…&network=…` | `[address]` |
+//! | `GET /v1/events` | `?after=N&wait=SECONDS&limit=N&since=SECONDS` | [`events::Events`] |
 //!
 //! Everything else than 200 carries an [`Error`]: 400 (the request is wrong), 403 (this user may
 //! not, or may only GET), 404 (no such thing), 409 (taken, overlapping, in use), 503 (the store or the kernel did not do it in time).
+pub mod events;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 

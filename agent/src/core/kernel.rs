@@ -3,7 +3,7 @@
 use ovl_vxlan::{Desired, DesiredNetwork, LocalEndpoint, Report};
 
 use super::local::{Origin, Phase};
-use super::{Core, Refusal, RequestId, Response};
+use super::{Core, Kind, Notice, Refusal, RequestId, Response};
 
 impl Core {
     /// What the kernel should hold, whole.
@@ -40,9 +40,7 @@ impl Core {
 
     pub(super) fn applied(&mut self, version: u64, audit: bool, report: Report) {
         self.passed = Some(self.passed == Some(true) || report.is_ok());
-        if audit {
-            self.health.repaired += report.changes.values().map(|n| *n as u64).sum::<u64>();
-        }
+        self.note_repairs(version, audit, &report);
         self.health.dataplane = report
             .failed_networks
             .iter()
@@ -78,9 +76,28 @@ impl Core {
                 self.health.dataplane.push(format!("endpoint {id}: {}", crate::chain(error)));
             }
         }
+        self.tell_failures();
         for (_, id) in &report.gone {
             self.lost(id, "its sandbox is gone");
         }
+    }
+
+    /// What an audit had to change in a kernel that was as it should be, others have changed. A pass
+    /// that brought something new as well cannot tell the two apart.
+    fn note_repairs(&mut self, version: u64, audit: bool, report: &Report) {
+        let before = self.kernel_has.replace((version, report.is_ok()));
+        let count: usize = report.changes.values().sum();
+        if !audit || count == 0 || before.is_none_or(|(had, _)| had != version) {
+            return;
+        }
+        self.health.repaired += count as u64;
+        let summary = format!("the kernel was not as it should be: {count} things were put right");
+        let why = match before {
+            Some((_, false)) => "an earlier try had failed",
+            Some((_, true)) | None => "somebody else changed it",
+        };
+        let notice = Notice::new(Kind::KernelRepaired, summary).count(count).because(why);
+        self.tell(notice.details(report.done.iter().map(ToString::to_string)));
     }
 
     /// Why the endpoint is not in the kernel. What ails its network says more than what follows
@@ -117,7 +134,7 @@ impl Core {
                 self.touch_desired();
                 return self.reply(request, Err(refusal));
             }
-            self.leave(id, None);
+            self.leave(id, None, "the kernel did not take it");
             return self.reply(request, Err(refusal));
         }
         local.phase = Phase::Up;

@@ -19,6 +19,7 @@ use crate::docker::{
 };
 
 mod absences;
+mod happenings;
 mod leaving;
 mod networks;
 mod readiness;
@@ -49,6 +50,7 @@ struct World {
     moves: Vec<String>,
     ended: bool,
     log: Vec<String>,
+    told: Vec<Notice>,
 }
 
 fn identity(expects_peers: bool) -> Identity {
@@ -146,6 +148,7 @@ impl World {
             moves: Vec::new(),
             ended: false,
             log: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -334,6 +337,7 @@ impl World {
             Action::Dns { netns, scope, .. } => {
                 self.dns.insert(netns, scope);
             }
+            Action::Tell(notice) => self.told.push(notice),
             Action::End => self.ended = true,
             Action::AwaitMove { endpoint, .. } => self.moves.push(endpoint),
             Action::Probe { node, .. } => self.probes.push(node.to_string()),

@@ -197,6 +197,14 @@ impl Core {
         ))
     }
 
+    /// Addresses of networks that several endpoints hold, with their hosts.
+    pub(super) fn held_twice(&self) -> Vec<(u64, std::net::IpAddr, Vec<String>)> {
+        let local = self.local_endpoints();
+        let local: Vec<_> =
+            local.flat_map(|e| addresses(&e).map(move |a| (e.network, a))).collect();
+        self.remotes.claimed_twice(&local)
+    }
+
     /// Which host cannot be understood, and who has to be upgraded.
     fn other_release(&self, now: Instant) -> Option<String> {
         let (heard, OtherFormat { from, version, known }) = self.health.other_format?;
@@ -214,12 +222,7 @@ impl Core {
                 self.me.gossip_port
             ));
         }
-        let local = self.local_endpoints();
-        let local: Vec<_> =
-            local.flat_map(|e| addresses(&e).map(move |a| (e.network, a))).collect();
-        for (network, address, hosts) in
-            self.remotes.claimed_twice(&local).into_iter().take(SHOWN_MAX)
-        {
+        for (network, address, hosts) in self.held_twice().into_iter().take(SHOWN_MAX) {
             let network = self.networks.get(&network).map_or("?", |n| n.name.as_ref());
             problems.push(format!(
                 "{address} of network {network} is held more than once, on {}; do all agents use the same --store?",

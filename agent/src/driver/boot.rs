@@ -19,12 +19,13 @@ use super::readiness::Readiness;
 use super::registry::Store;
 use super::reload::{Read, Settings};
 use super::sandboxes::{Sandboxes, there};
-use super::{Agent, Driver, EVENTS_MAX, now};
+use super::{Agent, Driver, EVENTS_MAX, now, wall_clock};
 use crate::config::Config;
 use crate::control::{self, Access};
-use crate::core::{Core, Event, Identity, State};
+use crate::core::{Core, Event, Identity, Kind, Notice, State};
 use crate::dns::{Names, Resolver};
 use crate::docker::{Engine, EngineEvent, PluginServer};
+use crate::events::Log;
 use crate::log;
 use crate::preflight::{self, Failure};
 use crate::systemd::{Kept, Manager};
@@ -152,10 +153,12 @@ pub async fn run(
     let (rereads_in, rereads) = mpsc::channel(RELOADS_MAX);
     let names = Arc::new(RwLock::new(Names::default()));
     let resolver = Resolver::new(names.clone(), config.resolv_conf.clone());
+    let log_of_events = Arc::new(Log::new(wall_clock()));
     let agent = Agent {
         requests: requests_in,
         reloads: reloads_in,
         names: names.clone(),
+        log: log_of_events.clone(),
         store_url: config.store.to_string().into(),
         state_dir: config.state_dir.as_path().into(),
     };
@@ -200,6 +203,7 @@ pub async fn run(
         kernel,
         store,
         names,
+        log: log_of_events.clone(),
         resolver,
         sandboxes,
         daemon: engine.daemon(),
@@ -215,6 +219,9 @@ pub async fn run(
     drop(engine);
     tracing::info!("stopping; endpoints stay as they are");
     manager.stopping();
+    let last = Notice::new(Kind::AgentStopping, "this agent stops; endpoints stay as they are");
+    log_of_events.push(wall_clock(), last);
+    log_of_events.close();
     // Names are answered meanwhile, and what was forwarded has time to come back.
     gossip.leave(LEAVE_WITHIN).await;
     servers.close().await;
