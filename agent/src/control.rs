@@ -2,7 +2,10 @@
 
 mod access;
 pub mod api;
+mod doctor;
 mod events;
+pub(crate) mod paths;
+mod peers;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +26,7 @@ use serde::Deserialize;
 
 pub use self::access::Access;
 use self::access::{Peer, guard};
+pub use self::peers::answer_peers;
 use crate::core::{Refusal, RefusalKind, Request, Response, Sandbox, Target};
 use crate::dns::Resolution;
 use crate::driver::Agent;
@@ -37,12 +41,19 @@ const CONNECTIONS_MAX: usize = 128;
 /// Of these, those of users who may only read. One more is closed.
 const GUESTS_MAX: usize = 64;
 
-/// A connection ends after this long; every request is answered sooner.
-const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
+/// A connection ends after this long; every request is answered sooner, those for other hosts too.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(120);
+
+/// The API for users of this host. Each request must carry its connection's [`Peer`].
+fn router(agent: Agent, access: Access) -> Router {
+    routes(agent.clone())
+        .layer(from_fn_with_state(agent, peers::forward))
+        .layer(from_fn_with_state(access, guard))
+}
 
 /// The routes of the table in [`api`]. What reads is a GET, and nothing else is: who may read only
-/// is told so by the method. Each request must carry its connection's [`Peer`].
-fn router(agent: Agent, access: Access) -> Router {
+/// is told so by the method.
+fn routes(agent: Agent) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
@@ -54,9 +65,10 @@ fn router(agent: Agent, access: Access) -> Router {
         .route("/v1/endpoints/{network}/{name}", delete(detach))
         .route("/v1/resolve", get(resolve))
         .merge(events::routes())
+        .merge(doctor::routes())
+        .merge(paths::routes())
         .fallback(|| async { Refusal::not_found("there is no such path in this agent's API; are ovlctl and ovl-agent of one version?") })
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(from_fn_with_state(access, guard))
         .with_state(agent)
 }
 
@@ -102,8 +114,9 @@ impl IntoResponse for Response {
             Response::Endpoints(endpoints) => Json(endpoints).into_response(),
             Response::Endpoint(endpoint) => Json(endpoint).into_response(),
             Response::Left(left) => Json(left).into_response(),
-            // The others answer Docker's requests, which have a socket of their own.
+            // The others answer Docker's requests, which have a socket of their own, and the agent's own.
             Response::Done
+            | Response::Diagnosis(_)
             | Response::NetworkId(_)
             | Response::Pool(..)
             | Response::Address(_)

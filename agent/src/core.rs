@@ -19,7 +19,9 @@
 //! - `leaving`: this host on its way out of the cluster.
 //! - `notice`, `tell`: what happened, for whoever wants to know afterwards.
 //! - `view`: answers for the control API.
+//! - `diagnosis`: what is wrong, by topic, for examinations of the host.
 
+mod diagnosis;
 mod docker;
 mod event;
 mod kernel;
@@ -42,6 +44,7 @@ use ipnet::IpNet;
 use ovl_gossip::{NodeName, OtherFormat};
 use ovl_ipam::Network;
 
+pub use self::diagnosis::{Diagnosis, Problem, Topic};
 pub use self::docker::Had;
 pub use self::event::{
     Action, CallId, DockerCall, DockerError, Event, NamesChange, Refusal, RefusalKind, Request,
@@ -51,6 +54,7 @@ pub use self::local::{Sandbox, Target};
 pub use self::notice::{Kind, Notice};
 pub use self::state::{FORMAT as STATE_FORMAT, State};
 use self::{
+    diagnosis::Trouble,
     docker::{Docker, Proposal, Returning},
     leaving::Leaving,
     local::Local,
@@ -179,8 +183,10 @@ struct Health {
     name_conflict: Option<std::net::SocketAddr>,
     /// A host speaks another version of the gossip; heard last then.
     other_format: Option<(Instant, OtherFormat)>,
-    dataplane: Vec<String>,
+    dataplane: Vec<Trouble>,
     repaired: u64,
+    /// The last audit that put something right.
+    repaired_at: Option<Instant>,
 }
 
 impl Core {
@@ -332,6 +338,7 @@ impl Core {
         }
         let answer = match request {
             Request::Status => Ok(Some(Response::Status(Box::new(self.status(now))))),
+            Request::Diagnose => Ok(Some(Response::Diagnosis(Box::new(self.diagnosis(now))))),
             Request::Members => Ok(Some(Response::Members(self.members()))),
             Request::Networks => Ok(Some(Response::Networks(self.network_list()))),
             Request::Endpoints(network) => {

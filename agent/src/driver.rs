@@ -40,11 +40,14 @@ use self::registry::Store;
 pub use self::reload::Read;
 use self::reload::{Reread, Settings};
 use self::sandboxes::Sandboxes;
+use crate::config::Config;
 use crate::control::api::Reloaded;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
 use crate::dns::{Names, Resolver};
 use crate::docker::Daemon;
 use crate::events::Log;
+use crate::peers::Peers;
+use crate::probe::Prober;
 
 /// Exit code of an agent whose host has left the cluster: it is not to be started again by itself.
 pub const EXIT_LEFT: u8 = 3;
@@ -70,6 +73,10 @@ pub struct Agent {
     log: Arc<Log>,
     store_url: Arc<str>,
     state_dir: Arc<Path>,
+    config: Arc<RwLock<Arc<Config>>>,
+    registry: registry::Found,
+    peers: Peers,
+    prober: Prober,
 }
 
 impl Agent {
@@ -119,10 +126,20 @@ impl Agent {
     pub(crate) fn ended() -> Agent {
         let (requests, _) = mpsc::channel(1);
         let (reloads, _) = mpsc::channel(1);
-        let (log, state_dir) =
-            (Arc::new(Log::new(jiff::Timestamp::UNIX_EPOCH)), Path::new("").into());
-        let names = Arc::default();
-        Agent { requests, reloads, names, log, store_url: "".into(), state_dir }
+        let sources = crate::config::Sources { host_name: Some("h".into()), ..Default::default() };
+        let (config, _) = crate::config::parse(&sources).unwrap();
+        Agent {
+            requests,
+            reloads,
+            names: Arc::default(),
+            log: Arc::new(Log::new(jiff::Timestamp::UNIX_EPOCH)),
+            store_url: "".into(),
+            state_dir: Path::new("").into(),
+            config: Arc::new(RwLock::new(Arc::new(config))),
+            registry: Arc::new(RwLock::new(Err("it was not asked yet".to_owned()))),
+            peers: Peers::alone(),
+            prober: Prober::ended(),
+        }
     }
 
     /// The names table, for `resolve`.
@@ -140,9 +157,29 @@ impl Agent {
         &self.store_url
     }
 
+    /// The settings in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The registry, to look at; else why it was not found yet.
+    pub(crate) fn registry(&self) -> Result<ovl_ipam::Registry, String> {
+        self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     /// Where the agent keeps its state.
     pub fn state_dir(&self) -> &Path {
         &self.state_dir
+    }
+
+    /// The other hosts' agents.
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Probes of the ways to other hosts.
+    pub(crate) fn prober(&self) -> &Prober {
+        &self.prober
     }
 }
 

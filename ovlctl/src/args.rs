@@ -47,6 +47,13 @@ pub(crate) struct Args {
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) timeout: Duration,
 
+    /// Ask the agent of another host, through the one of this host
+    ///
+    /// A name that `ovlctl members` lists. For commands that read, measure or repair; what changes
+    /// networks, endpoints and agents is done on the host itself.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) host: Option<String>,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }

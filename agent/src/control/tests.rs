@@ -43,13 +43,14 @@ async fn ask(
 }
 
 /// Every route that reads, and every one that changes something.
-const READS: [&str; 6] = [
+const READS: [&str; 7] = [
     "/v1/status",
     "/v1/members",
     "/v1/networks",
     "/v1/networks/blue",
     "/v1/endpoints",
     "/v1/resolve?name=a&network=n",
+    "/v1/doctor",
 ];
 /// The same of what the agent answers without its core.
 const READS_AT_ONCE: [&str; 1] = ["/v1/events"];

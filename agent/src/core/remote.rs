@@ -187,6 +187,7 @@ impl Core {
                 let summary = format!("host {node} was forgotten: it was away for long");
                 self.tell(Notice::new(Kind::HostForgotten, summary).host(&node));
             }
+            self.touch_desired();
         }
         for member in changes.members {
             self.member_changed(now, member);
@@ -203,6 +204,8 @@ impl Core {
         let before = self.remotes.hosts.get(&member.name).map(|h| (h.state, *h.address.ip()));
         self.tell_member(&member, before);
         let node = member.name;
+        let probed = |host: &Host| (host.state != MemberState::Left, host.address);
+        let before = self.remotes.hosts.get(&node).map(probed);
         let host = self.remotes.hosts.entry(node.clone()).or_insert_with(|| Host {
             address: member.address,
             state: member.state,
@@ -213,6 +216,9 @@ impl Core {
         host.address = member.address;
         host.state = member.state;
         self.state_version += 1;
+        if before != Some(probed(host)) {
+            self.desired_version += 1;
+        }
         match member.state {
             MemberState::Alive | MemberState::Suspect => self.host_back(&node),
             MemberState::Down | MemberState::Left => self.host_away(now, &node),

@@ -178,7 +178,8 @@ impl Core {
 
     /// What the kernel does not take: each failure once, and the end of all.
     pub(super) fn tell_failures(&mut self) {
-        let failures: BTreeSet<String> = self.health.dataplane.iter().cloned().collect();
+        let failures: BTreeSet<String> =
+            self.health.dataplane.iter().map(|trouble| trouble.text.clone()).collect();
         let told = std::mem::replace(&mut self.telling.failures, failures.clone());
         if failures.is_empty() && !told.is_empty() {
             let summary = "the kernel holds all that it should";

@@ -22,12 +22,14 @@ use super::sandboxes::{Sandboxes, there};
 use super::{Agent, Driver, EVENTS_MAX, now, wall_clock};
 use crate::config::Config;
 use crate::control::{self, Access};
-use crate::core::{Core, Event, Identity, Kind, Notice, State};
+use crate::core::{Core, Event, Identity, Kind, Notice, State, VXLAN_OVERHEAD};
 use crate::dns::{Names, Resolver};
 use crate::docker::{Engine, EngineEvent, PluginServer};
 use crate::events::Log;
 use crate::log;
+use crate::peers::Peers;
 use crate::preflight::{self, Failure};
+use crate::probe::Prober;
 use crate::systemd::{Kept, Manager};
 use crate::unix_socket::{BindError, UnixSocket};
 
@@ -154,15 +156,6 @@ pub async fn run(
     let names = Arc::new(RwLock::new(Names::default()));
     let resolver = Resolver::new(names.clone(), config.resolv_conf.clone());
     let log_of_events = Arc::new(Log::new(wall_clock()));
-    let agent = Agent {
-        requests: requests_in,
-        reloads: reloads_in,
-        names: names.clone(),
-        log: log_of_events.clone(),
-        store_url: config.store.to_string().into(),
-        state_dir: config.state_dir.as_path().into(),
-    };
-
     let advertise = SocketAddrV4::new(vtep, config.gossip_port);
     let epoch = next_epoch(&config.state_dir)?;
     let peers = state.peers.clone();
@@ -186,6 +179,24 @@ pub async fn run(
         kernel.routes(),
         events_in.clone(),
     );
+    let shared = Arc::new(RwLock::new(Arc::new(config.clone())));
+    let agent = Agent {
+        requests: requests_in,
+        reloads: reloads_in,
+        names: names.clone(),
+        log: log_of_events.clone(),
+        store_url: config.store.to_string().into(),
+        state_dir: config.state_dir.as_path().into(),
+        config: shared.clone(),
+        peers: Peers {
+            gossip: gossip.clone(),
+            node: config.node_name.clone(),
+            vtep,
+            vxlan_mtu: underlay_mtu.saturating_sub(VXLAN_OVERHEAD),
+        },
+        prober: Prober::start(vtep),
+        registry: store.found(),
+    };
     let (engine, told) = Engine::follow(config.docker_host.clone(), DRIVER);
     let sandboxes = Sandboxes::new(resolver.clone(), kernel.preparer(), manager, kept);
     let mut driver = Driver {
@@ -208,11 +219,12 @@ pub async fn run(
         sandboxes,
         daemon: engine.daemon(),
         state_file,
-        settings: Settings { in_force: config.clone(), read, log, shown },
+        settings: Settings { in_force: config.clone(), shared, read, log, shown },
         readiness: Readiness::new(manager),
         left: false,
     };
     let servers = Servers::open(&config, &agent).await?;
+    tokio::spawn(control::answer_peers(agent));
     tokio::spawn(follow_docker(told, events_in));
     tracing::info!(gossip = %advertise, control = %config.control_socket.display(), plugin = %config.plugin_socket.display(), "serving");
     let ended = driver.run(pin!(stop)).await;
