@@ -7,6 +7,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::commands::events;
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0   done
@@ -66,6 +68,13 @@ pub(crate) enum Command {
     ///
     /// JSON: [{name, address, state}], the state being alive, suspect, down or left.
     Members,
+    /// Show what happened on this host and in its cluster
+    ///
+    /// Hosts that joined, left, were suspected or down; endpoints that came, went or moved; networks,
+    /// repairs of the kernel, addresses held twice, the store, Docker, DNS. JSON: one object a line,
+    /// {seq, at, kind, summary}, and where it applies host, network, endpoint, address, count, reason,
+    /// details; docs/events.md lists the kinds.
+    Events(events::Events),
     /// Let the agent read its configuration again
     ///
     /// Says which settings differ, and which of them are in force only after a restart. A

@@ -7,6 +7,7 @@ use crate::output::Output;
 mod agent;
 mod cluster;
 mod endpoint;
+pub(crate) mod events;
 mod network;
 
 pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> Result<(), Error> {
@@ -16,6 +17,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
         Command::Resolve { name, network } => {
             cluster::resolve(&name, network.as_deref(), client, output).await
         }
+        Command::Events(asked) => events::run(asked, client, output).await,
         Command::Reload => agent::reload(client, output).await,
         Command::Leave(leave) => agent::leave(leave, client, output).await,
         Command::Network(command) => network::run(command, client, output).await,

@@ -10,6 +10,7 @@ mod cluster;
 mod crash;
 mod demo;
 mod docker;
+mod events;
 mod journal;
 mod lab;
 mod leave;
