@@ -4,6 +4,7 @@ mod access;
 pub mod api;
 mod captures;
 mod doctor;
+mod events;
 pub(crate) mod paths;
 mod peers;
 #[cfg(test)]
@@ -64,6 +65,7 @@ fn routes(agent: Agent) -> Router {
         .route("/v1/endpoints", get(endpoints).post(attach))
         .route("/v1/endpoints/{network}/{name}", delete(detach))
         .route("/v1/resolve", get(resolve))
+        .merge(events::routes())
         .merge(doctor::routes())
         .merge(paths::routes())
         .merge(captures::routes())

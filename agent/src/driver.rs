@@ -46,6 +46,7 @@ use crate::control::api::Reloaded;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
 use crate::dns::{Names, Resolver};
 use crate::docker::Daemon;
+use crate::events::Log;
 use crate::peers::Peers;
 use crate::probe::Prober;
 
@@ -70,6 +71,7 @@ pub struct Agent {
     requests: mpsc::Sender<(Request, oneshot::Sender<Result<Response, Refusal>>)>,
     reloads: mpsc::Sender<oneshot::Sender<Result<Reloaded, String>>>,
     names: Arc<RwLock<Names>>,
+    log: Arc<Log>,
     store_url: Arc<str>,
     state_dir: Arc<Path>,
     config: Arc<RwLock<Arc<Config>>>,
@@ -132,6 +134,7 @@ impl Agent {
             requests,
             reloads,
             names: Arc::default(),
+            log: Arc::new(Log::new(jiff::Timestamp::UNIX_EPOCH)),
             store_url: "".into(),
             state_dir: Path::new("").into(),
             config: Arc::new(RwLock::new(Arc::new(config))),
@@ -145,6 +148,11 @@ impl Agent {
     /// The names table, for `resolve`.
     pub fn names(&self) -> &RwLock<Names> {
         &self.names
+    }
+
+    /// What happened.
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// The store's address, without secrets.
@@ -201,6 +209,7 @@ struct Driver {
     kernel: Kernel,
     store: Store,
     names: Arc<RwLock<Names>>,
+    log: Arc<Log>,
     resolver: Resolver,
     sandboxes: Sandboxes,
     daemon: Daemon,
@@ -227,7 +236,9 @@ impl Driver {
             if self.core.knows_names(now()) {
                 self.sandboxes.begin();
             }
-            self.readiness.tell(now(), &self.core, self.sandboxes.settled());
+            if let Some(notice) = self.readiness.tell(now(), &self.core, self.sandboxes.settled()) {
+                self.log.push(wall_clock(), notice);
+            }
             let wake = tokio::time::Instant::from_std(self.core.poll_timeout());
             tokio::select! {
                 () = &mut stop => return Ended::Stopped,
@@ -312,6 +323,7 @@ impl Driver {
                 });
             }
             Action::Audit => self.kernel.audit(),
+            Action::Tell(notice) => self.log.push(wall_clock(), notice),
             Action::End => self.left = true,
             Action::CheckSandboxes(list) => {
                 let gone: Vec<String> = list
@@ -375,6 +387,12 @@ async fn answers(address: SocketAddrV4) -> bool {
         }
     }
     false
+}
+
+/// When things happened, for people.
+#[expect(clippy::disallowed_methods, reason = "the driver is the core's clock")]
+pub(crate) fn wall_clock() -> jiff::Timestamp {
+    jiff::Timestamp::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the driver is the core's clock")]

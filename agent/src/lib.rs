@@ -9,6 +9,7 @@ pub mod dns;
 pub mod docker;
 pub mod doctor;
 pub mod driver;
+pub mod events;
 pub mod log;
 pub mod peers;
 pub mod preflight;

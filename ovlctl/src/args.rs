@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::commands::capture::Capture;
+use crate::commands::events;
 use crate::complete;
 
 const AFTER_HELP: &str = "\
@@ -80,6 +81,13 @@ pub(crate) enum Command {
     /// address, state, underlay: {sent, received, min_us, avg_us, max_us, error}, vxlan: {…}}], the
     /// times in microseconds, or {from, host, error} where the agent of `from` could not be asked.
     Ping(crate::commands::ping::Args),
+    /// Show what happened on this host and in its cluster
+    ///
+    /// Hosts that joined, left, were suspected or down; endpoints that came, went or moved; networks,
+    /// repairs of the kernel, addresses held twice, the store, Docker, DNS. JSON: one object a line,
+    /// {seq, at, kind, summary}, and where it applies host, network, endpoint, address, count, reason,
+    /// details; docs/events.md lists the kinds.
+    Events(events::Events),
     /// Let the agent read its configuration again
     ///
     /// Says which settings differ, and which of them are in force only after a restart. A

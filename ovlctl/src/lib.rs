@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser};
 
 mod args;
 mod client;
+mod colour;
 mod commands;
 mod complete;
 mod error;

@@ -134,6 +134,21 @@ impl Output {
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
     }
 
+    /// Prints one of several values, as they come: as JSON on a line of its own, or the text.
+    pub(crate) fn line<T: Serialize>(
+        &self,
+        value: &T,
+        words: impl FnOnce(&T) -> String,
+    ) -> Result<(), Error> {
+        let line = || serde_json::to_string(value).map(|line| line + "\n");
+        let text = match self.json {
+            true => line().map_err(|error| Error::Output(error.into()))?,
+            false => words(value),
+        };
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+    }
+
     /// Prints a list; of an empty one people get the hint, on standard error.
     pub(crate) fn list<T: Serialize>(
         &self,

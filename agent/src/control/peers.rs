@@ -31,7 +31,7 @@ const BODY_ANSWER_MAX: usize = MAX_ANSWER / 2;
 
 /// What agents of other hosts may ask for: from which setting of `answer-peers` on, the method, and the
 /// path; one that ends in `/` with all below it.
-const OPEN: [(AnswerPeers, Method, &str); 15] = [
+const OPEN: &[(AnswerPeers, Method, &str)] = &[
     (AnswerPeers::Read, Method::GET, "/v1/status"),
     (AnswerPeers::Read, Method::GET, "/v1/members"),
     (AnswerPeers::Read, Method::GET, "/v1/networks"),
@@ -39,11 +39,20 @@ const OPEN: [(AnswerPeers, Method, &str); 15] = [
     (AnswerPeers::Read, Method::GET, "/v1/endpoints"),
     (AnswerPeers::Read, Method::GET, "/v1/resolve"),
     (AnswerPeers::Read, Method::GET, "/v1/resolve/"),
+    (AnswerPeers::Read, Method::GET, "/v1/events"),
+    (AnswerPeers::Read, Method::GET, "/v1/audit"),
+    (AnswerPeers::All, Method::POST, "/v1/audit"),
+    (AnswerPeers::Read, Method::GET, "/v1/metrics"),
+    (AnswerPeers::Read, Method::GET, "/v1/counters"),
     (AnswerPeers::Read, Method::GET, "/v1/doctor"),
     (AnswerPeers::Read, Method::POST, "/v1/ping"),
     (AnswerPeers::Read, Method::POST, "/v1/paths"),
     (AnswerPeers::Read, Method::GET, "/v1/probes/"),
     (AnswerPeers::Read, Method::GET, "/v1/clock"),
+    (AnswerPeers::Read, Method::GET, "/v1/trace/"),
+    (AnswerPeers::All, Method::POST, "/v1/trace"),
+    (AnswerPeers::All, Method::POST, "/v1/watch"),
+    (AnswerPeers::All, Method::POST, "/v1/watch/"),
     (AnswerPeers::All, Method::POST, "/v1/captures"),
     (AnswerPeers::All, Method::POST, "/v1/captures/"),
     (AnswerPeers::All, Method::DELETE, "/v1/captures/"),

@@ -58,7 +58,8 @@ impl Driver {
                 tracing::error!("{mistakes}");
                 // Else they were found by the next restart, which fails.
                 let shown = self.settings.shown.iter().cloned().chain([mistakes.clone()]).collect();
-                self.feed(Event::Reconfigured { warnings: shown });
+                let changes = Err(mistakes.clone());
+                self.feed(Event::Reconfigured { warnings: shown, changes });
                 Err(mistakes)
             }
         };
@@ -95,7 +96,8 @@ impl Driver {
         let waiting = changes.iter().filter(|change| !change.in_force).map(wait);
         let shown: Vec<String> = warnings.iter().cloned().chain(waiting).collect();
         self.settings.shown.clone_from(&shown);
-        self.feed(Event::Reconfigured { warnings: shown });
+        let told = Ok(changes.iter().map(told).collect());
+        self.feed(Event::Reconfigured { warnings: shown, changes: told });
         Reloaded { changes, warnings }
     }
 
@@ -143,6 +145,12 @@ impl Driver {
         }
         true
     }
+}
+
+fn told(change: &Change) -> String {
+    let Change { key, from, to, in_force } = change;
+    let when = if *in_force { "now" } else { "after a restart" };
+    format!("{key} is {to} {when}, and was {from}")
 }
 
 fn wait(change: &Change) -> String {

@@ -11,6 +11,7 @@ mod cluster;
 mod crash;
 mod demo;
 mod docker;
+mod events;
 mod firewall;
 mod journal;
 mod lab;
