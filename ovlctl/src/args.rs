@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::commands::events;
+use crate::commands::{audit, events};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -68,6 +68,12 @@ pub(crate) enum Command {
     ///
     /// JSON: [{name, address, state}], the state being alive, suspect, down or left.
     Members,
+    /// Hold the kernel of this host against what it should be, row by row
+    ///
+    /// Changes nothing without --repair. Exit code 1 when something differs; with --repair, when something
+    /// is left. JSON: {networks, rows, endpoints, differences: [{kind, network, vni, endpoint, netns,
+    /// device, what, want, have}], left_out, repair: {done, failures, left: [difference]}}.
+    Audit(audit::Ask),
     /// Show what happened on this host and in its cluster
     ///
     /// Hosts that joined, left, were suspected or down; endpoints that came, went or moved; networks,

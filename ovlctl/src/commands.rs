@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::output::Output;
 
 mod agent;
+pub(crate) mod audit;
 mod cluster;
 mod endpoint;
 pub(crate) mod events;
@@ -17,6 +18,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
         Command::Resolve { name, network } => {
             cluster::resolve(&name, network.as_deref(), client, output).await
         }
+        Command::Audit(asked) => audit::run(asked, client, output).await,
         Command::Events(asked) => events::run(asked, client, output).await,
         Command::Reload => agent::reload(client, output).await,
         Command::Leave(leave) => agent::leave(leave, client, output).await,

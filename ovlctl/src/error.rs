@@ -52,6 +52,9 @@ pub(crate) enum Error {
     /// Several things were asked for, and not all were done; each has been told already.
     #[error("{done} of {all} were done")]
     Partly { done: usize, all: usize, code: u8 },
+    /// Something was looked at, and is not as it should be.
+    #[error("{0}")]
+    Differs(String),
     /// Something was not taken away from this host.
     #[error("{0}")]
     Kept(String),
@@ -76,6 +79,7 @@ impl Error {
             Error::Partly { code, .. } => *code,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
+            | Error::Differs(_)
             | Error::Kept(_)
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
