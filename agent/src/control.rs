@@ -2,6 +2,7 @@
 
 mod access;
 pub mod api;
+mod audit;
 mod captures;
 mod doctor;
 mod events;
@@ -66,6 +67,7 @@ fn routes(agent: Agent) -> Router {
         .route("/v1/endpoints/{network}/{name}", delete(detach))
         .route("/v1/resolve", get(resolve))
         .merge(events::routes())
+        .merge(audit::routes())
         .merge(doctor::routes())
         .merge(paths::routes())
         .merge(captures::routes())
@@ -116,6 +118,7 @@ impl IntoResponse for Response {
             Response::Endpoints(endpoints) => Json(endpoints).into_response(),
             Response::Endpoint(endpoint) => Json(endpoint).into_response(),
             Response::Left(left) => Json(left).into_response(),
+            Response::Audit(audit) => Json(audit).into_response(),
             // The others answer Docker's requests, which have a socket of their own, and the agent's own.
             Response::Done
             | Response::Diagnosis(_)

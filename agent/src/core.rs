@@ -18,9 +18,11 @@
 //! - `state`: what is kept on disk, so that a restart adopts what runs.
 //! - `leaving`: this host on its way out of the cluster.
 //! - `notice`, `tell`: what happened, for whoever wants to know afterwards.
+//! - `audit`: the kernel against what it should be, on demand.
 //! - `view`: answers for the control API.
 //! - `diagnosis`: what is wrong, by topic, for examinations of the host.
 
+mod audit;
 mod diagnosis;
 mod docker;
 mod event;
@@ -44,6 +46,7 @@ use ipnet::IpNet;
 use ovl_gossip::{NodeName, OtherFormat};
 use ovl_ipam::Network;
 
+pub use self::audit::Inspection;
 pub use self::diagnosis::{Diagnosis, Problem, Topic};
 pub use self::docker::Had;
 pub use self::event::{
@@ -256,6 +259,7 @@ impl Core {
             }
             Event::Gossip(changes) => self.gossip_changed(now, changes),
             Event::Applied { version, audit, report } => self.applied(version, audit, report),
+            Event::Inspected(request, result) => self.inspected(request, result),
             Event::Moved { endpoint, ifname } => self.moved(&endpoint, ifname),
             Event::Probed { node, answers } => self.probed(now, &node, answers),
             Event::SandboxesGone(gone) => {
@@ -371,6 +375,10 @@ impl Core {
                 answer => answer.map(|()| None),
             },
             Request::LeaveCluster { force } => self.leave_cluster(id, force).map(|()| None),
+            Request::Audit { repair } => {
+                self.inspect(id, repair);
+                Ok(None)
+            }
             Request::Detach { network, name } => self.detach(id, &network, &name).map(|()| None),
             Request::Scope(_)
             | Request::Pool(_)

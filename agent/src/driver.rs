@@ -258,7 +258,7 @@ impl Driver {
     }
 
     fn feed(&mut self, event: Event) {
-        if matches!(event, Event::Applied { .. }) {
+        if matches!(event, Event::Applied { .. } | Event::Inspected(_, Ok(_))) {
             self.kernel.passed();
         }
         self.core.handle(now(), event);
@@ -323,6 +323,11 @@ impl Driver {
                 });
             }
             Action::Audit => self.kernel.audit(),
+            Action::Inspect { request, repair } => {
+                if let Err(busy) = self.kernel.inspect(request, repair) {
+                    self.feed(Event::Inspected(request, Err(busy)));
+                }
+            }
             Action::Tell(notice) => self.log.push(wall_clock(), notice),
             Action::End => self.left = true,
             Action::CheckSandboxes(list) => {

@@ -8,14 +8,14 @@ use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::commands::capture::Capture;
-use crate::commands::events;
+use crate::commands::{audit, events};
 use crate::complete;
 
 const AFTER_HELP: &str = "\
 Exit codes:
   0   done
   1   the agent said no, this user may not, or there is no such thing
-  4   what was looked at is broken (ping)
+  4   what was looked at is not as it should be (ping, audit, doctor, trace)
   64  wrong usage
   69  the agent does not answer, or not in a way that is understood
   75  not now: the store or the kernel did not do it in time; try again later";
@@ -81,6 +81,12 @@ pub(crate) enum Command {
     /// address, state, underlay: {sent, received, min_us, avg_us, max_us, error}, vxlan: {…}}], the
     /// times in microseconds, or {from, host, error} where the agent of `from` could not be asked.
     Ping(crate::commands::ping::Args),
+    /// Hold the kernel of this host against what it should be, row by row
+    ///
+    /// Changes nothing without --repair. Exit code 4 when something differs; with --repair, when something
+    /// is left. JSON: {networks, rows, endpoints, differences: [{kind, network, vni, endpoint, netns,
+    /// device, what, want, have}], left_out, repair: {done, failures, left: [difference]}}.
+    Audit(audit::Ask),
     /// Show what happened on this host and in its cluster
     ///
     /// Hosts that joined, left, were suspected or down; endpoints that came, went or moved; networks,

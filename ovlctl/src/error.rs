@@ -54,7 +54,7 @@ pub(crate) enum Error {
     /// Several things were asked for, and not all were done; each has been told already.
     #[error("{done} of {all} were done")]
     Partly { done: usize, all: usize, code: u8 },
-    /// What was looked at is broken.
+    /// What was looked at is not as it should be.
     #[error("{0}")]
     Broken(String),
     /// Something was not taken away from this host.

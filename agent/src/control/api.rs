@@ -15,6 +15,8 @@
 //! | `DELETE /v1/endpoints/{network}/{name}` | | `{}` |
 //! | `GET /v1/resolve` | `?name=…&network=…` | `[address]` |
 //! | `GET /v1/events` | `?after=N&wait=SECONDS&limit=N&since=SECONDS` | [`events::Events`] |
+//! | `GET /v1/audit` | | [`audit::Audit`] |
+//! | `POST /v1/audit` | | [`audit::Audit`], with its `repair` |
 //! | `GET /v1/doctor` | `?only=check,…` | [`doctor::Examination`] |
 //! | `POST /v1/captures` | [`captures::StartCapture`] | [`captures::Capture`] |
 //! | `POST /v1/captures/{id}/read` | `?after=…&wait=…` ([`captures::ReadCapture`]) | [`captures::Batch`] |
@@ -30,6 +32,7 @@
 //!
 //! Everything else than 200 carries an [`Error`]: 400 (the request is wrong), 403 (this user may
 //! not, or may only GET), 404 (no such thing), 409 (taken, overlapping, in use), 503 (the store or the kernel did not do it in time).
+pub mod audit;
 pub mod captures;
 pub mod events;
 pub mod paths;

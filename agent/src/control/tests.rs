@@ -43,7 +43,8 @@ async fn ask(
 }
 
 /// Every route that reads, and every one that changes something.
-const READS: [&str; 7] = [
+const READS: [&str; 8] = [
+    "/v1/audit",
     "/v1/status",
     "/v1/members",
     "/v1/networks",
@@ -54,7 +55,8 @@ const READS: [&str; 7] = [
 ];
 /// The same of what the agent answers without its core.
 const READS_AT_ONCE: [&str; 1] = ["/v1/events"];
-const CHANGES: [(Method, &str, &str); 7] = [
+const CHANGES: &[(Method, &str, &str)] = &[
+    (Method::POST, "/v1/audit", ""),
     (Method::POST, "/v1/networks", r#"{"name":"blue"}"#),
     (Method::DELETE, "/v1/networks/blue", ""),
     (Method::POST, "/v1/endpoints", r#"{"network":"n","name":"a","netns":"/nowhere"}"#),

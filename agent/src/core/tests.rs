@@ -330,6 +330,7 @@ impl World {
             Action::Docker(call) => self.docker_does(call),
             Action::Names(NamesChange::Network(..) | NamesChange::NoNetwork(_))
             | Action::Audit
+            | Action::Inspect { .. }
             | Action::DnsEarly { .. }
             | Action::CheckSandboxes(_) => {}
             Action::Dns { netns, scope, .. } if scope.is_empty() => {
