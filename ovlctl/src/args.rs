@@ -74,6 +74,12 @@ pub(crate) enum Command {
     /// address, state, underlay: {sent, received, min_us, avg_us, max_us, error}, vxlan: {…}}], the
     /// times in microseconds, or {from, host, error} where the agent of `from` could not be asked.
     Ping(crate::commands::ping::Args),
+    /// Put all that is known of this host into one archive, for a bug report
+    ///
+    /// Versions, settings, state, logs, kernel tables, firewall rules, and what doctor says of this
+    /// host and of the others. Secrets are taken out, names and addresses are not. Works without an
+    /// agent, too; what cannot be had is named. JSON: {file, bytes, parts: [{path, bytes, error, cut}]}.
+    Bundle(crate::commands::bundle::Args),
     /// Let the agent read its configuration again
     ///
     /// Says which settings differ, and which of them are in force only after a restart. A

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::output::Output;
 
 mod agent;
+pub(crate) mod bundle;
 mod cluster;
 mod endpoint;
 mod network;
@@ -18,6 +19,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
             cluster::resolve(&name, network.as_deref(), client, output).await
         }
         Command::Ping(args) => ping::run(args, client, output).await,
+        Command::Bundle(args) => bundle::run(args, client, output).await,
         Command::Reload => agent::reload(client, output).await,
         Command::Leave(leave) => agent::leave(leave, client, output).await,
         Command::Network(command) => network::run(command, client, output).await,

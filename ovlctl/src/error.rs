@@ -63,6 +63,12 @@ pub(crate) enum Error {
     /// The user did not say yes; nothing was done.
     #[error("{0}")]
     Unconfirmed(&'static str),
+    /// The command line asks for what cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// A file that was asked for.
+    #[error("{} cannot be written: {why}", file.display())]
+    Unwritten { file: PathBuf, why: String },
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -76,13 +82,14 @@ impl Error {
         match self {
             Error::NoAgent { .. } | Error::Slow { .. } | Error::Garbage { .. } => EXIT_UNAVAILABLE,
             Error::Closed { .. } => EXIT_REFUSED,
-            Error::BadSocket { .. } | Error::Unconfirmed(_) => EXIT_USAGE,
+            Error::BadSocket { .. } | Error::Usage(_) | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
             Error::Broken(_) => EXIT_BROKEN,
             Error::Partly { code, .. } => *code,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
             | Error::Kept(_)
+            | Error::Unwritten { .. }
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
         }
