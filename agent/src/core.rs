@@ -17,6 +17,7 @@
 //! - `store`: calls on the registry and what becomes of their answers.
 //! - `state`: what is kept on disk, so that a restart adopts what runs.
 //! - `leaving`: this host on its way out of the cluster.
+//! - `notice`, `tell`: what happened, for whoever wants to know afterwards.
 //! - `view`: answers for the control API.
 //! - `diagnosis`: what is wrong, by topic, for examinations of the host.
 
@@ -26,9 +27,11 @@ mod event;
 mod kernel;
 mod leaving;
 mod local;
+mod notice;
 mod remote;
 mod state;
 mod store;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -48,6 +51,7 @@ pub use self::event::{
     RequestId, Response, StoreAnswer, StoreCall,
 };
 pub use self::local::{Sandbox, Target};
+pub use self::notice::{Kind, Notice};
 pub use self::state::{FORMAT as STATE_FORMAT, State};
 use self::{
     diagnosis::Trouble,
@@ -55,6 +59,7 @@ use self::{
     leaving::Leaving,
     local::Local,
     remote::Remotes,
+    tell::{Level, Telling},
 };
 use crate::docker::Scope;
 
@@ -152,6 +157,9 @@ pub struct Core {
     passed: Option<bool>,
     leaving: Option<Leaving>,
     health: Health,
+    telling: Telling,
+    /// Version of the desired state that the kernel was brought to last, and whether all of it.
+    kernel_has: Option<(u64, bool)>,
 }
 
 /// An address that Docker asked for.
@@ -221,6 +229,8 @@ impl Core {
                 docker: Some("not connected yet".into()),
                 ..Health::default()
             },
+            telling: Telling::default(),
+            kernel_has: None,
             me,
         };
         for network in state.networks {
@@ -229,6 +239,7 @@ impl Core {
         for endpoint in state.endpoints {
             core.adopt(endpoint);
         }
+        core.tell_start();
         core
     }
 
@@ -239,7 +250,10 @@ impl Core {
             Event::Request(id, request) => self.request(now, id, request, false),
             Event::Store(call, answer) => self.store_answered(now, call, answer),
             Event::Networks(networks) => self.learn_networks(networks),
-            Event::StoreHealth(error) => self.health.store = error,
+            Event::StoreHealth(error) => {
+                self.level(Level::Store, error.as_deref());
+                self.health.store = error;
+            }
             Event::Gossip(changes) => self.gossip_changed(now, changes),
             Event::Applied { version, audit, report } => self.applied(version, audit, report),
             Event::Moved { endpoint, ifname } => self.moved(&endpoint, ifname),
@@ -251,16 +265,27 @@ impl Core {
             Event::ContainerGone(container) => self.container_gone(&container),
             Event::DockerNetworks(list) => self.docker_networks(list),
             Event::Docker(call, answer) => self.docker_answered(call, answer),
-            Event::DockerHealth(error) => self.docker_health(error),
+            Event::DockerHealth(error) => {
+                self.level(Level::Docker, error.as_deref());
+                self.docker_health(error);
+            }
             Event::DiskHealth(error) => {
+                self.level(Level::State, error.as_deref());
                 self.health.disk = error;
                 self.refuse_half_made();
             }
-            Event::DnsHealth(errors) => self.health.dns = errors,
-            Event::Reconfigured { warnings } => self.me.warnings = warnings,
+            Event::DnsHealth(errors) => {
+                self.level(Level::Dns, errors.first().map(String::as_str));
+                self.health.dns = errors;
+            }
+            Event::Reconfigured { warnings, changes } => {
+                self.me.warnings = warnings;
+                self.tell_reload(changes);
+            }
             Event::Timeout => self.timeout(now),
         }
         self.go_on_leaving();
+        self.hand_over_notices();
     }
 
     /// The next thing to do, in order.
@@ -392,6 +417,7 @@ impl Core {
         if self.sandboxes_at <= now {
             self.sandboxes_at = now + SANDBOX_INTERVAL;
             self.check_sandboxes();
+            self.look_at_conflicts();
             self.remove_stale(now);
         }
         if self.audit_at <= now {

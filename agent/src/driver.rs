@@ -40,11 +40,13 @@ use self::registry::Store;
 pub use self::reload::Read;
 use self::reload::{Reread, Settings};
 use self::sandboxes::Sandboxes;
+use crate::capture::Captures;
 use crate::config::Config;
 use crate::control::api::Reloaded;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
 use crate::dns::{Names, Resolver};
 use crate::docker::Daemon;
+use crate::events::Log;
 use crate::peers::Peers;
 use crate::probe::Prober;
 
@@ -69,12 +71,14 @@ pub struct Agent {
     requests: mpsc::Sender<(Request, oneshot::Sender<Result<Response, Refusal>>)>,
     reloads: mpsc::Sender<oneshot::Sender<Result<Reloaded, String>>>,
     names: Arc<RwLock<Names>>,
+    log: Arc<Log>,
     store_url: Arc<str>,
     state_dir: Arc<Path>,
     config: Arc<RwLock<Arc<Config>>>,
     registry: registry::Found,
     peers: Peers,
     prober: Prober,
+    captures: Arc<Captures>,
 }
 
 impl Agent {
@@ -130,18 +134,25 @@ impl Agent {
             requests,
             reloads,
             names: Arc::default(),
+            log: Arc::new(Log::new(jiff::Timestamp::UNIX_EPOCH)),
             store_url: "".into(),
             state_dir: Path::new("").into(),
             config: Arc::new(RwLock::new(Arc::new(config))),
             registry: Arc::new(RwLock::new(Err("it was not asked yet".to_owned()))),
             peers: Peers::alone(),
             prober: Prober::ended(),
+            captures: Arc::new(Captures::new(String::new(), std::net::Ipv4Addr::LOCALHOST, 4789)),
         }
     }
 
     /// The names table, for `resolve`.
     pub fn names(&self) -> &RwLock<Names> {
         &self.names
+    }
+
+    /// What happened.
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// The store's address, without secrets.
@@ -157,6 +168,11 @@ impl Agent {
     /// The registry, to look at; else why it was not found yet.
     pub(crate) fn registry(&self) -> Result<ovl_ipam::Registry, String> {
         self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The captures of this host.
+    pub(crate) fn captures(&self) -> &Arc<Captures> {
+        &self.captures
     }
 
     /// Where the agent keeps its state.
@@ -193,6 +209,7 @@ struct Driver {
     kernel: Kernel,
     store: Store,
     names: Arc<RwLock<Names>>,
+    log: Arc<Log>,
     resolver: Resolver,
     sandboxes: Sandboxes,
     daemon: Daemon,
@@ -219,7 +236,9 @@ impl Driver {
             if self.core.knows_names(now()) {
                 self.sandboxes.begin();
             }
-            self.readiness.tell(now(), &self.core, self.sandboxes.settled());
+            if let Some(notice) = self.readiness.tell(now(), &self.core, self.sandboxes.settled()) {
+                self.log.push(wall_clock(), notice);
+            }
             let wake = tokio::time::Instant::from_std(self.core.poll_timeout());
             tokio::select! {
                 () = &mut stop => return Ended::Stopped,
@@ -304,6 +323,7 @@ impl Driver {
                 });
             }
             Action::Audit => self.kernel.audit(),
+            Action::Tell(notice) => self.log.push(wall_clock(), notice),
             Action::End => self.left = true,
             Action::CheckSandboxes(list) => {
                 let gone: Vec<String> = list
@@ -367,6 +387,12 @@ async fn answers(address: SocketAddrV4) -> bool {
         }
     }
     false
+}
+
+/// When things happened, for people.
+#[expect(clippy::disallowed_methods, reason = "the driver is the core's clock")]
+pub(crate) fn wall_clock() -> jiff::Timestamp {
+    jiff::Timestamp::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the driver is the core's clock")]

@@ -66,9 +66,12 @@ pub(crate) enum Error {
     /// The command line asks for what cannot be.
     #[error("{0}")]
     Usage(String),
-    /// A file that was asked for.
-    #[error("{} cannot be written: {why}", file.display())]
-    Unwritten { file: PathBuf, why: String },
+    /// What came before is shown, or written.
+    #[error("the capture ended: {why}")]
+    CaptureEnded { why: String, code: u8 },
+    /// A file to write to.
+    #[error("cannot write {}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -85,11 +88,11 @@ impl Error {
             Error::BadSocket { .. } | Error::Usage(_) | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
             Error::Broken(_) => EXIT_BROKEN,
-            Error::Partly { code, .. } => *code,
+            Error::Partly { code, .. } | Error::CaptureEnded { code, .. } => *code,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
             | Error::Kept(_)
-            | Error::Unwritten { .. }
+            | Error::File { .. }
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
         }

@@ -8,7 +8,7 @@ use ovl_gossip::{Changes, Endpoint, NodeName};
 use ovl_ipam::{Lease, Network, NetworkId, NetworkName, NetworkSpec, Networks, Wanted};
 use ovl_vxlan::{IfName, Mac, Report};
 
-use super::{Diagnosis, Sandbox, Target};
+use super::{Diagnosis, Notice, Sandbox, Target};
 use crate::control::api;
 use crate::docker::{DockerNetwork, NetworkConfig, Scope};
 
@@ -62,6 +62,8 @@ pub enum Event {
     Reconfigured {
         /// What is allowed in it, but likely not meant, or not in force yet.
         warnings: Vec<String>,
+        /// What changed, each as a sentence; `Err`: its mistakes, and nothing was taken.
+        changes: Result<Vec<String>, String>,
     },
     /// What Docker's engine says of one container's endpoints, or of all.
     Containers {
@@ -252,6 +254,7 @@ impl Action {
             | Action::Probe { .. }
             | Action::Audit
             | Action::CheckSandboxes(_)
+            | Action::Tell(_)
             | Action::End => false,
         }
     }
@@ -434,6 +437,8 @@ pub enum Action {
     Audit,
     /// See which of these sandboxes still are what they were; answered by [`Event::SandboxesGone`].
     CheckSandboxes(Vec<(String, Sandbox)>),
+    /// Keep for whoever asks what happened.
+    Tell(Notice),
     /// This host has left the cluster: the agent ends.
     End,
 }

@@ -36,6 +36,9 @@ pub(super) struct Kernel {
     busy: bool,
     sent: u64,
     audit: bool,
+    /// A pass that brings something new went before an audit that is due: what the audit then finds is
+    /// what others have changed. Only one does, so that audits come about on a busy host, too.
+    put_off: bool,
 }
 
 impl Kernel {
@@ -43,7 +46,7 @@ impl Kernel {
     pub(super) fn start(dataplane: Dataplane, events: mpsc::Sender<Event>) -> Kernel {
         let (work, inbox) = mpsc::channel(WORK_MAX);
         tokio::spawn(serve(dataplane, inbox, events));
-        Kernel { work, busy: false, sent: 0, audit: false }
+        Kernel { work, busy: false, sent: 0, audit: false, put_off: false }
     }
 
     /// The next pass reads the kernel afresh.
@@ -63,10 +66,12 @@ impl Kernel {
         if (version == self.sent && !self.audit) || self.busy {
             return;
         }
-        let work = Work::Pass { version, desired: core.desired(), audit: self.audit };
+        let audit = self.audit && (version == self.sent || self.put_off);
+        let work = Work::Pass { version, desired: core.desired(), audit };
         if self.work.try_send(work).is_ok() {
             self.sent = version;
-            self.audit = false;
+            self.put_off = self.audit && !audit;
+            self.audit = self.put_off;
             self.busy = true;
         }
     }

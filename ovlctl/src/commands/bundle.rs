@@ -98,7 +98,7 @@ pub(super) async fn run(args: Args, client: &Client, output: &Output) -> Result<
     let written = write(target, &name, made, &here, collected).map_err(|error| {
         // Half an archive is of no use to anybody.
         let _ = std::fs::remove_file(&file);
-        unwritten(&file, &error)
+        Error::File { path: file.clone(), error }
     })?;
     let (bytes, parts) = written;
     output.show(&Written { file, bytes, parts }, in_words)
@@ -118,12 +118,8 @@ fn create(file: &Path) -> Result<File, Error> {
             "{} exists already; it is not overwritten, name another file with --output",
             file.display()
         )),
-        _ => unwritten(file, &error),
+        _ => Error::File { path: file.to_owned(), error },
     })
-}
-
-fn unwritten(file: &Path, error: &io::Error) -> Error {
-    Error::Unwritten { file: file.to_owned(), why: error.to_string() }
 }
 
 /// Cleans, packs and writes. What comes back is the archive's size and its parts, without the manifest.

@@ -49,6 +49,9 @@ fn has_no_more_rights_than_it_needs(name: &str, image: Image) {
         let outcome = writable(path);
         assert!(outcome.ok(), "{path} cannot be written: {}", outcome.stderr);
     }
+    // Raw packets are granted, as captures need them.
+    let capture = ant.run(&["ovlctl", "capture", "--duration", "1"]).unwrap();
+    assert!(capture.ok(), "{}", capture.stderr);
     let analysis = ok(ant, &["systemd-analyze", "security", "--no-pager", UNIT]);
     let last = analysis.lines().last().unwrap_or_default();
     // → Overall exposure level for ovl-agent.service: 3.1 OK :-)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
 use ovl_agent::control::api::{Member, Status};
-use ovl_agent::doctor::Only;
+use ovl_agent::doctor::{Only, Unanswered, examine_host};
 use ovl_agent::tool::{self, Limits};
 use serde_json::Value;
 
@@ -56,7 +56,7 @@ pub(super) async fn all(here: &Here, client: &Client, peers: bool) -> Vec<Collec
         let status: Option<Status> = client.get(&path(&["status"])).await.ok();
         parts.extend(of_peers(&members, status.as_ref().map(|status| status.node.as_str())));
     }
-    let mut collected = stream::iter(parts).map(|part| one(part, here, client)).buffered(AT_ONCE);
+    let mut collected = stream::iter(parts).map(|part| one(part, client)).buffered(AT_ONCE);
     let mut all: Vec<Collected> = Vec::new();
     let mut bytes = 0;
     while let Some(mut part) = collected.next().await {
@@ -70,9 +70,9 @@ pub(super) async fn all(here: &Here, client: &Client, peers: bool) -> Vec<Collec
     all
 }
 
-async fn one(part: Part, here: &Here, client: &Client) -> Collected {
+async fn one(part: Part, client: &Client) -> Collected {
     let Part { path, source, within } = part;
-    let found = tokio::time::timeout(within, source.find(here, client, within)).await;
+    let found = tokio::time::timeout(within, source.find(client, within)).await;
     let late = || Err(format!("it took longer than {} s", within.as_secs()));
     match found.unwrap_or_else(|_| late()) {
         Ok((text, cut)) => Collected::new(&path, Ok(text), cut),
@@ -84,7 +84,7 @@ async fn one(part: Part, here: &Here, client: &Client) -> Collected {
 type Found = Result<(String, bool), String>;
 
 impl Source {
-    async fn find(self, here: &Here, client: &Client, within: Duration) -> Found {
+    async fn find(self, client: &Client, within: Duration) -> Found {
         match self {
             Source::Program(argv) => {
                 let limits = Limits { time: within, output: PART_MAX };
@@ -102,20 +102,20 @@ impl Source {
                 let client = client.to(host.as_deref()).patient(within);
                 json(client.get::<Value>(&target).await.map_err(|error| error.to_string())?)
             }
-            Source::Doctor => doctor(here, client, within).await,
+            Source::Doctor => doctor(client, within).await,
             Source::Text(text) => Ok((text, false)),
         }
     }
 }
 
 /// By the agent; where it does not answer, by this program.
-async fn doctor(here: &Here, client: &Client, within: Duration) -> Found {
+async fn doctor(client: &Client, within: Duration) -> Found {
     let by_agent = client.patient(within).get::<Value>(&path(&["doctor"])).await;
     let Err(error) = by_agent else {
         return json(by_agent.map_err(|error| error.to_string())?);
     };
-    let settings = here.config.clone().ok_or_else(|| vec![error.to_string()]);
-    let seen = ovl_agent::doctor::examine_host(settings, &Only::all()).await;
+    let unanswered = Unanswered::Other(error.to_string());
+    let seen = examine_host(client.socket(), unanswered, &Only::all()).await;
     json(serde_json::to_value(seen).map_err(|error| error.to_string())?)
 }
 
