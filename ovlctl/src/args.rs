@@ -87,6 +87,12 @@ pub(crate) enum Command {
     /// is left. JSON: {networks, rows, endpoints, differences: [{kind, network, vni, endpoint, netns,
     /// device, what, want, have}], left_out, repair: {done, failures, left: [difference]}}.
     Audit(audit::Ask),
+    /// Put all that is known of this host into one archive, for a bug report
+    ///
+    /// Versions, settings, state, logs, kernel tables, firewall rules, and what doctor says of this
+    /// host and of the others. Secrets are taken out, names and addresses are not. Works without an
+    /// agent, too; what cannot be had is named. JSON: {file, bytes, parts: [{path, bytes, error, cut}]}.
+    Bundle(crate::commands::bundle::Args),
     /// Show what happened on this host and in its cluster
     ///
     /// Hosts that joined, left, were suspected or down; endpoints that came, went or moved; networks,

@@ -1,6 +1,6 @@
 //! One HTTP request over the agent's unix socket, bounded in time and size.
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -43,6 +43,16 @@ impl Client {
     /// The agent of that host, asked through this one; `None`: this one.
     pub(crate) fn to(&self, host: Option<&str>) -> Client {
         Client { host: host.map(str::to_owned), ..self.clone() }
+    }
+
+    /// The other host whose agent is asked; `None`: this one's.
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// The control socket of this host's agent.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// The same agent, for what takes it longer; never less patient than this.

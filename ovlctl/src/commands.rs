@@ -6,6 +6,7 @@ use crate::output::Output;
 
 mod agent;
 pub(crate) mod audit;
+pub(crate) mod bundle;
 pub(crate) mod capture;
 mod cluster;
 mod endpoint;
@@ -21,6 +22,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
             cluster::resolve(&name, network.as_deref(), client, output).await
         }
         Command::Ping(args) => ping::run(args, client, output).await,
+        Command::Bundle(args) => bundle::run(args, client, output).await,
         Command::Capture(capture) => capture::run(capture, client, output).await,
         Command::Audit(asked) => audit::run(asked, client, output).await,
         Command::Events(asked) => events::run(asked, client, output).await,

@@ -63,6 +63,9 @@ pub(crate) enum Error {
     /// The user did not say yes; nothing was done.
     #[error("{0}")]
     Unconfirmed(&'static str),
+    /// The command line asks for what cannot be.
+    #[error("{0}")]
+    Usage(String),
     /// What came before is shown, or written.
     #[error("the capture ended: {why}")]
     CaptureEnded { why: String, code: u8 },
@@ -82,7 +85,7 @@ impl Error {
         match self {
             Error::NoAgent { .. } | Error::Slow { .. } | Error::Garbage { .. } => EXIT_UNAVAILABLE,
             Error::Closed { .. } => EXIT_REFUSED,
-            Error::BadSocket { .. } | Error::Unconfirmed(_) => EXIT_USAGE,
+            Error::BadSocket { .. } | Error::Usage(_) | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
             Error::Broken(_) => EXIT_BROKEN,
             Error::Partly { code, .. } | Error::CaptureEnded { code, .. } => *code,

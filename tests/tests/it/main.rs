@@ -7,6 +7,7 @@
 
 mod access;
 mod audit;
+mod bundle;
 mod capture;
 mod cluster;
 mod crash;
