@@ -80,6 +80,8 @@ enum Look {
 
 /// All groups, in the order in which people are told.
 const GROUPS: &[&Group] = &[
+    &running::GROUP,
+    &unit::GROUP,
     &kernel::GROUP,
     &features::GROUP,
     &ports::GROUP,
@@ -91,8 +93,6 @@ const GROUPS: &[&Group] = &[
     &store::GROUP,
     &cluster::GROUP,
     &docker::GROUP,
-    &running::GROUP,
-    &unit::GROUP,
 ];
 
 /// Examines the host of this agent.

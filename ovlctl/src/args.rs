@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::commands::Doctor;
 use crate::commands::capture::Capture;
 use crate::commands::{audit, events};
 use crate::complete;
@@ -100,6 +101,8 @@ pub(crate) enum Command {
     /// {seq, at, kind, summary}, and where it applies host, network, endpoint, address, count, reason,
     /// details; docs/events.md lists the kinds.
     Events(events::Events),
+    /// Look for everything that is known to break an overlay on this host
+    Doctor(Doctor),
     /// Let the agent read its configuration again
     ///
     /// Says which settings differ, and which of them are in force only after a restart. A

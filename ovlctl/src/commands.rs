@@ -9,10 +9,13 @@ pub(crate) mod audit;
 pub(crate) mod bundle;
 pub(crate) mod capture;
 mod cluster;
+mod doctor;
 mod endpoint;
 pub(crate) mod events;
 mod network;
 pub(crate) mod ping;
+
+pub(crate) use doctor::Doctor;
 
 pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> Result<(), Error> {
     match command {
@@ -26,6 +29,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
         Command::Capture(capture) => capture::run(capture, client, output).await,
         Command::Audit(asked) => audit::run(asked, client, output).await,
         Command::Events(asked) => events::run(asked, client, output).await,
+        Command::Doctor(doctor) => doctor::run(doctor, client, output).await,
         Command::Reload => agent::reload(client, output).await,
         Command::Leave(leave) => agent::leave(leave, client, output).await,
         Command::Network(command) => network::run(command, client, output).await,

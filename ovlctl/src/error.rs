@@ -19,7 +19,7 @@ pub(crate) const EXIT_TRY_LATER: u8 = 75;
 pub(crate) enum Error {
     /// Nobody listens.
     #[error("no agent answers on {}: {why}", socket.display())]
-    NoAgent { socket: PathBuf, why: String },
+    NoAgent { socket: PathBuf, why: String, kind: io::ErrorKind },
     /// Somebody may listen, but not to this user.
     #[error(
         "{} is not open to this user: try it with sudo, or, to read only, as a member of the \
@@ -57,6 +57,9 @@ pub(crate) enum Error {
     /// What was looked at is not as it should be.
     #[error("{0}")]
     Broken(String),
+    /// What was found has been told already; the exit code is its verdict.
+    #[error("exit code {0}")]
+    Told(u8),
     /// Something was not taken away from this host.
     #[error("{0}")]
     Kept(String),
@@ -88,7 +91,9 @@ impl Error {
             Error::BadSocket { .. } | Error::Usage(_) | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
             Error::Broken(_) => EXIT_BROKEN,
-            Error::Partly { code, .. } | Error::CaptureEnded { code, .. } => *code,
+            Error::Partly { code, .. } | Error::CaptureEnded { code, .. } | Error::Told(code) => {
+                *code
+            }
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
             | Error::Kept(_)
@@ -96,6 +101,11 @@ impl Error {
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
         }
+    }
+
+    /// Nothing is left to be said.
+    pub(crate) fn is_told(&self) -> bool {
+        matches!(self, Error::Told(_))
     }
 
     /// The reader of our output went away.

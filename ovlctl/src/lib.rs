@@ -42,7 +42,9 @@ pub fn run_from_command_line() -> ExitCode {
         // Whoever reads has enough.
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
-            output.complain(&error.to_string());
+            if !error.is_told() {
+                output.complain(&error.to_string());
+            }
             ExitCode::from(error.exit_code())
         }
     }

@@ -26,7 +26,7 @@ const SHOW_WITHIN: Duration = Duration::from_secs(5);
 const RECOVERED: u64 = 600;
 
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,UnitFileState,FragmentPath,\
-                          DropInPaths,NeedDaemonReload,MainPID,ExecMainCode,ExecMainStatus,NRestarts,StatusText";
+                          DropInPaths,NeedDaemonReload,MainPID,ExecMainCode,ExecMainStatus,NRestarts,StatusText,ExecStart,Environment";
 
 pub(super) const GROUP: Group = Group {
     checks: &[Check {
@@ -68,6 +68,13 @@ impl Unit {
     /// A property; empty: systemd does not know it.
     pub(super) fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
+    }
+
+    /// The words of its `ExecStart=`, the program first; empty: systemd does not say.
+    pub(super) fn command_line(&self) -> Vec<&str> {
+        // { path=/usr/bin/ovl-agent ; argv[]=/usr/bin/ovl-agent --log debug ; ignore_errors=no ; … }
+        let line = self.get("ExecStart").split(" ; ").find_map(|part| part.strip_prefix("argv[]="));
+        line.unwrap_or_default().split_whitespace().collect()
     }
 
     pub(super) fn number(&self, name: &str) -> u64 {
@@ -186,6 +193,15 @@ mod tests {
         let found = judge(&unit, Some(OURS), None);
         assert_eq!(found.verdict, Verdict::Ok);
         assert_eq!(found.evidence[1..], ["drop-in /etc/a.conf", "drop-in /etc/b.conf"]);
+    }
+
+    #[test]
+    fn the_command_line_is_read_with_the_flags_of_drop_ins() {
+        let unit = Unit::read(
+            "ExecStart={ path=/usr/bin/ovl-agent ; argv[]=/usr/bin/ovl-agent --advertise eth1 ; ignore_errors=no ; pid=0 }\n",
+        );
+        assert_eq!(unit.command_line(), ["/usr/bin/ovl-agent", "--advertise", "eth1"]);
+        assert!(Unit::default().command_line().is_empty());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod cluster;
 mod crash;
 mod demo;
 mod docker;
+mod doctor;
 mod events;
 mod firewall;
 mod journal;
