@@ -2,7 +2,12 @@
 
 mod access;
 pub mod api;
+mod audit;
+mod captures;
 mod doctor;
+mod events;
+pub(crate) mod paths;
+mod peers;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +28,7 @@ use serde::Deserialize;
 
 pub use self::access::Access;
 use self::access::{Peer, guard};
+pub use self::peers::answer_peers;
 use crate::core::{Refusal, RefusalKind, Request, Response, Sandbox, Target};
 use crate::dns::Resolution;
 use crate::driver::Agent;
@@ -37,12 +43,19 @@ const CONNECTIONS_MAX: usize = 128;
 /// Of these, those of users who may only read. One more is closed.
 const GUESTS_MAX: usize = 64;
 
-/// A connection ends after this long; every request is answered sooner.
-const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
+/// A connection ends after this long; every request is answered sooner, those for other hosts too.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(120);
+
+/// The API for users of this host. Each request must carry its connection's [`Peer`].
+fn router(agent: Agent, access: Access) -> Router {
+    routes(agent.clone())
+        .layer(from_fn_with_state(agent, peers::forward))
+        .layer(from_fn_with_state(access, guard))
+}
 
 /// The routes of the table in [`api`]. What reads is a GET, and nothing else is: who may read only
-/// is told so by the method. Each request must carry its connection's [`Peer`].
-fn router(agent: Agent, access: Access) -> Router {
+/// is told so by the method.
+fn routes(agent: Agent) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
@@ -53,10 +66,13 @@ fn router(agent: Agent, access: Access) -> Router {
         .route("/v1/endpoints", get(endpoints).post(attach))
         .route("/v1/endpoints/{network}/{name}", delete(detach))
         .route("/v1/resolve", get(resolve))
+        .merge(events::routes())
+        .merge(audit::routes())
         .merge(doctor::routes())
+        .merge(paths::routes())
+        .merge(captures::routes())
         .fallback(|| async { Refusal::not_found("there is no such path in this agent's API; are ovlctl and ovl-agent of one version?") })
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(from_fn_with_state(access, guard))
         .with_state(agent)
 }
 
@@ -102,6 +118,7 @@ impl IntoResponse for Response {
             Response::Endpoints(endpoints) => Json(endpoints).into_response(),
             Response::Endpoint(endpoint) => Json(endpoint).into_response(),
             Response::Left(left) => Json(left).into_response(),
+            Response::Audit(audit) => Json(audit).into_response(),
             // The others answer Docker's requests, which have a socket of their own, and the agent's own.
             Response::Done
             | Response::Diagnosis(_)
@@ -272,13 +289,22 @@ async fn resolve(
     query: QueryOf<Resolve>,
 ) -> Result<Json<Vec<IpAddr>>, Refusal> {
     let Query(Resolve { name, network }) = query.map_err(|e| Refusal::invalid(e.body_text()))?;
+    addresses_of(&agent, &name, network).await.map(Json)
+}
+
+/// The addresses of a name, in one network or in all.
+async fn addresses_of(
+    agent: &Agent,
+    name: &str,
+    network: Option<String>,
+) -> Result<Vec<IpAddr>, Refusal> {
     let scope = match &network {
         Some(network) => Some(vec![agent.network_id(network).await?]),
         None => None,
     };
     let names = agent.names().read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    match names.resolve(scope.as_deref(), &name) {
-        Resolution::Found(addresses) => Ok(Json(addresses)),
+    match names.resolve(scope.as_deref(), name) {
+        Resolution::Found(addresses) => Ok(addresses),
         Resolution::NoSuchName | Resolution::NotOurs => {
             let place =
                 network.map_or_else(|| "any network".to_owned(), |n| format!("network {n}"));

@@ -14,9 +14,11 @@ mod command;
 mod devices;
 mod docker;
 mod features;
+mod firewall;
 mod kernel;
 mod memory;
 mod net;
+mod peers;
 mod ports;
 mod running;
 mod settings;
@@ -87,7 +89,9 @@ const GROUPS: &[&Group] = &[
     &kernel::GROUP,
     &features::GROUP,
     &ports::GROUP,
+    &firewall::GROUP,
     &devices::GROUP,
+    &peers::GROUP,
     &memory::GROUP,
     &net::GROUP,
     &store::GROUP,

@@ -40,11 +40,15 @@ use self::registry::Store;
 pub use self::reload::Read;
 use self::reload::{Reread, Settings};
 use self::sandboxes::Sandboxes;
+use crate::capture::Captures;
 use crate::config::Config;
 use crate::control::api::Reloaded;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
 use crate::dns::{Names, Resolver};
 use crate::docker::Daemon;
+use crate::events::Log;
+use crate::peers::Peers;
+use crate::probe::Prober;
 
 /// Exit code of an agent whose host has left the cluster: it is not to be started again by itself.
 pub const EXIT_LEFT: u8 = 3;
@@ -67,10 +71,14 @@ pub struct Agent {
     requests: mpsc::Sender<(Request, oneshot::Sender<Result<Response, Refusal>>)>,
     reloads: mpsc::Sender<oneshot::Sender<Result<Reloaded, String>>>,
     names: Arc<RwLock<Names>>,
+    log: Arc<Log>,
     store_url: Arc<str>,
     state_dir: Arc<Path>,
     config: Arc<RwLock<Arc<Config>>>,
     registry: registry::Found,
+    peers: Peers,
+    prober: Prober,
+    captures: Arc<Captures>,
 }
 
 impl Agent {
@@ -126,16 +134,25 @@ impl Agent {
             requests,
             reloads,
             names: Arc::default(),
+            log: Arc::new(Log::new(jiff::Timestamp::UNIX_EPOCH)),
             store_url: "".into(),
             state_dir: Path::new("").into(),
             config: Arc::new(RwLock::new(Arc::new(config))),
             registry: Arc::new(RwLock::new(Err("it was not asked yet".to_owned()))),
+            peers: Peers::alone(),
+            prober: Prober::ended(),
+            captures: Arc::new(Captures::new(String::new(), std::net::Ipv4Addr::LOCALHOST, 4789)),
         }
     }
 
     /// The names table, for `resolve`.
     pub fn names(&self) -> &RwLock<Names> {
         &self.names
+    }
+
+    /// What happened.
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// The store's address, without secrets.
@@ -153,9 +170,24 @@ impl Agent {
         self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
+    /// The captures of this host.
+    pub(crate) fn captures(&self) -> &Arc<Captures> {
+        &self.captures
+    }
+
     /// Where the agent keeps its state.
     pub fn state_dir(&self) -> &Path {
         &self.state_dir
+    }
+
+    /// The other hosts' agents.
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Probes of the ways to other hosts.
+    pub(crate) fn prober(&self) -> &Prober {
+        &self.prober
     }
 }
 
@@ -177,6 +209,7 @@ struct Driver {
     kernel: Kernel,
     store: Store,
     names: Arc<RwLock<Names>>,
+    log: Arc<Log>,
     resolver: Resolver,
     sandboxes: Sandboxes,
     daemon: Daemon,
@@ -203,7 +236,9 @@ impl Driver {
             if self.core.knows_names(now()) {
                 self.sandboxes.begin();
             }
-            self.readiness.tell(now(), &self.core, self.sandboxes.settled());
+            if let Some(notice) = self.readiness.tell(now(), &self.core, self.sandboxes.settled()) {
+                self.log.push(wall_clock(), notice);
+            }
             let wake = tokio::time::Instant::from_std(self.core.poll_timeout());
             tokio::select! {
                 () = &mut stop => return Ended::Stopped,
@@ -223,7 +258,7 @@ impl Driver {
     }
 
     fn feed(&mut self, event: Event) {
-        if matches!(event, Event::Applied { .. }) {
+        if matches!(event, Event::Applied { .. } | Event::Inspected(_, Ok(_))) {
             self.kernel.passed();
         }
         self.core.handle(now(), event);
@@ -288,6 +323,12 @@ impl Driver {
                 });
             }
             Action::Audit => self.kernel.audit(),
+            Action::Inspect { request, repair } => {
+                if let Err(busy) = self.kernel.inspect(request, repair) {
+                    self.feed(Event::Inspected(request, Err(busy)));
+                }
+            }
+            Action::Tell(notice) => self.log.push(wall_clock(), notice),
             Action::End => self.left = true,
             Action::CheckSandboxes(list) => {
                 let gone: Vec<String> = list
@@ -351,6 +392,12 @@ async fn answers(address: SocketAddrV4) -> bool {
         }
     }
     false
+}
+
+/// When things happened, for people.
+#[expect(clippy::disallowed_methods, reason = "the driver is the core's clock")]
+pub(crate) fn wall_clock() -> jiff::Timestamp {
+    jiff::Timestamp::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the driver is the core's clock")]

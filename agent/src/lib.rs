@@ -1,6 +1,7 @@
 //! The agent: one per host, it decides everything about the overlay.
 
 pub mod args;
+mod capture;
 pub mod config;
 pub mod control;
 pub mod core;
@@ -8,10 +9,14 @@ pub mod dns;
 pub mod docker;
 pub mod doctor;
 pub mod driver;
+pub mod events;
 pub mod log;
+pub mod peers;
 pub mod preflight;
+mod probe;
 pub mod purge;
 pub mod systemd;
+pub mod tool;
 pub mod unix_socket;
 
 /// The version of the programs: the workspace's own, unless the build was told another one (a

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// The agent said no, or there is no such thing.
 pub(crate) const EXIT_REFUSED: u8 = 1;
+/// What was looked at is broken.
+pub(crate) const EXIT_BROKEN: u8 = 4;
 /// Wrong usage (`EX_USAGE` of sysexits.h).
 pub(crate) const EXIT_USAGE: u8 = 64;
 /// The agent does not answer, or not as an agent would (`EX_UNAVAILABLE`).
@@ -52,18 +54,27 @@ pub(crate) enum Error {
     /// Several things were asked for, and not all were done; each has been told already.
     #[error("{done} of {all} were done")]
     Partly { done: usize, all: usize, code: u8 },
+    /// What was looked at is not as it should be.
+    #[error("{0}")]
+    Broken(String),
     /// What was found has been told already; the exit code is its verdict.
     #[error("exit code {0}")]
     Told(u8),
     /// Something was not taken away from this host.
     #[error("{0}")]
     Kept(String),
-    /// There is no such thing, and there will be none: wrong usage.
-    #[error("{0}")]
-    Usage(String),
     /// The user did not say yes; nothing was done.
     #[error("{0}")]
     Unconfirmed(&'static str),
+    /// The command line asks for what cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// What came before is shown, or written.
+    #[error("the capture ended: {why}")]
+    CaptureEnded { why: String, code: u8 },
+    /// A file to write to.
+    #[error("cannot write {}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -77,12 +88,16 @@ impl Error {
         match self {
             Error::NoAgent { .. } | Error::Slow { .. } | Error::Garbage { .. } => EXIT_UNAVAILABLE,
             Error::Closed { .. } => EXIT_REFUSED,
-            Error::BadSocket { .. } | Error::Unconfirmed(_) | Error::Usage(_) => EXIT_USAGE,
+            Error::BadSocket { .. } | Error::Usage(_) | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
-            Error::Partly { code, .. } | Error::Told(code) => *code,
+            Error::Broken(_) => EXIT_BROKEN,
+            Error::Partly { code, .. } | Error::CaptureEnded { code, .. } | Error::Told(code) => {
+                *code
+            }
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
             | Error::Kept(_)
+            | Error::File { .. }
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
         }

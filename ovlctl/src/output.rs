@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Color, Table};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -16,6 +16,7 @@ const WIDTH: usize = 80;
 /// Where answers go.
 pub(crate) struct Output {
     json: bool,
+    terminal: bool,
     colours: bool,
 }
 
@@ -30,11 +31,31 @@ pub(crate) enum Tone {
     Faint,
 }
 
+/// A cell of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cell {
+    text: String,
+    tone: Option<Tone>,
+}
+
+impl Cell {
+    pub(crate) fn toned(tone: Tone, text: impl Into<String>) -> Cell {
+        Cell { text: text.into(), tone: Some(tone) }
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Cell {
+        Cell { text, tone: None }
+    }
+}
+
 impl Output {
     pub(crate) fn new(json: bool) -> Output {
         let terminal = io::stdout().is_terminal();
         let (no_color, term) = (std::env::var_os("NO_COLOR"), std::env::var_os("TERM"));
-        Output { json, colours: has_colours(terminal, no_color.as_deref(), term.as_deref()) }
+        let colours = has_colours(terminal, no_color.as_deref(), term.as_deref());
+        Output { json, terminal: terminal && !json, colours }
     }
 
     /// The text in its colour, where colours are shown; without what else could steer a terminal.
@@ -54,6 +75,61 @@ impl Output {
         format!("{style}{text}{style:#}")
     }
 
+    /// As [`table`], with tones.
+    pub(crate) fn table<const N: usize>(
+        &self,
+        header: [&str; N],
+        rows: impl IntoIterator<Item = [Cell; N]>,
+    ) -> String {
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_header(header);
+        table.add_rows(rows.into_iter().map(|row| {
+            row.map(|Cell { text, tone }| {
+                let cell = comfy_table::Cell::new(printable(&text));
+                match tone {
+                    Some(Tone::Good) => cell.fg(Color::Green),
+                    Some(Tone::Doubtful) => cell.fg(Color::Yellow),
+                    Some(Tone::Bad) => cell.fg(Color::Red),
+                    Some(Tone::Unknown) => cell.fg(Color::Cyan),
+                    Some(Tone::Strong) => cell.add_attribute(Attribute::Bold),
+                    Some(Tone::Faint) => cell.add_attribute(Attribute::Dim),
+                    None => cell,
+                }
+            })
+        }));
+        if self.colours {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        unpadded(&mut table)
+    }
+
+    /// Shows a value that was shown before: on a terminal in its place, elsewhere after it. In JSON, one
+    /// value a line.
+    pub(crate) fn again<T: Serialize>(
+        &self,
+        value: &T,
+        words: impl FnOnce(&T) -> String,
+    ) -> Result<(), Error> {
+        let text = if self.json {
+            let text = serde_json::to_string(value);
+            text.map_err(|error| Error::Output(error.into()))? + "\n"
+        } else if self.terminal {
+            // Home, and nothing below (ECMA-48: CUP, ED).
+            format!("\u{1b}[H\u{1b}[J{}", words(value))
+        } else {
+            words(value) + "\n"
+        };
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+    }
+
+    /// JSON was asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints a value: as JSON if that was asked for, else the text made by `words`.
     pub(crate) fn show<T: Serialize>(
         &self,
@@ -61,6 +137,21 @@ impl Output {
         words: impl FnOnce(&T) -> String,
     ) -> Result<(), Error> {
         let text = if self.json { json(value)? } else { words(value) };
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+    }
+
+    /// Prints one of several values, as they come: as JSON on a line of its own, or the text.
+    pub(crate) fn line<T: Serialize>(
+        &self,
+        value: &T,
+        words: impl FnOnce(&T) -> String,
+    ) -> Result<(), Error> {
+        let line = || serde_json::to_string(value).map(|line| line + "\n");
+        let text = match self.json {
+            true => line().map_err(|error| Error::Output(error.into()))?,
+            false => words(value),
+        };
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
     }
@@ -78,6 +169,12 @@ impl Output {
             return Ok(());
         }
         self.show(&list, |list| words(list))
+    }
+
+    /// What goes on, on standard error; it is no failure.
+    pub(crate) fn remark(&self, sentence: &str) {
+        // Nobody to tell: fine.
+        let _ = writeln!(io::stderr(), "{}", printable(sentence));
     }
 
     /// One sentence on standard error.
@@ -141,7 +238,12 @@ pub(crate) fn wrapped(text: &str, used: usize, indent: usize) -> String {
 
 /// On one line, and without what could steer a terminal.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || turns_text(c) { ' ' } else { c }).collect()
+}
+
+/// Line separators, and marks that turn the direction of what follows (Unicode UAX 9).
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// How a unit variant looks in JSON: `alive`.
@@ -170,7 +272,7 @@ mod tests {
             assert_eq!(has_colours(terminal, no_color, term), expected);
         }
         let (plain, coloured) =
-            (Output { json: false, colours: false }, Output { json: false, colours: true });
+            [false, true].map(|colours| Output { json: false, terminal: colours, colours }).into();
         assert_eq!(plain.toned(Tone::Bad, "a\u{1b}b"), "a b");
         assert_eq!(coloured.toned(Tone::Bad, "a\u{1b}b"), "\u{1b}[1m\u{1b}[31ma b\u{1b}[0m");
     }

@@ -1,10 +1,14 @@
 //! What the kernel should hold, and what becomes of a pass over it.
 
-use ovl_vxlan::{Desired, DesiredNetwork, LocalEndpoint, Report};
+use std::collections::BTreeMap;
+
+use ovl_gossip::MemberState;
+use ovl_vxlan::{Desired, DesiredNetwork, LocalEndpoint, Remote, Report};
 
 use super::diagnosis::Trouble;
 use super::local::{Origin, Phase};
-use super::{Core, Refusal, RequestId, Response};
+use super::{Core, Kind, Notice, Refusal, RequestId, Response, VXLAN_OVERHEAD};
+use crate::probe::{PROBE_VNI, probe_mac};
 
 impl Core {
     /// What the kernel should hold, whole.
@@ -23,7 +27,7 @@ impl Core {
                 local: self.me.vtep,
                 port: self.me.vxlan_port,
                 mtu: self.mtu(network),
-                endpoints: std::collections::BTreeMap::new(),
+                endpoints: BTreeMap::new(),
                 remotes: self.remotes.rows(network.id.0),
                 settled: self.settled,
             });
@@ -36,16 +40,35 @@ impl Core {
                 LocalEndpoint { mac: local.mac, address, address6, home },
             );
         }
+        self.add_probe_network(&mut desired);
         desired
+    }
+
+    /// A network without endpoints that every host is on, as soon as there are others: over it agents
+    /// probe what the kernel and the underlay do to VXLAN, in the way of any other network's frames.
+    fn add_probe_network(&self, desired: &mut Desired) {
+        let there = self.remotes.members().filter(|(_, _, state)| *state != MemberState::Left);
+        let remotes: BTreeMap<_, _> = there
+            .map(|(_, vtep, _)| (vtep.into(), Remote { mac: probe_mac(vtep), vtep }))
+            .collect();
+        if remotes.is_empty() {
+            return;
+        }
+        desired.networks.entry(PROBE_VNI).or_insert_with(|| DesiredNetwork {
+            name: "(probes of the underlay)".to_owned(),
+            vni: PROBE_VNI,
+            local: self.me.vtep,
+            port: self.me.vxlan_port,
+            mtu: self.me.underlay_mtu.saturating_sub(VXLAN_OVERHEAD),
+            endpoints: BTreeMap::new(),
+            remotes,
+            settled: self.settled,
+        });
     }
 
     pub(super) fn applied(&mut self, version: u64, audit: bool, report: Report) {
         self.passed = Some(self.passed == Some(true) || report.is_ok());
-        let repaired = report.changes.values().map(|n| *n as u64).sum::<u64>();
-        if audit && repaired > 0 {
-            self.health.repaired += repaired;
-            self.health.repaired_at = Some(self.now);
-        }
+        self.note_repairs(version, audit, &report);
         self.health.dataplane = report
             .failed_networks
             .iter()
@@ -81,9 +104,29 @@ impl Core {
                 self.health.dataplane.push(Trouble::of(format!("endpoint {id}"), error));
             }
         }
+        self.tell_failures();
         for (_, id) in &report.gone {
             self.lost(id, "its sandbox is gone");
         }
+    }
+
+    /// What an audit had to change in a kernel that was as it should be, others have changed. A pass
+    /// that brought something new as well cannot tell the two apart.
+    fn note_repairs(&mut self, version: u64, audit: bool, report: &Report) {
+        let before = self.kernel_has.replace((version, report.is_ok()));
+        let count: usize = report.changes.values().sum();
+        if !audit || count == 0 || before.is_none_or(|(had, _)| had != version) {
+            return;
+        }
+        self.health.repaired += count as u64;
+        self.health.repaired_at = Some(self.now);
+        let summary = format!("the kernel was not as it should be: {count} things were put right");
+        let why = match before {
+            Some((_, false)) => "an earlier try had failed",
+            Some((_, true)) | None => "somebody else changed it",
+        };
+        let notice = Notice::new(Kind::KernelRepaired, summary).count(count).because(why);
+        self.tell(notice.details(report.done.iter().map(ToString::to_string)));
     }
 
     /// Why the endpoint is not in the kernel. What ails its network says more than what follows
@@ -120,7 +163,7 @@ impl Core {
                 self.touch_desired();
                 return self.reply(request, Err(refusal));
             }
-            self.leave(id, None);
+            self.leave(id, None, "the kernel did not take it");
             return self.reply(request, Err(refusal));
         }
         local.phase = Phase::Up;

@@ -19,14 +19,18 @@ use super::readiness::Readiness;
 use super::registry::Store;
 use super::reload::{Read, Settings};
 use super::sandboxes::{Sandboxes, there};
-use super::{Agent, Driver, EVENTS_MAX, now};
+use super::{Agent, Driver, EVENTS_MAX, now, wall_clock};
+use crate::capture::Captures;
 use crate::config::Config;
 use crate::control::{self, Access};
-use crate::core::{Core, Event, Identity, State};
+use crate::core::{Core, Event, Identity, Kind, Notice, State, VXLAN_OVERHEAD};
 use crate::dns::{Names, Resolver};
 use crate::docker::{Engine, EngineEvent, PluginServer};
+use crate::events::Log;
 use crate::log;
+use crate::peers::Peers;
 use crate::preflight::{self, Failure};
+use crate::probe::Prober;
 use crate::systemd::{Kept, Manager};
 use crate::unix_socket::{BindError, UnixSocket};
 
@@ -152,6 +156,7 @@ pub async fn run(
     let (rereads_in, rereads) = mpsc::channel(RELOADS_MAX);
     let names = Arc::new(RwLock::new(Names::default()));
     let resolver = Resolver::new(names.clone(), config.resolv_conf.clone());
+    let log_of_events = Arc::new(Log::new(wall_clock()));
     let advertise = SocketAddrV4::new(vtep, config.gossip_port);
     let epoch = next_epoch(&config.state_dir)?;
     let peers = state.peers.clone();
@@ -180,9 +185,18 @@ pub async fn run(
         requests: requests_in,
         reloads: reloads_in,
         names: names.clone(),
+        log: log_of_events.clone(),
         store_url: config.store.to_string().into(),
         state_dir: config.state_dir.as_path().into(),
         config: shared.clone(),
+        peers: Peers {
+            gossip: gossip.clone(),
+            node: config.node_name.clone(),
+            vtep,
+            vxlan_mtu: underlay_mtu.saturating_sub(VXLAN_OVERHEAD),
+        },
+        prober: Prober::start(vtep),
+        captures: Arc::new(Captures::new(config.node_name.to_string(), vtep, config.vxlan_port)),
         registry: store.found(),
     };
     let (engine, told) = Engine::follow(config.docker_host.clone(), DRIVER);
@@ -202,6 +216,7 @@ pub async fn run(
         kernel,
         store,
         names,
+        log: log_of_events.clone(),
         resolver,
         sandboxes,
         daemon: engine.daemon(),
@@ -211,14 +226,19 @@ pub async fn run(
         left: false,
     };
     let servers = Servers::open(&config, &agent).await?;
+    tokio::spawn(control::answer_peers(agent.clone()));
     tokio::spawn(follow_docker(told, events_in));
     tracing::info!(gossip = %advertise, control = %config.control_socket.display(), plugin = %config.plugin_socket.display(), "serving");
     let ended = driver.run(pin!(stop)).await;
     drop(engine);
     tracing::info!("stopping; endpoints stay as they are");
     manager.stopping();
+    let last = Notice::new(Kind::AgentStopping, "this agent stops; endpoints stay as they are");
+    log_of_events.push(wall_clock(), last);
+    log_of_events.close();
     // Names are answered meanwhile, and what was forwarded has time to come back.
     gossip.leave(LEAVE_WITHIN).await;
+    agent.captures().close();
     servers.close().await;
     driver.sandboxes.hand_over();
     Ok(ended)
