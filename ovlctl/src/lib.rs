@@ -56,7 +56,10 @@ fn run(args: Args, output: &Output) -> Result<(), Error> {
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;
-    runtime.block_on(commands::run(args.command, &client, output))
+    let done = runtime.block_on(commands::run(args.command, &client, output));
+    // What hangs on a disk is not waited for.
+    runtime.shutdown_background();
+    done
 }
 
 /// Help and version are asked for, all else is wrong usage.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::command::{self, Output};
-use super::{Check, Group, Host, Look};
+use super::{Check, Group, Host, Look, blocking};
 use crate::control::api::doctor::Finding;
 
 const UNIT: &str = "systemd.unit";
@@ -91,7 +91,8 @@ async fn look(host: Host) -> Vec<Finding> {
         Ok(unit) => unit,
         Err(why) => return vec![Finding::unchecked(UNIT, why)],
     };
-    let file = fs::read_to_string(unit.get("FragmentPath")).ok();
+    let path = unit.get("FragmentPath").to_owned();
+    let file = blocking(move || fs::read_to_string(path).ok()).await.ok().flatten();
     let runs = host.status().map(|status| (std::process::id(), status.uptime_seconds));
     vec![judge(&unit, file.as_deref(), runs)]
 }

@@ -20,14 +20,14 @@ const FAIL: i32 = 4;
 const SOON: Duration = Duration::from_secs(30);
 
 /// What one run of `ovlctl doctor --json` said.
-struct Report {
+pub(crate) struct Report {
     code: Option<i32>,
     took: Duration,
     findings: Vec<Value>,
 }
 
 impl Report {
-    fn of(host: &Host, args: &[&str]) -> Report {
+    pub(crate) fn of(host: &Host, args: &[&str]) -> Report {
         let all = [&["--json", "doctor"], args].concat();
         let outcome = host.ctl(&all).unwrap_or_else(|error| panic!("{}", error.chain()));
         let answer =
@@ -38,7 +38,7 @@ impl Report {
     }
 
     /// Check and subject of those with that verdict.
-    fn with(&self, verdict: &str) -> Vec<String> {
+    pub(crate) fn with(&self, verdict: &str) -> Vec<String> {
         let of_it = self.findings.iter().filter(|finding| finding["verdict"] == verdict);
         let named = of_it.map(|finding| match finding["subject"].as_str() {
             Some(subject) => format!("{} ({subject})", text(&finding["check"])),
@@ -55,7 +55,7 @@ impl Report {
 
     /// These fail and no others, no warning is given but of `warned`, and the exit code says so.
     #[track_caller]
-    fn fails_only(&self, failed: &[&str], warned: &[&str]) {
+    pub(crate) fn fails_only(&self, failed: &[&str], warned: &[&str]) {
         assert_eq!(self.with("fail"), failed, "{self}");
         let warnings = self.with("warn");
         let unexpected = warnings.iter().find(|warning| !warned.contains(&warning.as_str()));
@@ -66,7 +66,7 @@ impl Report {
 
     /// The sentence, the evidence and the fix of a check have all these words.
     #[track_caller]
-    fn says(&self, check: &str, words: &[&str]) {
+    pub(crate) fn says(&self, check: &str, words: &[&str]) {
         let found = self.of_check(check).to_string();
         for word in words {
             assert!(found.contains(word), "{word} in {found}");
