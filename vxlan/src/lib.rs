@@ -8,6 +8,7 @@
 //! - [`Desired`] says what should be; the agent writes it.
 //! - [`Dataplane`] looks at the kernel, plans and carries out. What one pass did is in its
 //!   [`Report`].
+//! - [`Observer`] shows what stands in the kernel, to whoever hunts a fault.
 //! - [`DnsRedirect`] leads a container's DNS to the agent while the agent lives.
 //! - [`netns`] is about network namespaces by path.
 //!
@@ -32,6 +33,7 @@ pub mod netns;
 mod nft;
 mod nft_redirect;
 mod observe;
+mod observer;
 mod pass;
 mod plan;
 mod plan_inside;
@@ -48,6 +50,9 @@ pub use error::{ApplyError, KernelError, NetlinkError, OpenError};
 pub use host::MAX_USED_SUBNETS;
 pub use ifname::{IfName, ParseIfNameError};
 pub use mac::{Mac, ParseMacError};
+pub use observer::{
+    FdbRow, Interface, InterfaceKind, Lookup, Neighbour, Observer, Route, VxlanSettings,
+};
 pub use purge::{PurgeError, Purged, purge};
 pub use redirect::{DnsRedirect, RedirectError};
 pub use report::Report;

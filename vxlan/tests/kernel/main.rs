@@ -9,6 +9,7 @@ mod device;
 mod host;
 mod ipv6;
 mod lab;
+mod observer;
 mod ownership;
 mod purge;
 mod redirect;
