@@ -100,9 +100,11 @@ impl IntoResponse for Response {
             Response::Endpoints(endpoints) => Json(endpoints).into_response(),
             Response::Endpoint(endpoint) => Json(endpoint).into_response(),
             Response::Left(left) => Json(left).into_response(),
-            // The others answer Docker's requests, which have a socket of their own.
+            // The others answer Docker's requests, which have a socket of their own, or are no answers by
+            // themselves.
             Response::Done
             | Response::NetworkId(_)
+            | Response::TraceEnds(_)
             | Response::Pool(..)
             | Response::Address(_)
             | Response::Mac(_)

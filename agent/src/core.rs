@@ -18,6 +18,7 @@
 //! - `state`: what is kept on disk, so that a restart adopts what runs.
 //! - `leaving`: this host on its way out of the cluster.
 //! - `view`: answers for the control API.
+//! - `trace`: what is known of the ends of a way.
 
 mod docker;
 mod event;
@@ -29,6 +30,7 @@ mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -45,6 +47,7 @@ pub use self::event::{
     RequestId, Response, StoreAnswer, StoreCall,
 };
 pub use self::local::{Sandbox, Target};
+pub use self::remote::Absence;
 pub use self::state::{FORMAT as STATE_FORMAT, State};
 use self::{
     docker::{Docker, Proposal, Returning},
@@ -318,6 +321,9 @@ impl Core {
             },
             Request::NetworkId(name) => {
                 self.network_or_refuse(&name).map(|n| Some(Response::NetworkId(n.id.0)))
+            }
+            Request::TraceEnds(question) => {
+                self.trace_ends(&question).map(|ends| Some(Response::TraceEnds(Box::new(ends))))
             }
             Request::CreateNetwork(spec) => {
                 self.call(StoreCall::CreateNetwork(spec), store::Continuation::Create(id));
