@@ -2,6 +2,7 @@
 
 mod access;
 pub mod api;
+mod doctor;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +53,7 @@ fn router(agent: Agent, access: Access) -> Router {
         .route("/v1/endpoints", get(endpoints).post(attach))
         .route("/v1/endpoints/{network}/{name}", delete(detach))
         .route("/v1/resolve", get(resolve))
+        .merge(doctor::routes())
         .fallback(|| async { Refusal::not_found("there is no such path in this agent's API; are ovlctl and ovl-agent of one version?") })
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(from_fn_with_state(access, guard))
@@ -100,9 +102,9 @@ impl IntoResponse for Response {
             Response::Endpoints(endpoints) => Json(endpoints).into_response(),
             Response::Endpoint(endpoint) => Json(endpoint).into_response(),
             Response::Left(left) => Json(left).into_response(),
-            // The others answer Docker's requests, which have a socket of their own, or are no answers by
-            // themselves.
+            // The others answer Docker's requests, which have a socket of their own, and the agent's own.
             Response::Done
+            | Response::Diagnosis(_)
             | Response::NetworkId(_)
             | Response::TraceEnds(_)
             | Response::Pool(..)

@@ -19,7 +19,9 @@
 //! - `leaving`: this host on its way out of the cluster.
 //! - `view`: answers for the control API.
 //! - `trace`: what is known of the ends of a way.
+//! - `diagnosis`: what is wrong, by topic, for examinations of the host.
 
+mod diagnosis;
 mod docker;
 mod event;
 mod kernel;
@@ -41,6 +43,7 @@ use ipnet::IpNet;
 use ovl_gossip::{NodeName, OtherFormat};
 use ovl_ipam::Network;
 
+pub use self::diagnosis::{Diagnosis, Problem, Topic};
 pub use self::docker::Had;
 pub use self::event::{
     Action, CallId, DockerCall, DockerError, Event, NamesChange, Refusal, RefusalKind, Request,
@@ -50,6 +53,7 @@ pub use self::local::{Sandbox, Target};
 pub use self::remote::Absence;
 pub use self::state::{FORMAT as STATE_FORMAT, State};
 use self::{
+    diagnosis::Trouble,
     docker::{Docker, Proposal, Returning},
     leaving::Leaving,
     local::Local,
@@ -174,8 +178,10 @@ struct Health {
     name_conflict: Option<std::net::SocketAddr>,
     /// A host speaks another version of the gossip; heard last then.
     other_format: Option<(Instant, OtherFormat)>,
-    dataplane: Vec<String>,
+    dataplane: Vec<Trouble>,
     repaired: u64,
+    /// The last audit that put something right.
+    repaired_at: Option<Instant>,
 }
 
 impl Core {
@@ -310,6 +316,7 @@ impl Core {
         }
         let answer = match request {
             Request::Status => Ok(Some(Response::Status(Box::new(self.status(now))))),
+            Request::Diagnose => Ok(Some(Response::Diagnosis(Box::new(self.diagnosis(now))))),
             Request::Members => Ok(Some(Response::Members(self.members()))),
             Request::Networks => Ok(Some(Response::Networks(self.network_list()))),
             Request::Endpoints(network) => {

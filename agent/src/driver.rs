@@ -40,6 +40,7 @@ use self::registry::Store;
 pub use self::reload::Read;
 use self::reload::{Reread, Settings};
 use self::sandboxes::Sandboxes;
+use crate::config::Config;
 use crate::control::api::Reloaded;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
 use crate::dns::{Names, Resolver};
@@ -68,6 +69,8 @@ pub struct Agent {
     names: Arc<RwLock<Names>>,
     store_url: Arc<str>,
     state_dir: Arc<Path>,
+    config: Arc<RwLock<Arc<Config>>>,
+    registry: registry::Found,
 }
 
 impl Agent {
@@ -117,8 +120,17 @@ impl Agent {
     pub(crate) fn ended() -> Agent {
         let (requests, _) = mpsc::channel(1);
         let (reloads, _) = mpsc::channel(1);
-        let state_dir = Path::new("").into();
-        Agent { requests, reloads, names: Arc::default(), store_url: "".into(), state_dir }
+        let sources = crate::config::Sources { host_name: Some("h".into()), ..Default::default() };
+        let (config, _) = crate::config::parse(&sources).unwrap();
+        Agent {
+            requests,
+            reloads,
+            names: Arc::default(),
+            store_url: "".into(),
+            state_dir: Path::new("").into(),
+            config: Arc::new(RwLock::new(Arc::new(config))),
+            registry: Arc::new(RwLock::new(Err("it was not asked yet".to_owned()))),
+        }
     }
 
     /// The names table, for `resolve`.
@@ -129,6 +141,16 @@ impl Agent {
     /// The store's address, without secrets.
     pub fn store_url(&self) -> &str {
         &self.store_url
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The registry, to look at; else why it was not found yet.
+    pub(crate) fn registry(&self) -> Result<ovl_ipam::Registry, String> {
+        self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Where the agent keeps its state.

@@ -6,6 +6,7 @@ pub mod control;
 pub mod core;
 pub mod dns;
 pub mod docker;
+pub mod doctor;
 pub mod driver;
 pub mod log;
 pub mod preflight;

@@ -110,11 +110,11 @@ pub struct VxlanDevice {
 pub struct Report {
     /// Why the agent cannot run here. Empty: it can.
     pub failures: Vec<Failure>,
-    /// What could not be found out, or may bite later; a sentence each.
-    pub warnings: Vec<String>,
+    /// What could not be found out, or may bite later.
+    pub warnings: Vec<Failure>,
 }
 
-/// One reason why the agent cannot run here; its text is one line.
+/// One reason why the agent cannot run here, or may not; its text is one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What was checked.
@@ -144,6 +144,20 @@ pub async fn check(config: &Config, advertise: Ipv4Addr) -> Report {
     run(&Facts::gather(wanted).await)
 }
 
+/// Judges a kernel's release, as `uname -r` prints it.
+pub(crate) fn judge_kernel(release: &str) -> Report {
+    let mut report = Report::default();
+    kernel::check(release, &mut report);
+    report
+}
+
+/// Judges the effective capabilities of a process, by the text of its `/proc/PID/status`.
+pub(crate) fn judge_privileges(status: &str) -> Report {
+    let mut report = Report::default();
+    privileges::check(privileges::effective(status), &mut report);
+    report
+}
+
 /// Judges all facts.
 pub fn run(facts: &Facts) -> Report {
     let mut report = Report::default();
@@ -162,7 +176,8 @@ impl Report {
         self.failures.push(Failure { check, seen, todo });
     }
 
-    fn warn(&mut self, check: &str, seen: impl fmt::Display, todo: impl fmt::Display) {
-        self.warnings.push(format!("{check}: {seen}; {todo}"));
+    fn warn(&mut self, check: &'static str, seen: impl Into<String>, todo: impl Into<String>) {
+        let (seen, todo) = (seen.into(), todo.into());
+        self.warnings.push(Failure { check, seen, todo });
     }
 }

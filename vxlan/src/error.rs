@@ -202,6 +202,22 @@ impl ApplyError {
         }
     }
 
+    /// Somebody else's device or program holds what ours needs: its VNI, or its UDP port.
+    pub fn is_in_the_way(&self) -> bool {
+        matches!(
+            self,
+            Self::VniTaken { .. }
+                | Self::VniTakenElsewhere { .. }
+                | Self::PortTaken { .. }
+                | Self::PortInUse { .. }
+        )
+    }
+
+    /// It follows from the failure of its network, which is told as well.
+    pub fn is_consequence(&self) -> bool {
+        matches!(self, Self::NoDevice { .. })
+    }
+
     /// Why IPv6 could not be turned on on an interface.
     pub(crate) fn no_ipv6(ifname: String, place: String, mtu: u16, source: io::Error) -> Self {
         match source.kind() {

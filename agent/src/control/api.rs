@@ -14,6 +14,7 @@
 //! | `POST /v1/endpoints` | [`AttachEndpoint`] | [`Endpoint`] |
 //! | `DELETE /v1/endpoints/{network}/{name}` | | `{}` |
 //! | `GET /v1/resolve` | `?name=…&network=…` | `[address]` |
+//! | `GET /v1/doctor` | `?only=check,…` | [`doctor::Examination`] |
 //!
 //! Everything else than 200 carries an [`Error`]: 400 (the request is wrong), 403 (this user may
 //! not, or may only GET), 404 (no such thing), 409 (taken, overlapping, in use), 503 (the store or the kernel did not do it in time).
@@ -22,6 +23,8 @@ use std::path::PathBuf;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+
+pub mod doctor;
 
 /// Why a request was not carried out, as one sentence for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -43,13 +43,14 @@ async fn ask(
 }
 
 /// Every route that reads, and every one that changes something.
-const READS: [&str; 6] = [
+const READS: [&str; 7] = [
     "/v1/status",
     "/v1/members",
     "/v1/networks",
     "/v1/networks/blue",
     "/v1/endpoints",
     "/v1/resolve?name=a&network=n",
+    "/v1/doctor",
 ];
 const CHANGES: [(Method, &str, &str); 4] = [
     (Method::POST, "/v1/networks", r#"{"name":"blue"}"#),

@@ -8,7 +8,7 @@ use ovl_gossip::{Changes, Endpoint, NodeName};
 use ovl_ipam::{Lease, Network, NetworkId, NetworkName, NetworkSpec, Networks, Wanted};
 use ovl_vxlan::{IfName, Mac, Report};
 
-use super::{Sandbox, Target, trace};
+use super::{Diagnosis, Sandbox, Target, trace};
 use crate::control::api;
 use crate::docker::{DockerNetwork, NetworkConfig, Scope};
 
@@ -91,6 +91,8 @@ pub enum Event {
 pub enum Request {
     /// `GET /v1/status`
     Status,
+    /// What is wrong, for `GET /v1/doctor`.
+    Diagnose,
     /// `GET /v1/members`
     Members,
     /// `GET /v1/networks`
@@ -153,6 +155,8 @@ pub enum Response {
     Done,
     /// To `Status`.
     Status(Box<api::Status>),
+    /// To `Diagnose`.
+    Diagnosis(Box<Diagnosis>),
     /// To `Members`.
     Members(Vec<api::Member>),
     /// To `Networks`.
@@ -194,6 +198,7 @@ impl Request {
             | Request::CreateEndpoint(_)
             | Request::Join(_) => true,
             Request::Status
+            | Request::Diagnose
             | Request::Members
             | Request::Networks
             | Request::Network(_)

@@ -2,6 +2,7 @@
 
 use ovl_vxlan::{Desired, DesiredNetwork, LocalEndpoint, Report};
 
+use super::diagnosis::Trouble;
 use super::local::{Origin, Phase};
 use super::{Core, Refusal, RequestId, Response};
 
@@ -40,13 +41,15 @@ impl Core {
 
     pub(super) fn applied(&mut self, version: u64, audit: bool, report: Report) {
         self.passed = Some(self.passed == Some(true) || report.is_ok());
-        if audit {
-            self.health.repaired += report.changes.values().map(|n| *n as u64).sum::<u64>();
+        let repaired = report.changes.values().map(|n| *n as u64).sum::<u64>();
+        if audit && repaired > 0 {
+            self.health.repaired += repaired;
+            self.health.repaired_at = Some(self.now);
         }
         self.health.dataplane = report
             .failed_networks
             .iter()
-            .map(|(vni, e)| format!("VNI {vni}: {}", crate::chain(e)))
+            .map(|(vni, e)| Trouble::of(format!("VNI {vni}"), e))
             .collect();
         let failed = |id: &str| {
             report.failed_endpoints.iter().find(|((_, e), _)| e == id).map(|(_, error)| error)
@@ -75,7 +78,7 @@ impl Core {
                 | Phase::Created => {}
             }
             if let Some(error) = failed(&id) {
-                self.health.dataplane.push(format!("endpoint {id}: {}", crate::chain(error)));
+                self.health.dataplane.push(Trouble::of(format!("endpoint {id}"), error));
             }
         }
         for (_, id) in &report.gone {

@@ -305,8 +305,9 @@ impl Core {
             .iter()
             .flat_map(|k| [format!("VNI {}: ", k.network.vni), format!("endpoint {}: ", k.id)])
             .collect();
-        let ours = |error: &&String| begins.iter().any(|begin| error.starts_with(begin));
-        self.health.dataplane.iter().filter(ours).cloned().collect()
+        let texts = self.health.dataplane.iter().map(|trouble| &trouble.text);
+        let ours = texts.filter(|text| begins.iter().any(|begin| text.starts_with(begin)));
+        ours.cloned().collect()
     }
 
     fn siblings(&self, networks: &[u64]) -> Vec<(Mac, String)> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use ovl_gossip::{Endpoint, MemberState, OtherFormat};
 use ovl_ipam::Network;
 
+use super::diagnosis::{Problem, Topic};
 use super::remote::addresses;
 use super::{Core, Refusal};
 use crate::control::api;
@@ -67,8 +68,10 @@ impl Core {
         let problems = self.problems(now);
         let trouble = match problems.as_slice() {
             [] => String::new(),
-            [only] => format!("; problem: {only}"),
-            [first, others @ ..] => format!("; problem: {first} (and {} more)", others.len()),
+            [only] => format!("; problem: {}", only.text),
+            [first, others @ ..] => {
+                format!("; problem: {} (and {} more)", first.text, others.len())
+            }
         };
         format!(
             "{alive} of {} hosts alive, {} networks, {} endpoints here{trouble}",
@@ -180,10 +183,10 @@ impl Core {
             },
             dataplane: api::DataplaneStatus {
                 repaired: self.health.repaired,
-                errors: self.health.dataplane.clone(),
+                errors: self.health.dataplane.iter().map(|t| t.text.clone()).collect(),
             },
             docker: self.health.docker.clone().unwrap_or_else(|| "connected".to_owned()),
-            problems: self.problems(now),
+            problems: self.problems(now).into_iter().map(|problem| problem.text).collect(),
         }
     }
 
@@ -206,59 +209,69 @@ impl Core {
         })
     }
 
-    fn problems(&self, now: Instant) -> Vec<String> {
-        let mut problems = self.me.warnings.clone();
-        if self.me.expects_peers && !self.synced && now > self.started + JOIN_WITHIN {
-            problems.push(format!(
+    /// All that is wrong, in the order in which people are told.
+    pub(super) fn problems(&self, now: Instant) -> Vec<Problem> {
+        let of = |topic| move |text: String| Problem::new(topic, text);
+        let mut problems: Vec<_> =
+            self.me.warnings.iter().cloned().map(of(Topic::Settings)).collect();
+        problems.extend(self.unjoined(now).map(of(Topic::Joining)));
+        problems.extend(self.held_twice().into_iter().map(of(Topic::Address)));
+        problems.extend(self.health.store.as_ref().map(|error| {
+            let text = format!("no network and no address can be given out by the store: {error}");
+            Problem::new(Topic::Store, text)
+        }));
+        problems.extend(self.health.foreign.clone().map(of(Topic::Foreign)));
+        problems.extend(self.docker_problems(now).into_iter().map(of(Topic::Docker)));
+        problems.extend(self.health.disk.as_ref().map(|error| {
+            let text =
+                format!("the agent's state cannot be written, so nothing new is attached: {error}");
+            Problem::new(Topic::Disk, text)
+        }));
+        problems.extend(self.health.dns.iter().cloned().map(of(Topic::Dns)));
+        problems.extend(self.health.name_conflict.map(|address| {
+            let text = format!(
+                "another host at {address} uses the node name \"{}\" too; give one of the two another --node-name",
+                self.me.node
+            );
+            Problem::new(Topic::Name, text)
+        }));
+        problems.extend(self.other_release(now).map(of(Topic::Release)));
+        problems.extend(self.hosts_down().map(of(Topic::Hosts)));
+        problems.extend(self.health.dataplane.iter().map(|trouble| {
+            let text = format!("the kernel did not take what it should hold: {}", trouble.text);
+            Problem::new(trouble.topic, text)
+        }));
+        if !self.releases.is_empty() {
+            let text =
+                format!("{} addresses wait to be given back to the store", self.releases.len());
+            problems.push(Problem::new(Topic::GiveBack, text));
+        }
+        problems
+    }
+
+    fn unjoined(&self, now: Instant) -> Option<String> {
+        let late = self.me.expects_peers && !self.synced && now > self.started + JOIN_WITHIN;
+        late.then(|| {
+            format!(
                 "none of the hosts to join has answered yet; check --join, and that TCP and UDP {} are open between the hosts",
                 self.me.gossip_port
-            ));
-        }
+            )
+        })
+    }
+
+    fn held_twice(&self) -> Vec<String> {
         let local = self.local_endpoints();
         let local: Vec<_> =
             local.flat_map(|e| addresses(&e).map(move |a| (e.network, a))).collect();
-        for (network, address, hosts) in
-            self.remotes.claimed_twice(&local).into_iter().take(SHOWN_MAX)
-        {
+        let twice = self.remotes.claimed_twice(&local).into_iter().take(SHOWN_MAX);
+        let told = twice.map(|(network, address, hosts)| {
             let network = self.networks.get(&network).map_or("?", |n| n.name.as_ref());
-            problems.push(format!(
+            format!(
                 "{address} of network {network} is held more than once, on {}; do all agents use the same --store?",
                 hosts.join(" and ")
-            ));
-        }
-        if let Some(error) = &self.health.store {
-            problems
-                .push(format!("no network and no address can be given out by the store: {error}"));
-        }
-        problems.extend(self.health.foreign.clone());
-        problems.extend(self.docker_problems(now));
-        if let Some(error) = &self.health.disk {
-            problems.push(format!(
-                "the agent's state cannot be written, so nothing new is attached: {error}"
-            ));
-        }
-        problems.extend(self.health.dns.iter().cloned());
-        if let Some(address) = self.health.name_conflict {
-            problems.push(format!(
-                "another host at {address} uses the node name \"{}\" too; give one of the two another --node-name",
-                self.me.node
-            ));
-        }
-        problems.extend(self.other_release(now));
-        problems.extend(self.hosts_down());
-        problems.extend(
-            self.health
-                .dataplane
-                .iter()
-                .map(|e| format!("the kernel did not take what it should hold: {e}")),
-        );
-        if !self.releases.is_empty() {
-            problems.push(format!(
-                "{} addresses wait to be given back to the store",
-                self.releases.len()
-            ));
-        }
-        problems
+            )
+        });
+        told.collect()
     }
 }
 

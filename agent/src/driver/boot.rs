@@ -152,14 +152,6 @@ pub async fn run(
     let (rereads_in, rereads) = mpsc::channel(RELOADS_MAX);
     let names = Arc::new(RwLock::new(Names::default()));
     let resolver = Resolver::new(names.clone(), config.resolv_conf.clone());
-    let agent = Agent {
-        requests: requests_in,
-        reloads: reloads_in,
-        names: names.clone(),
-        store_url: config.store.to_string().into(),
-        state_dir: config.state_dir.as_path().into(),
-    };
-
     let advertise = SocketAddrV4::new(vtep, config.gossip_port);
     let epoch = next_epoch(&config.state_dir)?;
     let peers = state.peers.clone();
@@ -183,6 +175,16 @@ pub async fn run(
         kernel.routes(),
         events_in.clone(),
     );
+    let shared = Arc::new(RwLock::new(Arc::new(config.clone())));
+    let agent = Agent {
+        requests: requests_in,
+        reloads: reloads_in,
+        names: names.clone(),
+        store_url: config.store.to_string().into(),
+        state_dir: config.state_dir.as_path().into(),
+        config: shared.clone(),
+        registry: store.found(),
+    };
     let (engine, told) = Engine::follow(config.docker_host.clone(), DRIVER);
     let sandboxes = Sandboxes::new(resolver.clone(), kernel.preparer(), manager, kept);
     let mut driver = Driver {
@@ -204,7 +206,7 @@ pub async fn run(
         sandboxes,
         daemon: engine.daemon(),
         state_file,
-        settings: Settings { in_force: config.clone(), read, log, shown },
+        settings: Settings { in_force: config.clone(), shared, read, log, shown },
         readiness: Readiness::new(manager),
         left: false,
     };

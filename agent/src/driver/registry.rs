@@ -35,9 +35,12 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 struct Gone;
 
 /// The registry, once it is found; else why not.
+pub(super) type Found = Arc<RwLock<Result<Registry, String>>>;
+
+/// The store, and how it is called.
 #[derive(Clone)]
 pub(super) struct Store {
-    found: Arc<RwLock<Result<Registry, String>>>,
+    found: Found,
     /// One renewal at a time, so that the newest token is the last.
     renewing: Arc<tokio::sync::Mutex<()>>,
     /// For networks that leave them open.
@@ -60,6 +63,11 @@ impl Store {
         let store = Store { found, renewing: Arc::default(), defaults, node, routes };
         tokio::spawn(store.clone().follow(url, events));
         store
+    }
+
+    /// The registry as it is found, for whoever looks at it.
+    pub(super) fn found(&self) -> Found {
+        self.found.clone()
     }
 
     /// Other choices for networks that leave them open, from now on.

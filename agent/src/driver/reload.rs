@@ -3,7 +3,7 @@
 //! A configuration with mistakes changes nothing. What a running agent cannot take (addresses, ports,
 //! names, the store) is told as waiting for a restart, also in its status.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::oneshot;
 
@@ -29,6 +29,8 @@ pub(super) type Answer = Result<Reloaded, String>;
 /// The configuration in force, and how to read it again.
 pub(super) struct Settings {
     pub(super) in_force: Config,
+    /// The same, for whoever looks at it.
+    pub(super) shared: Arc<RwLock<Arc<Config>>>,
     pub(super) read: Read,
     pub(super) log: log::Handle,
     /// What status says of them.
@@ -87,6 +89,8 @@ impl Driver {
                 changes.push(Change { key: key.name().to_owned(), from, to, in_force });
             }
         }
+        *self.settings.shared.write().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(self.settings.in_force.clone());
         let warnings = warnings(new, origins);
         let waiting = changes.iter().filter(|change| !change.in_force).map(wait);
         let shown: Vec<String> = warnings.iter().cloned().chain(waiting).collect();

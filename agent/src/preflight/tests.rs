@@ -85,7 +85,7 @@ fn a_foreign_device_that_shares_the_port_only_matters_when_its_vni_is_in_our_ran
     assert_eq!(run(&taken(vec![device("flannel.1", 1, 4789)])), Report::default());
     let report = run(&taken(vec![device("vx0", 1500, 4789)]));
     assert!(report.failures.is_empty(), "{report:?}");
-    assert!(report.warnings[0].contains("`vx0` uses VNI 1500"), "{report:?}");
+    assert!(report.warnings[0].seen.contains("`vx0` uses VNI 1500"), "{report:?}");
 }
 
 #[test]
@@ -191,7 +191,8 @@ fn foreign_devices_are_recognised_in_a_real_kernel() {
             ip("link set vx0 up");
             let report = look(Ipv4Addr::LOCALHOST);
             let failures = report.failures.iter().map(ToString::to_string);
-            let told: Vec<String> = failures.chain(report.warnings.clone()).collect();
+            let told: Vec<String> =
+                failures.chain(report.warnings.iter().map(ToString::to_string)).collect();
             assert_eq!(told.len(), 1, "{options}: {report:?}");
             assert!(told[0].contains(alone.unwrap_or("VNI 1500")), "{options}: {report:?}");
             assert_eq!(report.failures.is_empty(), alone.is_none(), "{options}: {report:?}");

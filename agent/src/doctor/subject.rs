@@ -1,0 +1,77 @@
+//! Who is examined: a host, its settings, and its agent where one runs.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::Only;
+use crate::config::Config;
+use crate::control::api::Status;
+use crate::driver::Agent;
+use crate::preflight::{self, Failure};
+
+/// The settings that an agent would start with, or what is wrong with them, a sentence each.
+pub type Settings = Result<Config, Vec<String>>;
+
+/// The host under examination; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Host {
+    /// What is to be looked at: a group may save itself work that is not asked for.
+    pub(super) only: Only,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// `Err`: what is wrong with them.
+    settings: Result<Arc<Config>, Vec<String>>,
+    agent: Option<(Agent, Status)>,
+}
+
+impl Host {
+    pub(super) fn of_agent(agent: Agent, status: Status, only: Only) -> Host {
+        let settings = Ok(agent.config());
+        Host { only, inner: Arc::new(Inner { settings, agent: Some((agent, status)) }) }
+    }
+
+    pub(super) fn without_agent(settings: Settings, only: Only) -> Host {
+        let settings = settings.map(Arc::new);
+        Host { only, inner: Arc::new(Inner { settings, agent: None }) }
+    }
+
+    /// Its node name, where it is known.
+    pub(super) fn name(&self) -> Option<String> {
+        let settings = self.inner.settings.as_ref();
+        settings.ok().map(|config| config.node_name.to_string())
+    }
+
+    /// The settings in force; without an agent, those that one would have. Else why there are none.
+    pub(super) fn config(&self) -> Result<Arc<Config>, String> {
+        let broken = |_: &Vec<String>| "the agent's configuration has mistakes".to_owned();
+        self.inner.settings.as_ref().map(Arc::clone).map_err(broken)
+    }
+
+    /// What is wrong with the settings, a sentence each.
+    pub(super) fn mistakes(&self) -> &[String] {
+        self.inner.settings.as_ref().err().map_or(&[], Vec::as_slice)
+    }
+
+    /// The agent that runs here, else that there is none.
+    pub(super) fn agent(&self) -> Result<Agent, String> {
+        let agent = self.inner.agent.as_ref().map(|(agent, _)| agent.clone());
+        agent.ok_or_else(|| "no agent answers on this host".to_owned())
+    }
+
+    /// How the agent is, where one runs.
+    pub(super) fn status(&self) -> Option<&Status> {
+        self.inner.agent.as_ref().map(|(_, status)| status)
+    }
+
+    /// The address that other hosts send gossip and VXLAN to. Without an agent it is found as an agent
+    /// would find it.
+    pub(super) fn address(&self) -> Result<Ipv4Addr, String> {
+        if let Some(status) = self.status() {
+            return Ok(status.address);
+        }
+        let seen = |failure: Failure| format!("{}: {}", failure.check, failure.seen);
+        preflight::address(&self.config()?.advertise).map_err(seen)
+    }
+}
