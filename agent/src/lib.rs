@@ -12,6 +12,7 @@ pub mod log;
 pub mod preflight;
 pub mod purge;
 pub mod systemd;
+mod trace;
 pub mod unix_socket;
 
 /// The version of the programs: the workspace's own, unless the build was told another one (a

@@ -25,6 +25,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub mod doctor;
+pub mod trace;
 
 /// Why a request was not carried out, as one sentence for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,26 @@
+//! The way from one container to another, hop by hop, and real packets along it.
+//!
+//! The agent of the host where the way begins follows it. It asks its core which endpoints are meant,
+//! looks at its kernel, asks the agent of the other host for the same, and has all of it judged. Then
+//! it sends packets out of the beginning's own interface, and watches with the other agent where they
+//! are seen.
+//!
+//! - `select`: which endpoints are meant.
+//! - `facts`: what is seen of one end, as data; `gather` sees it.
+//! - `judge`: what the facts come to, hop by hop (`hops`).
+//! - `watch`: where probes are seen at one host; `probe` sends them.
+//! - `points` and `arp`: what it says that they were seen or lost.
+//! - `conclude`: the sentence at the end.
+//!
+//! All but `gather`, `watch` and `probe` are pure.
+
+mod arp;
+mod conclude;
+pub(crate) mod facts;
+mod gather;
+mod hops;
+mod judge;
+mod points;
+mod select;
+#[cfg(test)]
+mod tests;
