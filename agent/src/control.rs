@@ -3,6 +3,8 @@
 mod access;
 pub mod api;
 mod doctor;
+pub(crate) mod paths;
+mod peers;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +25,7 @@ use serde::Deserialize;
 
 pub use self::access::Access;
 use self::access::{Peer, guard};
+pub use self::peers::answer_peers;
 use crate::core::{Refusal, RefusalKind, Request, Response, Sandbox, Target};
 use crate::dns::Resolution;
 use crate::driver::Agent;
@@ -37,12 +40,19 @@ const CONNECTIONS_MAX: usize = 128;
 /// Of these, those of users who may only read. One more is closed.
 const GUESTS_MAX: usize = 64;
 
-/// A connection ends after this long; every request is answered sooner.
-const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
+/// A connection ends after this long; every request is answered sooner, those for other hosts too.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(120);
+
+/// The API for users of this host. Each request must carry its connection's [`Peer`].
+fn router(agent: Agent, access: Access) -> Router {
+    routes(agent.clone())
+        .layer(from_fn_with_state(agent, peers::forward))
+        .layer(from_fn_with_state(access, guard))
+}
 
 /// The routes of the table in [`api`]. What reads is a GET, and nothing else is: who may read only
-/// is told so by the method. Each request must carry its connection's [`Peer`].
-fn router(agent: Agent, access: Access) -> Router {
+/// is told so by the method.
+fn routes(agent: Agent) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
@@ -54,9 +64,9 @@ fn router(agent: Agent, access: Access) -> Router {
         .route("/v1/endpoints/{network}/{name}", delete(detach))
         .route("/v1/resolve", get(resolve))
         .merge(doctor::routes())
+        .merge(paths::routes())
         .fallback(|| async { Refusal::not_found("there is no such path in this agent's API; are ovlctl and ovl-agent of one version?") })
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(from_fn_with_state(access, guard))
         .with_state(agent)
 }
 

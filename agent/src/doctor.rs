@@ -9,7 +9,12 @@
 //! `fail`. Examining changes nothing on the host that outlives it.
 
 mod checks;
+mod command;
+mod devices;
+mod features;
 mod kernel;
+mod peers;
+mod ports;
 mod subject;
 
 use std::collections::BTreeMap;
@@ -63,7 +68,8 @@ enum Look {
 }
 
 /// All groups, in the order in which people are told.
-const GROUPS: &[&Group] = &[&kernel::GROUP];
+const GROUPS: &[&Group] =
+    &[&kernel::GROUP, &features::GROUP, &ports::GROUP, &devices::GROUP, &peers::GROUP];
 
 /// Examines the host of this agent.
 ///

@@ -45,6 +45,8 @@ use crate::control::api::Reloaded;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
 use crate::dns::{Names, Resolver};
 use crate::docker::Daemon;
+use crate::peers::Peers;
+use crate::probe::Prober;
 
 /// Exit code of an agent whose host has left the cluster: it is not to be started again by itself.
 pub const EXIT_LEFT: u8 = 3;
@@ -71,6 +73,8 @@ pub struct Agent {
     state_dir: Arc<Path>,
     config: Arc<RwLock<Arc<Config>>>,
     registry: registry::Found,
+    peers: Peers,
+    prober: Prober,
 }
 
 impl Agent {
@@ -130,6 +134,8 @@ impl Agent {
             state_dir: Path::new("").into(),
             config: Arc::new(RwLock::new(Arc::new(config))),
             registry: Arc::new(RwLock::new(Err("it was not asked yet".to_owned()))),
+            peers: Peers::alone(),
+            prober: Prober::ended(),
         }
     }
 
@@ -156,6 +162,16 @@ impl Agent {
     /// Where the agent keeps its state.
     pub fn state_dir(&self) -> &Path {
         &self.state_dir
+    }
+
+    /// The other hosts' agents.
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Probes of the ways to other hosts.
+    pub(crate) fn prober(&self) -> &Prober {
+        &self.prober
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 
+use crate::ask::{self, ASKS, Ask, AskError, Desk};
 use crate::endpoints::MAX_ENDPOINTS_PER_NODE;
 use crate::identity::is_unicast;
 use crate::task::{Command, Task};
@@ -95,6 +96,8 @@ impl Board {
 pub struct Gossip {
     commands: mpsc::Sender<Command>,
     changes: Arc<AsyncMutex<mpsc::Receiver<Changes>>>,
+    asks: Arc<AsyncMutex<mpsc::Receiver<Ask>>>,
+    own: SocketAddrV4,
     board: Board,
 }
 
@@ -123,9 +126,21 @@ impl Gossip {
         let (news, changes) = mpsc::channel(1);
         let board = Board::default();
         let task = Task::new(&config, udp, board.clone(), news);
-        tokio::spawn(task.run(tcp, requests));
+        let (asks_in, asks) = mpsc::channel(ASKS);
+        tokio::spawn(task.run(tcp, Desk::new(asks_in, board.clone()), requests));
         tracing::info!(name = %config.name, %address, epoch = config.epoch, "gossip started");
-        Ok(Self { commands, changes: Arc::new(AsyncMutex::new(changes)), board })
+        let (changes, asks) = (Arc::new(AsyncMutex::new(changes)), Arc::new(AsyncMutex::new(asks)));
+        Ok(Self { commands, changes, asks, own: address, board })
+    }
+
+    /// One whose task has ended: it knows nobody, and hears nothing. For tests of its users.
+    pub fn ended() -> Self {
+        let (commands, _) = mpsc::channel(1);
+        let (_, changes) = mpsc::channel(1);
+        let (_, asks) = mpsc::channel(1);
+        let (changes, asks) = (Arc::new(AsyncMutex::new(changes)), Arc::new(AsyncMutex::new(asks)));
+        let own = SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0);
+        Self { commands, changes, asks, own, board: Board::default() }
     }
 
     /// Waits until something changed. Waits for ever once the task has ended.
@@ -137,6 +152,31 @@ impl Gossip {
             Some(changes) => changes,
             None => std::future::pending().await,
         }
+    }
+
+    /// Waits for the next question of another agent. Waits for ever once the task has ended.
+    ///
+    /// Cancel-safe. Of several readers each question reaches one.
+    pub async fn asked(&self) -> Ask {
+        let received = self.asks.lock().await.recv().await;
+        match received {
+            Some(ask) => ask,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Asks the agent that gossips at `to`; it reads `body`, at most [`crate::MAX_QUESTION`] bytes, from its
+    /// [`asked`](Self::asked). Cancel-safe: what was asked may still be carried out.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub async fn ask(
+        &self,
+        to: SocketAddrV4,
+        body: &[u8],
+        within: Duration,
+    ) -> Result<Vec<u8>, AskError> {
+        ask::ask(*self.own.ip(), to, body, within).await
     }
 
     /// Adds or replaces one of our own endpoints, and tells the cluster at once. An endpoint that

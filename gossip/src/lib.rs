@@ -9,11 +9,13 @@
 //! - Endpoints: each node writes its own (`endpoints`); changes go out at once on a channel of their
 //!   own (`spread`), gaps are pulled over TCP (`pulls`).
 //! - A name belongs to one live host (`rival`).
+//! - Agents ask each other (`ask`): what is asked is their user's.
 //!
 //! Nothing on the wire is encrypted or authenticated yet: whoever reaches the port is believed. What
 //! is checked is that packets keep every bound, come from where they say, and cannot be used to flood
 //! others.
 
+mod ask;
 mod endpoint;
 mod endpoints;
 mod gossip;
@@ -34,6 +36,7 @@ mod tcp;
 mod udp;
 mod wire;
 
+pub use ask::{ANSWER_WITHIN, Ask, AskError, MAX_ANSWER, MAX_QUESTION, echo};
 pub use endpoint::{Endpoint, MAX_ENDPOINT_ID, MAX_ENDPOINT_NAME, MAX_ENDPOINT_NAMES};
 pub use endpoints::{MAX_ENDPOINTS, MAX_ENDPOINTS_PER_NODE};
 pub use gossip::{Config, Gossip, StartError};

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
+use crate::ask::Desk;
 use crate::gossip::Board;
 use crate::node::Node;
 use crate::tcp::{self, EVENTS, Ended, Event};
@@ -92,11 +93,12 @@ impl Task {
     pub(crate) async fn run(
         mut self,
         listener: TcpListener,
+        desk: Desk,
         mut commands: mpsc::Receiver<Command>,
     ) {
         let (events, mut inbox) = mpsc::channel(EVENTS);
         let mut server = JoinSet::new();
-        server.spawn(tcp::serve(listener, events.clone(), self.refused.clone()));
+        server.spawn(tcp::serve(listener, events.clone(), desk, self.refused.clone()));
         loop {
             self.flush(&events);
             let ends = self.ends.as_ref().map(|(at, _)| *at);
@@ -242,7 +244,7 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-fn entropy() -> u64 {
+pub(crate) fn entropy() -> u64 {
     StdRng::try_from_rng(&mut SysRng).map_or_else(
         // Without the kernel's random source the process id must do: chance only spreads load here.
         |_| std::process::id().into(),

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::ask::{self, Desk};
 use crate::node::{Dial, DialEnd};
 use crate::seeds::Target;
 use crate::wire::{MAX_FRAME, MAX_REQUEST};
@@ -54,6 +55,7 @@ pub(crate) struct Ended {
 pub(crate) async fn serve(
     listener: TcpListener,
     events: mpsc::Sender<Event>,
+    desk: Desk,
     refused: Arc<AtomicU64>,
 ) {
     let places = Arc::new(Semaphore::new(MAX_INBOUND));
@@ -72,42 +74,57 @@ pub(crate) async fn serve(
             refused.fetch_add(1, Ordering::Relaxed);
             continue;
         };
-        let events = events.clone();
+        let (events, desk) = (events.clone(), desk.clone());
         streams.spawn(async move {
             let served = bounded(STREAM, answer(stream, from, events)).await;
+            drop(place);
+            let served = match served {
+                Ok(Some(asked)) => desk.serve(asked.stream, asked.from, asked.body).await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
             if let Err(error) = served {
                 tracing::debug!(%from, %error, "inbound stream failed");
             }
-            drop(place);
         });
     }
+}
+
+/// A stream that began with a question: not the gossip's.
+struct Asked {
+    stream: TcpStream,
+    from: Ipv4Addr,
+    body: Vec<u8>,
 }
 
 async fn answer(
     mut stream: TcpStream,
     from: SocketAddr,
     events: mpsc::Sender<Event>,
-) -> io::Result<()> {
+) -> io::Result<Option<Asked>> {
     let IpAddr::V4(from) = from.ip() else {
-        return Ok(());
+        return Ok(None);
     };
-    let frame = read_frame(&mut stream, MAX_REQUEST).await?;
+    let frame = read_frame(&mut stream, MAX_REQUEST, FRAME).await?;
+    if let Some(body) = ask::question(&frame) {
+        return Ok(Some(Asked { stream, from, body }));
+    }
     let (reply, answer) = oneshot::channel();
     let request = Event::Request { from, frame, reply };
     if events.send(request).await.is_err() {
-        return Ok(());
+        return Ok(None);
     }
     let Some(answer) = answer.await.ok().flatten() else {
-        return Ok(());
+        return Ok(None);
     };
     write_frame(&mut stream, &answer).await?;
-    match read_frame(&mut stream, MAX_FRAME).await {
+    match read_frame(&mut stream, MAX_FRAME, FRAME).await {
         Ok(frame) => {
             events.send(Event::Closing { from, frame }).await.ok();
-            Ok(())
+            Ok(None)
         }
         // A pull has no closing frame.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -146,7 +163,7 @@ async fn exchange(
     socket.bind(SocketAddrV4::new(*own.ip(), 0).into())?;
     let mut stream = bounded(CONNECT, socket.connect(address.into())).await?;
     write_frame(&mut stream, &dial.request).await?;
-    let frame = read_frame(&mut stream, MAX_FRAME).await?;
+    let frame = read_frame(&mut stream, MAX_FRAME, FRAME).await?;
     let (reply, closing) = oneshot::channel();
     let answer = Event::Answer { id: dial.id, from: address, frame, reply };
     if events.send(answer).await.is_err() {
@@ -178,8 +195,12 @@ async fn resolve(target: &Target, own: SocketAddrV4) -> io::Result<SocketAddrV4>
 }
 
 /// Reads a frame of at most `most` bytes. Memory grows with what arrives, not with what is claimed.
-pub(crate) async fn read_frame(stream: &mut TcpStream, most: usize) -> io::Result<Vec<u8>> {
-    bounded(FRAME, async {
+pub(crate) async fn read_frame(
+    stream: &mut TcpStream,
+    most: usize,
+    within: Duration,
+) -> io::Result<Vec<u8>> {
+    bounded(within, async {
         let length = u64::from(stream.read_u32().await?);
         if length > most as u64 {
             return Err(io::Error::new(
@@ -198,7 +219,7 @@ pub(crate) async fn read_frame(stream: &mut TcpStream, most: usize) -> io::Resul
     .await
 }
 
-async fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
+pub(crate) async fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
     let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
     bounded(FRAME, async {
         stream.write_u32(length).await?;

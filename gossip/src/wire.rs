@@ -41,6 +41,10 @@ pub(crate) enum Kind {
     NameCheck = 4,
     /// Datagram: a [`NameCheck`] about the answering node.
     NameReply = 5,
+    /// Datagram: a [`Nonce`](crate::ask::Nonce), sent back as an `EchoReply`.
+    Echo = 6,
+    /// Datagram: the nonce of an `Echo`.
+    EchoReply = 7,
     /// Stream, first frame: a [`PushPull`].
     PushPull = 16,
     /// Stream, answer to it: an [`Answer`].
@@ -51,20 +55,31 @@ pub(crate) enum Kind {
     Pull = 19,
     /// Stream, answer to it: a [`States`].
     States = 20,
+    /// Stream, first frame: a question of another agent; the body is its user's.
+    Ask = 21,
+    /// Stream, answer to it; the body is its user's.
+    Told = 22,
+    /// Stream, in place of an answer: a [`NotTold`](crate::ask::NotTold).
+    NotTold = 23,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 15] = [
         Self::Swim,
         Self::Items,
         Self::Beat,
         Self::NameCheck,
         Self::NameReply,
+        Self::Echo,
+        Self::EchoReply,
         Self::PushPull,
         Self::Answer,
         Self::Closing,
         Self::Pull,
         Self::States,
+        Self::Ask,
+        Self::Told,
+        Self::NotTold,
     ];
 }
 
@@ -346,6 +361,18 @@ impl Checked for Beat {
 }
 
 impl Checked for NameCheck {
+    fn keeps_bounds(&self) -> bool {
+        true
+    }
+}
+
+impl Checked for crate::ask::Nonce {
+    fn keeps_bounds(&self) -> bool {
+        true
+    }
+}
+
+impl Checked for crate::ask::NotTold {
     fn keeps_bounds(&self) -> bool {
         true
     }

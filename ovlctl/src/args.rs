@@ -11,6 +11,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0   done
   1   the agent said no, this user may not, or there is no such thing
+  4   what was looked at is broken (ping)
   64  wrong usage
   69  the agent does not answer, or not in a way that is understood
   75  not now: the store or the kernel did not do it in time; try again later";
@@ -47,6 +48,13 @@ pub(crate) struct Args {
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) timeout: Duration,
 
+    /// Ask the agent of another host, through the one of this host
+    ///
+    /// A name that `ovlctl members` lists. For commands that read, measure or repair; what changes
+    /// networks, endpoints and agents is done on the host itself.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) host: Option<String>,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -59,6 +67,13 @@ pub(crate) enum Command {
     ///
     /// JSON: [{name, address, state}], the state being alive, suspect, down or left.
     Members,
+    /// Measure the ways between hosts: the underlay, and VXLAN over it
+    ///
+    /// Agents send each other UDP packets, and frames through their VXLAN devices; each has 0.6 s to be
+    /// answered. Exit code 4 when a way is closed, or a host could not be asked. JSON: [{from, host,
+    /// address, state, underlay: {sent, received, min_us, avg_us, max_us, error}, vxlan: {…}}], the
+    /// times in microseconds, or {from, host, error} where the agent of `from` could not be asked.
+    Ping(crate::commands::ping::Args),
     /// Let the agent read its configuration again
     ///
     /// Says which settings differ, and which of them are in force only after a restart. A

@@ -19,24 +19,35 @@ use crate::error::Error;
 /// refused.
 const LARGEST_ANSWER: usize = 64 << 20;
 
+/// Shortest and longest wait for another host's agent that can be asked for.
+const PEER_WITHIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(90));
+
 /// Longest text of an answer that a message repeats, in characters.
 const LONGEST_QUOTE: usize = 200;
 
 /// Talks to one agent; every call opens a connection of its own.
+#[derive(Clone)]
 pub(crate) struct Client {
     socket: PathBuf,
     patience: Duration,
+    /// Another host, whose agent is asked through this one.
+    host: Option<String>,
 }
 
 impl Client {
     /// `patience` bounds each call, from connecting to the last byte.
     pub(crate) fn new(socket: PathBuf, patience: Duration) -> Client {
-        Client { socket, patience }
+        Client { socket, patience, host: None }
+    }
+
+    /// The agent of that host, asked through this one; `None`: this one.
+    pub(crate) fn to(&self, host: Option<&str>) -> Client {
+        Client { host: host.map(str::to_owned), ..self.clone() }
     }
 
     /// The same agent, for what takes it longer; never less patient than this.
     pub(crate) fn patient(&self, patience: Duration) -> Client {
-        Client { socket: self.socket.clone(), patience: patience.max(self.patience) }
+        Client { patience: patience.max(self.patience), ..self.clone() }
     }
 
     /// Somebody accepts connections.
@@ -86,13 +97,20 @@ impl Client {
         target: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Error> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(target)
             .header(hyper::header::HOST, "ovl-agent")
-            .header(hyper::header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|error| self.garbage(error.to_string()))?;
+            .header(hyper::header::CONTENT_TYPE, "application/json");
+        if let Some(host) = &self.host {
+            // Our agent gives up first, and says why.
+            let within = (self.patience.mul_f64(0.9)).clamp(PEER_WITHIN.0, PEER_WITHIN.1);
+            request = request
+                .header("ovl-host", host)
+                .header("ovl-within", format!("{:.1}", within.as_secs_f64()));
+        }
+        let request =
+            request.body(Full::new(body)).map_err(|error| self.garbage(error.to_string()))?;
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|error| self.unreached(&error))?;
         let (mut sender, connection) =

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// The agent said no, or there is no such thing.
 pub(crate) const EXIT_REFUSED: u8 = 1;
+/// What was looked at is broken.
+pub(crate) const EXIT_BROKEN: u8 = 4;
 /// Wrong usage (`EX_USAGE` of sysexits.h).
 pub(crate) const EXIT_USAGE: u8 = 64;
 /// The agent does not answer, or not as an agent would (`EX_UNAVAILABLE`).
@@ -52,6 +54,9 @@ pub(crate) enum Error {
     /// Several things were asked for, and not all were done; each has been told already.
     #[error("{done} of {all} were done")]
     Partly { done: usize, all: usize, code: u8 },
+    /// What was looked at is broken.
+    #[error("{0}")]
+    Broken(String),
     /// Something was not taken away from this host.
     #[error("{0}")]
     Kept(String),
@@ -73,6 +78,7 @@ impl Error {
             Error::Closed { .. } => EXIT_REFUSED,
             Error::BadSocket { .. } | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
+            Error::Broken(_) => EXIT_BROKEN,
             Error::Partly { code, .. } => *code,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)

@@ -42,7 +42,7 @@ pub fn run_from_command_line() -> ExitCode {
 }
 
 fn run(args: Args, output: &Output) -> Result<(), Error> {
-    let client = Client::new(args.socket, args.timeout);
+    let client = Client::new(args.socket, args.timeout).to(args.host.as_deref());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

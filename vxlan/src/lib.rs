@@ -37,6 +37,7 @@ mod observer;
 mod pass;
 mod plan;
 mod plan_inside;
+mod probe;
 mod purge;
 mod redirect;
 mod report;
@@ -53,6 +54,7 @@ pub use mac::{Mac, ParseMacError};
 pub use observer::{
     FdbRow, Interface, InterfaceKind, Lookup, Neighbour, Observer, Route, VxlanSettings,
 };
+pub use probe::{Probe, probe};
 pub use purge::{PurgeError, Purged, purge};
 pub use redirect::{DnsRedirect, RedirectError};
 pub use report::Report;

@@ -15,9 +15,19 @@
 //! | `DELETE /v1/endpoints/{network}/{name}` | | `{}` |
 //! | `GET /v1/resolve` | `?name=…&network=…` | `[address]` |
 //! | `GET /v1/doctor` | `?only=check,…` | [`doctor::Examination`] |
+//! | `POST /v1/ping` | [`paths::PingHosts`] | `[`[`paths::Ping`]`]` |
+//! | `POST /v1/paths` | [`paths::LookAtPath`] | [`paths::Path`] |
+//! | `GET /v1/probes/{nonce}` | | [`paths::Seen`] |
+//! | `GET /v1/clock` | | [`paths::Clock`] |
+//!
+//! With the header `ovl-host: NAME` a request is handed to the agent of that host, and `ovl-within:
+//! SECONDS` says how long its answer is waited for (10 s); what other hosts answer at all stands in
+//! `control/peers.rs`, and what they do not is a 501.
 //!
 //! Everything else than 200 carries an [`Error`]: 400 (the request is wrong), 403 (this user may
 //! not, or may only GET), 404 (no such thing), 409 (taken, overlapping, in use), 503 (the store or the kernel did not do it in time).
+pub mod paths;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 

@@ -1,10 +1,14 @@
 //! What the kernel should hold, and what becomes of a pass over it.
 
-use ovl_vxlan::{Desired, DesiredNetwork, LocalEndpoint, Report};
+use std::collections::BTreeMap;
+
+use ovl_gossip::MemberState;
+use ovl_vxlan::{Desired, DesiredNetwork, LocalEndpoint, Remote, Report};
 
 use super::diagnosis::Trouble;
 use super::local::{Origin, Phase};
-use super::{Core, Refusal, RequestId, Response};
+use super::{Core, Refusal, RequestId, Response, VXLAN_OVERHEAD};
+use crate::probe::{PROBE_VNI, probe_mac};
 
 impl Core {
     /// What the kernel should hold, whole.
@@ -23,7 +27,7 @@ impl Core {
                 local: self.me.vtep,
                 port: self.me.vxlan_port,
                 mtu: self.mtu(network),
-                endpoints: std::collections::BTreeMap::new(),
+                endpoints: BTreeMap::new(),
                 remotes: self.remotes.rows(network.id.0),
                 settled: self.settled,
             });
@@ -36,7 +40,30 @@ impl Core {
                 LocalEndpoint { mac: local.mac, address, address6, home },
             );
         }
+        self.add_probe_network(&mut desired);
         desired
+    }
+
+    /// A network without endpoints that every host is on, as soon as there are others: over it agents
+    /// probe what the kernel and the underlay do to VXLAN, in the way of any other network's frames.
+    fn add_probe_network(&self, desired: &mut Desired) {
+        let there = self.remotes.members().filter(|(_, _, state)| *state != MemberState::Left);
+        let remotes: BTreeMap<_, _> = there
+            .map(|(_, vtep, _)| (vtep.into(), Remote { mac: probe_mac(vtep), vtep }))
+            .collect();
+        if remotes.is_empty() {
+            return;
+        }
+        desired.networks.entry(PROBE_VNI).or_insert_with(|| DesiredNetwork {
+            name: "(probes of the underlay)".to_owned(),
+            vni: PROBE_VNI,
+            local: self.me.vtep,
+            port: self.me.vxlan_port,
+            mtu: self.me.underlay_mtu.saturating_sub(VXLAN_OVERHEAD),
+            endpoints: BTreeMap::new(),
+            remotes,
+            settled: self.settled,
+        });
     }
 
     pub(super) fn applied(&mut self, version: u64, audit: bool, report: Report) {

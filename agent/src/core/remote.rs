@@ -241,6 +241,7 @@ impl Core {
             self.withdraw_names(&node);
             self.withdraw_rows(&node);
             self.remotes.hosts.remove(&node);
+            self.touch_desired();
         }
         for member in changes.members {
             self.member_changed(now, member);
@@ -255,6 +256,8 @@ impl Core {
             return;
         }
         let node = member.name;
+        let probed = |host: &Host| (host.state != MemberState::Left, host.address);
+        let before = self.remotes.hosts.get(&node).map(probed);
         let host = self.remotes.hosts.entry(node.clone()).or_insert_with(|| Host {
             address: member.address,
             state: member.state,
@@ -266,6 +269,9 @@ impl Core {
         host.address = member.address;
         host.state = member.state;
         self.state_version += 1;
+        if before != Some(probed(host)) {
+            self.desired_version += 1;
+        }
         match member.state {
             MemberState::Alive | MemberState::Suspect => self.host_back(&node),
             MemberState::Down | MemberState::Left => self.host_away(now, &node),

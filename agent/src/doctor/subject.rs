@@ -3,9 +3,12 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
+
 use super::Only;
 use crate::config::Config;
 use crate::control::api::Status;
+use crate::core::{Diagnosis, Request, Response};
 use crate::driver::Agent;
 use crate::preflight::{self, Failure};
 
@@ -24,17 +27,26 @@ struct Inner {
     /// `Err`: what is wrong with them.
     settings: Result<Arc<Config>, Vec<String>>,
     agent: Option<(Agent, Status)>,
+    diagnosis: OnceCell<Option<Diagnosis>>,
+    /// Processes that are the agent of this host.
+    own: Vec<u32>,
 }
 
 impl Host {
     pub(super) fn of_agent(agent: Agent, status: Status, only: Only) -> Host {
-        let settings = Ok(agent.config());
-        Host { only, inner: Arc::new(Inner { settings, agent: Some((agent, status)) }) }
+        let inner = Inner {
+            settings: Ok(agent.config()),
+            agent: Some((agent, status)),
+            diagnosis: OnceCell::new(),
+            own: vec![std::process::id()],
+        };
+        Host { only, inner: Arc::new(inner) }
     }
 
     pub(super) fn without_agent(settings: Settings, only: Only) -> Host {
         let settings = settings.map(Arc::new);
-        Host { only, inner: Arc::new(Inner { settings, agent: None }) }
+        let (diagnosis, own) = (OnceCell::new(), Vec::new());
+        Host { only, inner: Arc::new(Inner { settings, agent: None, diagnosis, own }) }
     }
 
     /// Its node name, where it is known.
@@ -63,6 +75,23 @@ impl Host {
     /// How the agent is, where one runs.
     pub(super) fn status(&self) -> Option<&Status> {
         self.inner.agent.as_ref().map(|(_, status)| status)
+    }
+
+    /// What the agent knows to be wrong, asked once; none where no agent runs, or where it does not say.
+    pub(super) async fn diagnosis(&self) -> Option<&Diagnosis> {
+        let (agent, _) = self.inner.agent.as_ref()?;
+        let ask = || async {
+            match agent.ask(Request::Diagnose).await {
+                Ok(Response::Diagnosis(diagnosis)) => Some(*diagnosis),
+                Ok(_) | Err(_) => None,
+            }
+        };
+        self.inner.diagnosis.get_or_init(ask).await.as_ref()
+    }
+
+    /// Processes that are the agent of this host.
+    pub(super) fn own_processes(&self) -> Vec<u32> {
+        self.inner.own.clone()
     }
 
     /// The address that other hosts send gossip and VXLAN to. Without an agent it is found as an agent

@@ -22,11 +22,13 @@ use super::sandboxes::{Sandboxes, there};
 use super::{Agent, Driver, EVENTS_MAX, now};
 use crate::config::Config;
 use crate::control::{self, Access};
-use crate::core::{Core, Event, Identity, State};
+use crate::core::{Core, Event, Identity, State, VXLAN_OVERHEAD};
 use crate::dns::{Names, Resolver};
 use crate::docker::{Engine, EngineEvent, PluginServer};
 use crate::log;
+use crate::peers::Peers;
 use crate::preflight::{self, Failure};
+use crate::probe::Prober;
 use crate::systemd::{Kept, Manager};
 use crate::unix_socket::{BindError, UnixSocket};
 
@@ -183,6 +185,13 @@ pub async fn run(
         store_url: config.store.to_string().into(),
         state_dir: config.state_dir.as_path().into(),
         config: shared.clone(),
+        peers: Peers {
+            gossip: gossip.clone(),
+            node: config.node_name.clone(),
+            vtep,
+            vxlan_mtu: underlay_mtu.saturating_sub(VXLAN_OVERHEAD),
+        },
+        prober: Prober::start(vtep),
         registry: store.found(),
     };
     let (engine, told) = Engine::follow(config.docker_host.clone(), DRIVER);
@@ -211,6 +220,7 @@ pub async fn run(
         left: false,
     };
     let servers = Servers::open(&config, &agent).await?;
+    tokio::spawn(control::answer_peers(agent));
     tokio::spawn(follow_docker(told, events_in));
     tracing::info!(gossip = %advertise, control = %config.control_socket.display(), plugin = %config.plugin_socket.display(), "serving");
     let ended = driver.run(pin!(stop)).await;

@@ -35,7 +35,7 @@ fn taken(devices: Vec<VxlanDevice>) -> Facts {
 }
 
 fn device(name: &str, vni: u32, port: u16) -> VxlanDevice {
-    VxlanDevice { name: name.into(), vni, port, up: true, alone: None }
+    VxlanDevice { name: name.into(), vni, port, up: true, moved: false, alone: None }
 }
 
 fn nc() -> Process {

@@ -83,7 +83,12 @@ impl Node {
             | Kind::NameReply
             | Kind::Answer
             | Kind::Closing
-            | Kind::States => Err(WireError::Body),
+            | Kind::States
+            | Kind::Echo
+            | Kind::EchoReply
+            | Kind::Ask
+            | Kind::Told
+            | Kind::NotTold => Err(WireError::Body),
         }
     }
 

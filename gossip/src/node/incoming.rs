@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 
 use super::Node;
+use crate::ask::Nonce;
 use crate::endpoints::{Delta, Outcome, State, Version};
 use crate::members::{Transition, Verdict};
 use crate::pulls::PATIENCE;
@@ -63,9 +64,21 @@ impl Node {
                 Ok(())
             }
             Kind::Beat => self.beat(from, &wire::parse(body)?),
-            Kind::PushPull | Kind::Answer | Kind::Closing | Kind::Pull | Kind::States => {
-                Err(WireError::Body)
+            // To whoever asks, and no longer than the question: nothing is to be had by a forged source.
+            Kind::Echo => {
+                let nonce: Nonce = wire::parse(body)?;
+                self.send(from, wire::seal(Kind::EchoReply, &nonce));
+                Ok(())
             }
+            Kind::EchoReply
+            | Kind::Ask
+            | Kind::Told
+            | Kind::NotTold
+            | Kind::PushPull
+            | Kind::Answer
+            | Kind::Closing
+            | Kind::Pull
+            | Kind::States => Err(WireError::Body),
         }
     }
 

@@ -11,6 +11,7 @@ mod ipv6;
 mod lab;
 mod observer;
 mod ownership;
+mod probe;
 mod purge;
 mod redirect;
 mod rows;

@@ -1,0 +1,170 @@
+//! The other hosts, and the ways to and from each: what is sent is sent for real, and its answer awaited.
+//!
+//! This agent looks at the way to each host, and asks the agent there to look at the way back: both
+//! send what is new to the other's packet filter. `judge` is pure; `told` puts alike findings of several
+//! hosts into one.
+
+mod judge;
+mod told;
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use ovl_gossip::{AskError, Member, MemberState};
+
+use self::judge::{Facts, NoAnswer};
+use super::subject::Host;
+use super::{Check, Group, Look};
+use crate::control::api::doctor::{Examination, Finding, Verdict};
+use crate::control::api::paths::{Clock, LookAtPath, Path, Seen};
+use crate::control::paths::now_us;
+use crate::driver::Agent;
+use crate::peers::PeerError;
+use crate::probe::paths;
+
+/// Hosts that are looked at together.
+const AT_ONCE: usize = 32;
+/// How long the agent of another host may take for what it can say at once.
+const ANSWER_WITHIN: Duration = Duration::from_secs(4);
+/// How long for what it has to measure.
+const MEASURE_WITHIN: Duration = Duration::from_secs(10);
+
+const CHECKS: [Check; 6] = [
+    Check {
+        id: "peer.agent",
+        title: "agents of other hosts",
+        looks_at: "whether the agent of each other host answers a question over TCP",
+        why: "an agent that is down, frozen or cut off follows no change, and its names go",
+    },
+    Check {
+        id: "peer.clock",
+        title: "clocks",
+        looks_at: "the difference between this host's clock and those of the others",
+        why: "logs and events of hosts cannot be put in order, certificates and tokens fail",
+    },
+    Check {
+        id: "peer.tcp",
+        title: "TCP between gossip ports",
+        looks_at: "a connection to each other host's gossip port, and one from there to ours",
+        why: "a host that joins, or missed something, gets the cluster's state by TCP",
+    },
+    Check {
+        id: "peer.udp",
+        title: "UDP between gossip ports",
+        looks_at: "an echo from each other host's gossip port, and one from ours to there",
+        why: "without it hosts take each other for down, and changes spread slowly",
+    },
+    Check {
+        id: "peer.vxlan",
+        title: "VXLAN between hosts",
+        looks_at: "frames through the VXLAN devices of this host and each other one, both ways",
+        why: "all that containers send to other hosts goes this way",
+    },
+    Check {
+        id: "peer.mtu",
+        title: "size of packets between hosts",
+        looks_at: "whether VXLAN takes a packet of the network's full size to each other host and back",
+        why: "small packets pass, and transfers hang: the fault that is looked for longest",
+    },
+];
+
+pub(super) const GROUP: Group =
+    Group { checks: &CHECKS, within: Duration::from_secs(22), look: Look::Agent(look) };
+
+fn look(host: Host, agent: Agent) -> BoxFuture<'static, Vec<Finding>> {
+    Box::pin(async move {
+        let others = agent.peers().gossip.members();
+        if others.is_empty() {
+            let alone = "this host knows no other host of the cluster";
+            return CHECKS.iter().map(|check| Finding::ok(check.id, alone)).collect();
+        }
+        let own_filter = own_filter(&host).await;
+        let facts: Vec<Facts> = futures::stream::iter(others)
+            .map(|member| gather(&agent, member))
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        told::told(judge::all(&facts, &own_filter))
+    })
+}
+
+/// What this host's own packet filter does to others' packets, if that is told anyway.
+async fn own_filter(_host: &Host) -> Vec<Finding> {
+    Vec::new()
+}
+
+async fn gather(agent: &Agent, member: Member) -> Facts {
+    let name = member.name.to_string();
+    let me = agent.peers().node.to_string();
+    let (clock, way) = tokio::join!(
+        clock(agent, &name),
+        paths::look(agent.peers(), agent.prober(), member.address)
+    );
+    let mut facts = Facts {
+        name: name.clone(),
+        address: member.address,
+        has_left: member.state == MemberState::Left,
+        clock,
+        back: Err("its agent was not asked".into()),
+        arrived: None,
+        came: 0,
+        their_filter: Vec::new(),
+        way,
+    };
+    if facts.clock.is_err() {
+        return facts;
+    }
+    let ask = LookAtPath { to: me };
+    let back = agent.peer_post::<_, Path>(&name, "/v1/paths", &ask, MEASURE_WITHIN).await;
+    facts.back = back.map_err(|error| crate::chain(&error));
+    let nonce = format!("/v1/probes/{}", facts.way.nonce);
+    let arrived = agent.peer_get::<Seen>(&name, &nonce, ANSWER_WITHIN).await;
+    facts.arrived = arrived.ok().map(|seen| seen.seen);
+    if let Ok(back) = &facts.back {
+        let nonce = u64::from_str_radix(&back.nonce, 16).unwrap_or_default();
+        facts.came = agent.prober().seen(nonce);
+    }
+    if judge::is_blocked_there(&facts) {
+        let their =
+            agent.peer_get::<Examination>(&name, "/v1/doctor?only=firewall", MEASURE_WITHIN).await;
+        let findings = their.map(|their| their.findings).unwrap_or_default();
+        facts.their_filter =
+            findings.into_iter().filter(|f| f.verdict > Verdict::Unchecked).collect();
+    }
+    facts
+}
+
+/// How far its clock is ahead of ours, in microseconds, within half the round trip.
+async fn clock(agent: &Agent, name: &str) -> Result<judge::Offset, NoAnswer> {
+    let before = now_us();
+    match agent.peer_get::<Clock>(name, "/v1/clock", ANSWER_WITHIN).await {
+        Ok(Clock { unix_us }) => {
+            let after = now_us();
+            let middle = before / 2 + after / 2;
+            let ahead_us = i64::try_from(i128::from(unix_us) - i128::from(middle));
+            let within_us = after.saturating_sub(before) / 2;
+            Ok(judge::Offset { ahead_us: ahead_us.unwrap_or(i64::MAX), within_us })
+        }
+        Err(error) => Err(no_answer(&error)),
+    }
+}
+
+fn no_answer(error: &PeerError) -> NoAnswer {
+    let said = crate::chain(error);
+    match error {
+        PeerError::Unreached { source: AskError::Silent { .. }, .. } => NoAnswer::Frozen,
+        PeerError::Unreached { source: AskError::Older { .. }, .. } => NoAnswer::Older,
+        PeerError::Unreached { source: AskError::Connect { source, .. }, .. } => {
+            match source.kind() {
+                std::io::ErrorKind::ConnectionRefused => NoAnswer::NoAgent,
+                _ => NoAnswer::NoConnection(said),
+            }
+        }
+        PeerError::Refused { status, .. } if *status == StatusCode::NOT_IMPLEMENTED => {
+            NoAnswer::Older
+        }
+        _ => NoAnswer::Other(said),
+    }
+}
