@@ -7,6 +7,7 @@ pub(crate) mod paths;
 mod peers;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,7 @@ fn routes(agent: Agent) -> Router {
         .route("/v1/resolve", get(resolve))
         .merge(doctor::routes())
         .merge(paths::routes())
+        .merge(trace::routes())
         .fallback(|| async { Refusal::not_found("there is no such path in this agent's API; are ovlctl and ovl-agent of one version?") })
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(agent)

@@ -47,6 +47,7 @@ use crate::dns::{Names, Resolver};
 use crate::docker::Daemon;
 use crate::peers::Peers;
 use crate::probe::Prober;
+use crate::trace::Watches;
 
 /// Exit code of an agent whose host has left the cluster: it is not to be started again by itself.
 pub const EXIT_LEFT: u8 = 3;
@@ -75,6 +76,7 @@ pub struct Agent {
     registry: registry::Found,
     peers: Peers,
     prober: Prober,
+    watches: Watches,
 }
 
 impl Agent {
@@ -136,6 +138,7 @@ impl Agent {
             registry: Arc::new(RwLock::new(Err("it was not asked yet".to_owned()))),
             peers: Peers::alone(),
             prober: Prober::ended(),
+            watches: Watches::default(),
         }
     }
 
@@ -167,6 +170,11 @@ impl Agent {
     /// The other hosts' agents.
     pub(crate) fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// Where probes of traces are watched for.
+    pub(crate) fn watches(&self) -> &Watches {
+        &self.watches
     }
 
     /// Probes of the ways to other hosts.

@@ -9,18 +9,29 @@
 //! - `facts`: what is seen of one end, as data; `gather` sees it.
 //! - `judge`: what the facts come to, hop by hop (`hops`).
 //! - `watch`: where probes are seen at one host; `probe` sends them.
-//! - `points` and `arp`: what it says that they were seen or lost.
+//! - `remote`: the other host's part in all of it; `run`: one trace from its beginning to its end.
+//! - `points`, `blame` and `arp`: what it says that they were seen or lost.
 //! - `conclude`: the sentence at the end.
 //!
-//! All but `gather`, `watch` and `probe` are pure.
+//! All but `gather`, `watch`, `probe`, `remote` and `run` are pure.
 
+mod answer;
 mod arp;
+mod blame;
 mod conclude;
-pub(crate) mod facts;
+mod facts;
 mod gather;
 mod hops;
 mod judge;
 mod points;
+mod probe;
+mod remote;
+mod run;
 mod select;
 #[cfg(test)]
 mod tests;
+mod tried;
+mod watch;
+
+pub(crate) use self::remote::{AskEnd, AskWatch, Watches, look};
+pub(crate) use self::run::follow;

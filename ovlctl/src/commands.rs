@@ -9,6 +9,7 @@ mod cluster;
 mod endpoint;
 mod network;
 pub(crate) mod ping;
+pub(crate) mod trace;
 
 pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> Result<(), Error> {
     match command {
@@ -18,6 +19,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
             cluster::resolve(&name, network.as_deref(), client, output).await
         }
         Command::Ping(args) => ping::run(args, client, output).await,
+        Command::Trace(args) => trace::run(args, client, output).await,
         Command::Reload => agent::reload(client, output).await,
         Command::Leave(leave) => agent::leave(leave, client, output).await,
         Command::Network(command) => network::run(command, client, output).await,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// The agent said no, or there is no such thing.
 pub(crate) const EXIT_REFUSED: u8 = 1;
+/// Not all could be looked at.
+pub(crate) const EXIT_UNTOLD: u8 = 2;
 /// What was looked at is broken.
 pub(crate) const EXIT_BROKEN: u8 = 4;
 /// Wrong usage (`EX_USAGE` of sysexits.h).
@@ -57,6 +59,9 @@ pub(crate) enum Error {
     /// What was looked at is broken.
     #[error("{0}")]
     Broken(String),
+    /// Whether it is broken could not be told.
+    #[error("{0}")]
+    Untold(String),
     /// Something was not taken away from this host.
     #[error("{0}")]
     Kept(String),
@@ -79,6 +84,7 @@ impl Error {
             Error::BadSocket { .. } | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
             Error::Broken(_) => EXIT_BROKEN,
+            Error::Untold(_) => EXIT_UNTOLD,
             Error::Partly { code, .. } => *code,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)

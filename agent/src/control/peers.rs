@@ -29,7 +29,7 @@ const USUAL_WITHIN: Duration = Duration::from_secs(10);
 const BODY_ANSWER_MAX: usize = MAX_ANSWER / 2;
 
 /// What agents of other hosts may ask for: method, and path; one that ends in `/` with all below it.
-const OPEN: [(Method, &str); 12] = [
+const OPEN: [(Method, &str); 16] = [
     (Method::GET, "/v1/status"),
     (Method::GET, "/v1/members"),
     (Method::GET, "/v1/networks"),
@@ -42,6 +42,10 @@ const OPEN: [(Method, &str); 12] = [
     (Method::POST, "/v1/paths"),
     (Method::GET, "/v1/probes/"),
     (Method::GET, "/v1/clock"),
+    (Method::POST, "/v1/trace"),
+    (Method::POST, "/v1/trace/end"),
+    (Method::POST, "/v1/watch"),
+    (Method::POST, "/v1/watch/"),
 ];
 
 /// Hands on what is for another host; all else goes its way.

@@ -30,6 +30,7 @@ use crate::peers::Peers;
 use crate::preflight::{self, Failure};
 use crate::probe::Prober;
 use crate::systemd::{Kept, Manager};
+use crate::trace::Watches;
 use crate::unix_socket::{BindError, UnixSocket};
 
 /// The driver's name in Docker: `docker network create -d ovl`.
@@ -192,6 +193,7 @@ pub async fn run(
             vxlan_mtu: underlay_mtu.saturating_sub(VXLAN_OVERHEAD),
         },
         prober: Prober::start(vtep),
+        watches: Watches::default(),
         registry: store.found(),
     };
     let (engine, told) = Engine::follow(config.docker_host.clone(), DRIVER);

@@ -75,10 +75,18 @@ fn unlooked(verdicts: &Verdicts) -> Option<&Judged> {
 fn works(from: &str, to: &str, outcomes: &[Outcome]) -> String {
     let echo = outcomes.iter().find(|outcome| outcome.kind == ProbeKind::Echo);
     let time = echo.and_then(|echo| echo.microseconds);
-    let time =
-        time.map(|us| format!(" after {}.{:02} ms", us / 1000, us % 1000 / 10)).unwrap_or_default();
+    let time = match time {
+        Some(us @ 0..1000) => format!(" after {us} µs"),
+        Some(us) => format!(" after {}.{:02} ms", us / 1000, us % 1000 / 10),
+        None => String::new(),
+    };
     let large = outcomes.iter().find(|o| o.kind == ProbeKind::Udp && o.arrived());
     let large =
         large.map(|udp| format!(", also packets of {} bytes", udp.bytes)).unwrap_or_default();
-    format!("the way from {from} to {to} works: {to} answered{time}{large}")
+    let unsent = outcomes.iter().find_map(|outcome| {
+        let why = outcome.refused.as_ref()?;
+        Some(format!("; one of {} bytes was not sent: {why}", outcome.bytes))
+    });
+    let unsent = unsent.unwrap_or_default();
+    format!("the way from {from} to {to} works: {to} answered{time}{large}{unsent}")
 }

@@ -93,8 +93,8 @@ pub(crate) struct Vxlan {
 pub(crate) struct Inside {
     /// The endpoint's interface.
     pub(crate) interface: Option<Interface>,
-    /// Other interfaces that hold the other end's address.
-    pub(crate) same_address: Vec<String>,
+    /// Its interfaces that have the other end's address.
+    pub(crate) same_address: Vec<(String, IpNet)>,
     /// The way to the other end.
     pub(crate) route: Result<Route, String>,
     /// The container's own neighbour entry of the other end.

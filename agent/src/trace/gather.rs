@@ -237,14 +237,16 @@ async fn inside(
         None => None,
     };
     drop(observer);
-    let holds = |interface: &&ovl_vxlan::Interface| {
-        interface.addresses.iter().any(|net| net.addr() == toward.address)
-    };
+    let same_address = interfaces.iter().filter_map(|interface| {
+        let own = interface.addresses.iter().find(|net| net.addr() == toward.address)?;
+        Some((interface.name.clone(), *own))
+    });
+    let same_address = same_address.collect();
     let (processes, programs) =
         tokio::task::spawn_blocking(move || programs(id)).await.unwrap_or_default();
     Ok(Inside {
         interface: interface.map(|interface| interface_of(interface, device)),
-        same_address: interfaces.iter().filter(holds).map(|i| i.name.clone()).collect(),
+        same_address,
         route: looked_up(found, &interfaces),
         neighbour: neighbour.map(row),
         processes,

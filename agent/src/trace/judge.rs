@@ -3,11 +3,13 @@
 //! One cause, one broken hop: what only follows from another hop (the interface of a container that
 //! went with its device, rows of a device that is down) is unknown, and says from which.
 
+mod device;
 mod end;
 mod name;
+mod rows;
 #[cfg(test)]
 mod tests;
-mod way;
+mod underlay;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -17,6 +19,10 @@ use super::hops::{At, Judged, Verdicts};
 use super::select::{Target, name as name_of};
 use crate::core::VXLAN_OVERHEAD;
 use crate::core::trace::{Known, Place};
+
+/// For evidence of what the agent repairs.
+const PUTS_BACK: &str =
+    "the agent puts it right within 10 s; if it comes again, something else changes it";
 
 /// All that is known of a way before a packet is sent.
 #[derive(Clone, Debug)]
@@ -128,6 +134,15 @@ impl Way<'_> {
         name_of(self.to)
     }
 
+    /// Of the network's subnet, in the way's family.
+    fn prefix(&self) -> u8 {
+        let network = &self.to.network;
+        match self.to_address {
+            IpAddr::V4(_) => network.subnet.prefix_len(),
+            IpAddr::V6(_) => network.subnet6.map_or(128, |subnet| subnet.prefix_len()),
+        }
+    }
+
     /// What one interface of the underlay has to carry for a full packet of the network.
     fn outer_size(mtu: u16) -> u32 {
         u32::from(mtu) + u32::from(VXLAN_OVERHEAD)
@@ -140,6 +155,7 @@ impl Way<'_> {
         let from = end::Side {
             name: self.from_name(),
             own: self.from_address,
+            prefix: self.prefix(),
             mac: self.facts.from.mac.to_string(),
             other_name: self.to_name(),
             other: self.to_address,
@@ -158,6 +174,7 @@ impl Way<'_> {
         let to = end::Side {
             name: self.to_name(),
             own: Some(self.to_address),
+            prefix: self.prefix(),
             mac: self.to.mac.to_string(),
             other_name: self.from_name(),
             other: self.from_address.unwrap_or(self.to_address),
@@ -193,7 +210,11 @@ impl Way<'_> {
             Err(_) => self.unseen(verdicts),
         }
         verdicts.push(self.wire(At::BackWire));
-        verdicts.push(Judged::unknown(At::BackDevice, &near.host, "no answer was sent for"));
+        verdicts.push(Judged::unknown(
+            At::BackDevice,
+            &near.host,
+            format!("not tried: answers to {}", self.from_name()),
+        ));
     }
 
     /// The other host, and the way back from it.

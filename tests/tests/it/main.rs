@@ -21,3 +21,4 @@ mod reload;
 mod restart;
 mod secrets;
 mod support;
+mod trace;

@@ -146,7 +146,9 @@ pub enum ProbeKind {
 pub struct Point {
     /// On which host.
     pub host: String,
-    /// At which interface.
+    /// In which container; none: in the host's own namespace.
+    pub container: Option<String>,
+    /// At which interface; empty: it was not watched.
     pub interface: String,
     /// `out` or `in`, as the interface sees it.
     pub direction: Direction,

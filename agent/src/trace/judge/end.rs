@@ -2,19 +2,17 @@
 
 use std::net::IpAddr;
 
-use super::some;
-use crate::trace::facts::{Container, End, Held, Inside, Interface, Route, Seen};
+use super::{PUTS_BACK, some};
+use crate::trace::facts::{Container, End, Held, Inside, Interface, Route};
 use crate::trace::hops::{At, Judged};
-
-/// How long the agent takes to put back what others changed.
-const REPAIRED: &str =
-    "the agent puts it right within 10 s; if it comes again, something else changes it";
 
 /// One end, seen from inside.
 pub(super) struct Side<'a> {
     pub(super) name: &'a str,
     /// Its address on the way; none: it has none of that family.
     pub(super) own: Option<IpAddr>,
+    /// Length of that address's prefix.
+    pub(super) prefix: u8,
     pub(super) mac: String,
     pub(super) other_name: &'a str,
     pub(super) other: IpAddr,
@@ -78,8 +76,9 @@ impl Side<'_> {
             format!("{} in {place}, {name}'s interface, {wrong}", interface.name),
         );
         judged
-            .fix(format!("on {host}: {}{command}; {REPAIRED}", enter(held)))
+            .fix(format!("on {host}: {}{command}", enter(held)))
             .saw(seen)
+            .saw([PUTS_BACK.to_owned()])
             .saw(end.troubles.iter().cloned())
     }
 
@@ -115,7 +114,7 @@ impl Side<'_> {
         match self.own {
             Some(own) if !interface.addresses.iter().any(|net| net.addr() == own) => {
                 let wrong = format!("does not have the address {own}: {}", addresses(interface));
-                return Some((wrong, format!("ip address add {own}/PREFIX dev {device}")));
+                return Some((wrong, format!("ip address add {own}/{} dev {device}", self.prefix)));
             }
             None => {
                 let wrong = format!("has no address of the family of {}", self.other);
@@ -140,15 +139,13 @@ impl Side<'_> {
                 format!("not looked at, as {name}'s interface was not"),
             );
         };
-        if let [first, ..] = inside.same_address.as_slice() {
+        if let [(first, net), ..] = inside.same_address.as_slice() {
             let says = format!(
                 "{other}, {}'s address, is set in {name} itself, on {first}: its packets never leave it",
                 self.other_name
             );
-            return Judged::broken(at, host, says).fix(format!(
-                "on {host}: {}ip address del {other}/PREFIX dev {first}",
-                enter(held)
-            ));
+            return Judged::broken(at, host, says)
+                .fix(format!("on {host}: {}ip address del {net} dev {first}", enter(held)));
         }
         let own = inside.interface.as_ref().map_or("", |interface| &interface.name);
         match &inside.route {
@@ -270,9 +267,4 @@ fn addresses(interface: &Interface) -> String {
         [] => "no address".to_owned(),
         all => some(all.iter().map(ToString::to_string)),
     }
-}
-
-/// What a look failed with, or nothing.
-pub(super) fn why<T>(seen: &Seen<T>) -> Option<&str> {
-    seen.as_ref().err().map(String::as_str)
 }

@@ -20,7 +20,12 @@ pub(super) fn judge(facts: &Facts) -> Judged {
 fn endpoint(facts: &Facts, known: &Known, address: IpAddr, also: &[Known]) -> Judged {
     let host = &facts.near.host;
     let text = &facts.asked.text;
-    let whose = format!("{} is {}'s, on {}", address, name(known), known.host);
+    let whose = match &known.place {
+        Place::Here(_) => format!("{address} is {}'s, on this host", name(known)),
+        Place::There(there) => {
+            format!("{address} is {}'s, announced by {}{}", name(known), known.host, age(there))
+        }
+    };
     let evidence = evidence(facts, known, also);
     if let Some((broken, fix)) = absent(known, address, facts.asked.answer.is_some()) {
         return Judged::broken(At::Name, host, broken).fix(fix).saw(evidence);
@@ -139,8 +144,12 @@ fn evidence(facts: &Facts, known: &Known, also: &[Known]) -> Vec<String> {
     evidence
 }
 
+fn age(there: &There) -> String {
+    there.heard.map_or_else(String::new, |age| format!(" {} s ago", age.as_secs()))
+}
+
 fn heard(known: &Known, there: &There) -> String {
-    let age = there.heard.map_or_else(String::new, |age| format!(" {} s ago", age.as_secs()));
+    let age = age(there);
     format!(
         "announced by {} ({}), and heard as it is{age}: {}, MAC {}, generation {}",
         known.host,
