@@ -2,7 +2,10 @@
 
 mod access;
 pub mod api;
+mod audit;
+mod captures;
 mod doctor;
+mod events;
 pub(crate) mod paths;
 mod peers;
 #[cfg(test)]
@@ -64,9 +67,12 @@ fn routes(agent: Agent) -> Router {
         .route("/v1/endpoints", get(endpoints).post(attach))
         .route("/v1/endpoints/{network}/{name}", delete(detach))
         .route("/v1/resolve", get(resolve))
+        .merge(events::routes())
+        .merge(audit::routes())
         .merge(doctor::routes())
         .merge(paths::routes())
         .merge(trace::routes())
+        .merge(captures::routes())
         .fallback(|| async { Refusal::not_found("there is no such path in this agent's API; are ovlctl and ovl-agent of one version?") })
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(agent)
@@ -114,6 +120,7 @@ impl IntoResponse for Response {
             Response::Endpoints(endpoints) => Json(endpoints).into_response(),
             Response::Endpoint(endpoint) => Json(endpoint).into_response(),
             Response::Left(left) => Json(left).into_response(),
+            Response::Audit(audit) => Json(audit).into_response(),
             // The others answer Docker's requests, which have a socket of their own, and the agent's own.
             Response::Done
             | Response::Diagnosis(_)
@@ -285,13 +292,22 @@ async fn resolve(
     query: QueryOf<Resolve>,
 ) -> Result<Json<Vec<IpAddr>>, Refusal> {
     let Query(Resolve { name, network }) = query.map_err(|e| Refusal::invalid(e.body_text()))?;
+    addresses_of(&agent, &name, network).await.map(Json)
+}
+
+/// The addresses of a name, in one network or in all.
+async fn addresses_of(
+    agent: &Agent,
+    name: &str,
+    network: Option<String>,
+) -> Result<Vec<IpAddr>, Refusal> {
     let scope = match &network {
         Some(network) => Some(vec![agent.network_id(network).await?]),
         None => None,
     };
     let names = agent.names().read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    match names.resolve(scope.as_deref(), &name) {
-        Resolution::Found(addresses) => Ok(Json(addresses)),
+    match names.resolve(scope.as_deref(), name) {
+        Resolution::Found(addresses) => Ok(addresses),
         Resolution::NoSuchName | Resolution::NotOurs => {
             let place =
                 network.map_or_else(|| "any network".to_owned(), |n| format!("network {n}"));

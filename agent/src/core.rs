@@ -17,19 +17,24 @@
 //! - `store`: calls on the registry and what becomes of their answers.
 //! - `state`: what is kept on disk, so that a restart adopts what runs.
 //! - `leaving`: this host on its way out of the cluster.
+//! - `notice`, `tell`: what happened, for whoever wants to know afterwards.
+//! - `audit`: the kernel against what it should be, on demand.
 //! - `view`: answers for the control API.
 //! - `trace`: what is known of the ends of a way.
 //! - `diagnosis`: what is wrong, by topic, for examinations of the host.
 
+mod audit;
 mod diagnosis;
 mod docker;
 mod event;
 mod kernel;
 mod leaving;
 mod local;
+mod notice;
 mod remote;
 mod state;
 mod store;
+mod tell;
 #[cfg(test)]
 mod tests;
 pub mod trace;
@@ -43,6 +48,7 @@ use ipnet::IpNet;
 use ovl_gossip::{NodeName, OtherFormat};
 use ovl_ipam::Network;
 
+pub use self::audit::Inspection;
 pub use self::diagnosis::{Diagnosis, Problem, Topic};
 pub use self::docker::Had;
 pub use self::event::{
@@ -50,6 +56,7 @@ pub use self::event::{
     RequestId, Response, StoreAnswer, StoreCall,
 };
 pub use self::local::{Sandbox, Target};
+pub use self::notice::{Kind, Notice};
 pub use self::remote::Absence;
 pub use self::state::{FORMAT as STATE_FORMAT, State};
 use self::{
@@ -58,6 +65,7 @@ use self::{
     leaving::Leaving,
     local::Local,
     remote::Remotes,
+    tell::{Level, Telling},
 };
 use crate::docker::Scope;
 
@@ -155,6 +163,9 @@ pub struct Core {
     passed: Option<bool>,
     leaving: Option<Leaving>,
     health: Health,
+    telling: Telling,
+    /// Version of the desired state that the kernel was brought to last, and whether all of it.
+    kernel_has: Option<(u64, bool)>,
 }
 
 /// An address that Docker asked for.
@@ -224,6 +235,8 @@ impl Core {
                 docker: Some("not connected yet".into()),
                 ..Health::default()
             },
+            telling: Telling::default(),
+            kernel_has: None,
             me,
         };
         for network in state.networks {
@@ -232,6 +245,7 @@ impl Core {
         for endpoint in state.endpoints {
             core.adopt(endpoint);
         }
+        core.tell_start();
         core
     }
 
@@ -242,9 +256,13 @@ impl Core {
             Event::Request(id, request) => self.request(now, id, request, false),
             Event::Store(call, answer) => self.store_answered(now, call, answer),
             Event::Networks(networks) => self.learn_networks(networks),
-            Event::StoreHealth(error) => self.health.store = error,
+            Event::StoreHealth(error) => {
+                self.level(Level::Store, error.as_deref());
+                self.health.store = error;
+            }
             Event::Gossip(changes) => self.gossip_changed(now, changes),
             Event::Applied { version, audit, report } => self.applied(version, audit, report),
+            Event::Inspected(request, result) => self.inspected(request, result),
             Event::Moved { endpoint, ifname } => self.moved(&endpoint, ifname),
             Event::Probed { node, answers } => self.probed(now, &node, answers),
             Event::SandboxesGone(gone) => {
@@ -254,16 +272,27 @@ impl Core {
             Event::ContainerGone(container) => self.container_gone(&container),
             Event::DockerNetworks(list) => self.docker_networks(list),
             Event::Docker(call, answer) => self.docker_answered(call, answer),
-            Event::DockerHealth(error) => self.docker_health(error),
+            Event::DockerHealth(error) => {
+                self.level(Level::Docker, error.as_deref());
+                self.docker_health(error);
+            }
             Event::DiskHealth(error) => {
+                self.level(Level::State, error.as_deref());
                 self.health.disk = error;
                 self.refuse_half_made();
             }
-            Event::DnsHealth(errors) => self.health.dns = errors,
-            Event::Reconfigured { warnings } => self.me.warnings = warnings,
+            Event::DnsHealth(errors) => {
+                self.level(Level::Dns, errors.first().map(String::as_str));
+                self.health.dns = errors;
+            }
+            Event::Reconfigured { warnings, changes } => {
+                self.me.warnings = warnings;
+                self.tell_reload(changes);
+            }
             Event::Timeout => self.timeout(now),
         }
         self.go_on_leaving();
+        self.hand_over_notices();
     }
 
     /// The next thing to do, in order.
@@ -352,6 +381,10 @@ impl Core {
                 answer => answer.map(|()| None),
             },
             Request::LeaveCluster { force } => self.leave_cluster(id, force).map(|()| None),
+            Request::Audit { repair } => {
+                self.inspect(id, repair);
+                Ok(None)
+            }
             Request::Detach { network, name } => self.detach(id, &network, &name).map(|()| None),
             Request::Scope(_)
             | Request::Pool(_)
@@ -398,6 +431,7 @@ impl Core {
         if self.sandboxes_at <= now {
             self.sandboxes_at = now + SANDBOX_INTERVAL;
             self.check_sandboxes();
+            self.look_at_conflicts();
             self.remove_stale(now);
         }
         if self.audit_at <= now {

@@ -40,11 +40,13 @@ use self::registry::Store;
 pub use self::reload::Read;
 use self::reload::{Reread, Settings};
 use self::sandboxes::Sandboxes;
+use crate::capture::Captures;
 use crate::config::Config;
 use crate::control::api::Reloaded;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
 use crate::dns::{Names, Resolver};
 use crate::docker::Daemon;
+use crate::events::Log;
 use crate::peers::Peers;
 use crate::probe::Prober;
 use crate::trace::Watches;
@@ -70,6 +72,7 @@ pub struct Agent {
     requests: mpsc::Sender<(Request, oneshot::Sender<Result<Response, Refusal>>)>,
     reloads: mpsc::Sender<oneshot::Sender<Result<Reloaded, String>>>,
     names: Arc<RwLock<Names>>,
+    log: Arc<Log>,
     store_url: Arc<str>,
     state_dir: Arc<Path>,
     config: Arc<RwLock<Arc<Config>>>,
@@ -77,6 +80,7 @@ pub struct Agent {
     peers: Peers,
     prober: Prober,
     watches: Watches,
+    captures: Arc<Captures>,
 }
 
 impl Agent {
@@ -132,6 +136,7 @@ impl Agent {
             requests,
             reloads,
             names: Arc::default(),
+            log: Arc::new(Log::new(jiff::Timestamp::UNIX_EPOCH)),
             store_url: "".into(),
             state_dir: Path::new("").into(),
             config: Arc::new(RwLock::new(Arc::new(config))),
@@ -139,12 +144,18 @@ impl Agent {
             peers: Peers::alone(),
             prober: Prober::ended(),
             watches: Watches::default(),
+            captures: Arc::new(Captures::new(String::new(), std::net::Ipv4Addr::LOCALHOST, 4789)),
         }
     }
 
     /// The names table, for `resolve`.
     pub fn names(&self) -> &RwLock<Names> {
         &self.names
+    }
+
+    /// What happened.
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// The store's address, without secrets.
@@ -160,6 +171,11 @@ impl Agent {
     /// The registry, to look at; else why it was not found yet.
     pub(crate) fn registry(&self) -> Result<ovl_ipam::Registry, String> {
         self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The captures of this host.
+    pub(crate) fn captures(&self) -> &Arc<Captures> {
+        &self.captures
     }
 
     /// Where the agent keeps its state.
@@ -201,6 +217,7 @@ struct Driver {
     kernel: Kernel,
     store: Store,
     names: Arc<RwLock<Names>>,
+    log: Arc<Log>,
     resolver: Resolver,
     sandboxes: Sandboxes,
     daemon: Daemon,
@@ -227,7 +244,9 @@ impl Driver {
             if self.core.knows_names(now()) {
                 self.sandboxes.begin();
             }
-            self.readiness.tell(now(), &self.core, self.sandboxes.settled());
+            if let Some(notice) = self.readiness.tell(now(), &self.core, self.sandboxes.settled()) {
+                self.log.push(wall_clock(), notice);
+            }
             let wake = tokio::time::Instant::from_std(self.core.poll_timeout());
             tokio::select! {
                 () = &mut stop => return Ended::Stopped,
@@ -247,7 +266,7 @@ impl Driver {
     }
 
     fn feed(&mut self, event: Event) {
-        if matches!(event, Event::Applied { .. }) {
+        if matches!(event, Event::Applied { .. } | Event::Inspected(_, Ok(_))) {
             self.kernel.passed();
         }
         self.core.handle(now(), event);
@@ -312,6 +331,12 @@ impl Driver {
                 });
             }
             Action::Audit => self.kernel.audit(),
+            Action::Inspect { request, repair } => {
+                if let Err(busy) = self.kernel.inspect(request, repair) {
+                    self.feed(Event::Inspected(request, Err(busy)));
+                }
+            }
+            Action::Tell(notice) => self.log.push(wall_clock(), notice),
             Action::End => self.left = true,
             Action::CheckSandboxes(list) => {
                 let gone: Vec<String> = list
@@ -375,6 +400,12 @@ async fn answers(address: SocketAddrV4) -> bool {
         }
     }
     false
+}
+
+/// When things happened, for people.
+#[expect(clippy::disallowed_methods, reason = "the driver is the core's clock")]
+pub(crate) fn wall_clock() -> jiff::Timestamp {
+    jiff::Timestamp::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the driver is the core's clock")]

@@ -1,6 +1,7 @@
 //! The agent: one per host, it decides everything about the overlay.
 
 pub mod args;
+mod capture;
 pub mod config;
 pub mod control;
 pub mod core;
@@ -8,12 +9,14 @@ pub mod dns;
 pub mod docker;
 pub mod doctor;
 pub mod driver;
+pub mod events;
 pub mod log;
 pub mod peers;
 pub mod preflight;
 mod probe;
 pub mod purge;
 pub mod systemd;
+pub mod tool;
 mod trace;
 pub mod unix_socket;
 

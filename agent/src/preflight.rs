@@ -25,6 +25,7 @@ mod tests;
 pub use advertise::address;
 pub use facts::Wanted;
 pub(crate) use facts::{attempt, seen};
+pub(crate) use kernel::version as kernel_version;
 pub(crate) use links::vxlan_devices;
 pub(crate) use ports::is_ours;
 

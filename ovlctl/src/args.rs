@@ -7,18 +7,25 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::commands::capture::Capture;
+use crate::commands::{audit, events};
+use crate::complete;
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0   done
   1   the agent said no, this user may not, or there is no such thing
   2   not all could be looked at (trace)
-  4   what was looked at is broken (ping, trace)
+  4   what was looked at is not as it should be (ping, audit, doctor, trace)
   64  wrong usage
   69  the agent does not answer, or not in a way that is understood
   75  not now: the store or the kernel did not do it in time; try again later";
 
 /// Flags that go with every command.
 const GLOBAL: &str = "Options of every command";
+
+/// Where an agent has its control socket unless told otherwise.
+pub(crate) const SOCKET: &str = "/run/ovl/ovl.sock";
 
 /// The shortest and longest `--timeout`, in seconds.
 const TIMEOUTS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
@@ -32,7 +39,7 @@ pub(crate) struct Args {
     ///
     /// A unix socket; the agent's own setting of that name says where it is.
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "PATH", env = "OVL_CONTROL_SOCKET")]
-    #[arg(default_value = "/run/ovl/ovl.sock")]
+    #[arg(default_value = SOCKET)]
     pub(crate) socket: PathBuf,
 
     /// Print JSON, for programs
@@ -53,7 +60,7 @@ pub(crate) struct Args {
     ///
     /// A name that `ovlctl members` lists. For commands that read, measure or repair; what changes
     /// networks, endpoints and agents is done on the host itself.
-    #[arg(long, global = true, help_heading = GLOBAL, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "HOST", value_parser = NonEmptyStringValueParser::new(), add = complete::hosts())]
     pub(crate) host: Option<String>,
 
     #[command(subcommand)]
@@ -86,6 +93,19 @@ pub(crate) enum Command {
     /// answer, microseconds, points: [{host, container, interface, direction, way, seen}]}], unprobed,
     /// unwatched}; a verdict is ok, unknown or broken.
     Trace(crate::commands::trace::Args),
+    /// Hold the kernel of this host against what it should be, row by row
+    ///
+    /// Changes nothing without --repair. Exit code 4 when something differs; with --repair, when something
+    /// is left. JSON: {networks, rows, endpoints, differences: [{kind, network, vni, endpoint, netns,
+    /// device, what, want, have}], left_out, repair: {done, failures, left: [difference]}}.
+    Audit(audit::Ask),
+    /// Show what happened on this host and in its cluster
+    ///
+    /// Hosts that joined, left, were suspected or down; endpoints that came, went or moved; networks,
+    /// repairs of the kernel, addresses held twice, the store, Docker, DNS. JSON: one object a line,
+    /// {seq, at, kind, summary}, and where it applies host, network, endpoint, address, count, reason,
+    /// details; docs/events.md lists the kinds.
+    Events(events::Events),
     /// Let the agent read its configuration again
     ///
     /// Says which settings differ, and which of them are in force only after a restart. A
@@ -111,15 +131,25 @@ pub(crate) enum Command {
     /// [address, …]. Exit code 1 when there is none.
     Resolve {
         /// The name to look up
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::endpoints())]
         name: String,
 
         /// Look in this network only
         ///
         /// Without it, in all networks.
-        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         network: Option<String>,
     },
+    /// Show packets of the overlay as they go between hosts
+    ///
+    /// What this host sends to others and gets from them over VXLAN, outside and inside, with names in place
+    /// of addresses, until Ctrl-C. The kernel picks the packets that are asked for; at the end it is said how
+    /// many it had to drop. Packets between containers of one host never reach the interface between the
+    /// hosts, and are not seen. For root only. JSON, an object a line: {time, direction, length, outer:
+    /// {source, source_host, source_port, destination, destination_host, ttl, vni, network}, inner:
+    /// {source_mac, destination_mac, vlan, protocol, source, source_name, source_port, destination,
+    /// destination_name, destination_port, summary}}; what is not known is null.
+    Capture(Capture),
 }
 
 #[derive(Debug, clap::Args)]
@@ -163,7 +193,7 @@ pub(crate) enum NetworkCommand {
     /// JSON: {name, vni, subnet, subnet6, internal, mtu, gateway, device, endpoints}.
     Inspect {
         /// Its name
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         name: String,
     },
     /// Remove networks that have no endpoints
@@ -172,7 +202,7 @@ pub(crate) enum NetworkCommand {
     #[command(visible_alias = "remove")]
     Rm {
         /// Their names
-        #[arg(required = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(required = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         names: Vec<String>,
     },
 }
@@ -232,13 +262,13 @@ pub(crate) enum EndpointCommand {
     /// JSON: {network, name}.
     Detach {
         /// The endpoint's name
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::endpoints())]
         name: String,
 
         /// The network it is on
         ///
         /// May be left out when no other network has an endpoint of this name.
-        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         network: Option<String>,
     },
     /// List the endpoints of every host
@@ -249,7 +279,7 @@ pub(crate) enum EndpointCommand {
         /// Of this network only
         ///
         /// Without it, of all networks.
-        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         network: Option<String>,
     },
 }
@@ -259,7 +289,7 @@ pub(crate) struct Attach {
     /// The network to be on
     ///
     /// It must exist: `ovlctl network create` makes one.
-    #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
     pub(crate) network: String,
 
     /// The endpoint's name
@@ -307,7 +337,7 @@ pub(crate) struct Sandbox {
     pub(crate) pid: Option<u32>,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| TIMEOUTS.contains(seconds));
     let seconds = seconds.ok_or("expected a number of seconds from 0.1 to 3600")?;
     Ok(Duration::from_secs_f64(seconds))

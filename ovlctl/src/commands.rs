@@ -5,8 +5,11 @@ use crate::error::Error;
 use crate::output::Output;
 
 mod agent;
+pub(crate) mod audit;
+pub(crate) mod capture;
 mod cluster;
 mod endpoint;
+pub(crate) mod events;
 mod network;
 pub(crate) mod ping;
 pub(crate) mod trace;
@@ -20,6 +23,9 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
         }
         Command::Ping(args) => ping::run(args, client, output).await,
         Command::Trace(args) => trace::run(args, client, output).await,
+        Command::Capture(capture) => capture::run(capture, client, output).await,
+        Command::Audit(asked) => audit::run(asked, client, output).await,
+        Command::Events(asked) => events::run(asked, client, output).await,
         Command::Reload => agent::reload(client, output).await,
         Command::Leave(leave) => agent::leave(leave, client, output).await,
         Command::Network(command) => network::run(command, client, output).await,

@@ -56,7 +56,7 @@ pub(crate) enum Error {
     /// Several things were asked for, and not all were done; each has been told already.
     #[error("{done} of {all} were done")]
     Partly { done: usize, all: usize, code: u8 },
-    /// What was looked at is broken.
+    /// What was looked at is not as it should be.
     #[error("{0}")]
     Broken(String),
     /// Whether it is broken could not be told.
@@ -68,6 +68,12 @@ pub(crate) enum Error {
     /// The user did not say yes; nothing was done.
     #[error("{0}")]
     Unconfirmed(&'static str),
+    /// What came before is shown, or written.
+    #[error("the capture ended: {why}")]
+    CaptureEnded { why: String, code: u8 },
+    /// A file to write to.
+    #[error("cannot write {}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -85,10 +91,11 @@ impl Error {
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
             Error::Broken(_) => EXIT_BROKEN,
             Error::Untold(_) => EXIT_UNTOLD,
-            Error::Partly { code, .. } => *code,
+            Error::Partly { code, .. } | Error::CaptureEnded { code, .. } => *code,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
             | Error::Kept(_)
+            | Error::File { .. }
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
         }

@@ -118,6 +118,11 @@ impl Output {
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
     }
 
+    /// JSON was asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints a value: as JSON if that was asked for, else the text made by `words`.
     pub(crate) fn show<T: Serialize>(
         &self,
@@ -125,6 +130,21 @@ impl Output {
         words: impl FnOnce(&T) -> String,
     ) -> Result<(), Error> {
         let text = if self.json { json(value)? } else { words(value) };
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+    }
+
+    /// Prints one of several values, as they come: as JSON on a line of its own, or the text.
+    pub(crate) fn line<T: Serialize>(
+        &self,
+        value: &T,
+        words: impl FnOnce(&T) -> String,
+    ) -> Result<(), Error> {
+        let line = || serde_json::to_string(value).map(|line| line + "\n");
+        let text = match self.json {
+            true => line().map_err(|error| Error::Output(error.into()))?,
+            false => words(value),
+        };
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
     }
@@ -142,6 +162,12 @@ impl Output {
             return Ok(());
         }
         self.show(&list, |list| words(list))
+    }
+
+    /// What goes on, on standard error; it is no failure.
+    pub(crate) fn remark(&self, sentence: &str) {
+        // Nobody to tell: fine.
+        let _ = writeln!(io::stderr(), "{}", printable(sentence));
     }
 
     /// One sentence on standard error.
@@ -189,7 +215,12 @@ fn unpadded(table: &mut Table) -> String {
 
 /// On one line, and without what could steer a terminal.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || turns_text(c) { ' ' } else { c }).collect()
+}
+
+/// Line separators, and marks that turn the direction of what follows (Unicode UAX 9).
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// How a unit variant looks in JSON: `alive`.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use tokio::sync::Mutex;
 
 use crate::{
-    ApplyError, Desired, LocalEndpoint, OpenError, Report,
+    ApplyError, Desired, Difference, DifferenceKind, LocalEndpoint, OpenError, Report,
     error::NetlinkError,
     netlink::{Firewall, Kernel},
     netns::NetnsId,
+    nft,
     pass::Pass,
     rows::Rows,
 };
@@ -22,7 +23,7 @@ pub struct Dataplane {
     pub(crate) kernel: Mutex<Kernel>,
     /// `None`: the kernel has no nf_tables.
     firewall: Option<Firewall>,
-    memory: Memory,
+    pub(crate) memory: Memory,
     warnings: Vec<String>,
 }
 
@@ -89,7 +90,8 @@ impl Dataplane {
         let is_repaired = self.repair_firewall().await;
         let mut report = self.pass(desired).await;
         if is_repaired {
-            report.count("firewall_install");
+            let mended = || Difference::of_host(DifferenceKind::FirewallMissing, nft::TABLE);
+            report.count("firewall_install", mended);
         }
         report
     }
@@ -119,14 +121,22 @@ impl Dataplane {
         }
     }
 
+    /// The table is not there, and could be.
+    pub(crate) async fn lacks_firewall(&mut self) -> bool {
+        match &mut self.firewall {
+            Some(firewall) => !matches!(firewall.is_installed().await, Ok(true)),
+            None => false,
+        }
+    }
+
     /// Whether the table had to be installed again, for example after `nft flush ruleset`.
     async fn repair_firewall(&mut self) -> bool {
+        if !self.lacks_firewall().await {
+            return false;
+        }
         let Some(firewall) = &mut self.firewall else {
             return false;
         };
-        if matches!(firewall.is_installed().await, Ok(true)) {
-            return false;
-        }
         firewall
             .install()
             .await

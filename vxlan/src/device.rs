@@ -6,7 +6,7 @@ use netlink_packet_route::link::InfoKind;
 use nix::errno::Errno;
 
 use crate::{
-    ApplyError, DesiredNetwork,
+    ApplyError, DesiredNetwork, difference,
     error::NetlinkError,
     netlink::Removal,
     observe::{Kind, Link},
@@ -20,7 +20,9 @@ impl Pass<'_> {
         let result = self.removal(want.vni, have, &Op::ReplaceDevice).await;
         match result {
             Ok(Removal::Done) => {
-                self.report.count(Op::ReplaceDevice.kind());
+                let op = Op::ReplaceDevice;
+                let mended = || difference::on_host(Some(want), want.vni, have, &op);
+                self.report.count(op.kind(), mended);
                 *have = Have::default();
             }
             Ok(Removal::InUse) => {
@@ -40,7 +42,7 @@ impl Pass<'_> {
             Ok(link) => {
                 let device = plan::device_name(want.vni);
                 tracing::info!(%device, network = %want.name, "device created");
-                self.report.count(Op::CreateDevice.kind());
+                self.note(want, &Have::default(), &Op::CreateDevice, Ok(()));
                 Some(link)
             }
             Err(error) => {
@@ -73,17 +75,22 @@ impl Pass<'_> {
         Ok(device)
     }
 
-    pub(crate) async fn set_device(&mut self, want: &DesiredNetwork, setting: Setting) {
+    pub(crate) async fn set_device(
+        &mut self,
+        want: &DesiredNetwork,
+        have: &Have,
+        setting: Setting,
+    ) {
         let op = Op::SetDevice(setting);
         if setting == Setting::NoRouterAdvertisement {
             if self.refuse_advertisements(want).await {
-                self.report.count(op.kind());
+                self.note(want, have, &op, Ok(()));
             }
             return;
         }
         let what = format!("change {setting:?} of {}", plan::device_name(want.vni));
         let result = self.kernel.set_device(setting, want).await;
-        self.note(want.vni, &op, result.map_err(ApplyError::netlink(what)));
+        self.note(want, have, &op, result.map_err(ApplyError::netlink(what)));
     }
 
     /// Whether the device takes IPv6 rows afterwards. If not, the network is reported; the rest of it

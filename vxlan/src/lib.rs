@@ -8,20 +8,23 @@
 //! - [`Desired`] says what should be; the agent writes it.
 //! - [`Dataplane`] looks at the kernel, plans and carries out. What one pass did is in its
 //!   [`Report`].
+//!   [`Comparison`] is the same look without carrying anything out.
 //! - [`Observer`] shows what stands in the kernel, to whoever hunts a fault.
 //! - [`DnsRedirect`] leads a container's DNS to the agent while the agent lives.
 //! - [`netns`] is about network namespaces by path.
 //!
-//! Inside, `plan`, `plan_inside` and `rows` are pure: (desired, observed) → ordered operations. `observe` reads
+//! Inside, `plan`, `plan_inside`, `rows` and `difference` are pure: (desired, observed) → ordered operations. `observe` reads
 //! netlink answers, `socket` carries messages, and `netlink` is the only file that changes network
 //! state.
 //!
 //! Owned is what bears two marks: a vxlan device with name `ovl-<vni>` and alias `ovl network …`, a
 //! macvlan on such a device with alias `ovl endpoint …`. Nothing else is ever removed.
 
+mod compare;
 mod dataplane;
 mod desired;
 mod device;
+mod difference;
 mod error;
 mod host;
 mod ifname;
@@ -44,9 +47,12 @@ mod report;
 mod rows;
 mod sandbox;
 mod socket;
+mod tables;
 
+pub use compare::{Comparison, MAX_DIFFERENCES};
 pub use dataplane::Dataplane;
 pub use desired::{Desired, DesiredNetwork, Home, LocalEndpoint, Remote};
+pub use difference::{Difference, DifferenceKind};
 pub use error::{ApplyError, KernelError, NetlinkError, OpenError};
 pub use host::MAX_USED_SUBNETS;
 pub use ifname::{IfName, ParseIfNameError};
@@ -57,5 +63,6 @@ pub use observer::{
 pub use probe::{Probe, probe};
 pub use purge::{PurgeError, Purged, purge};
 pub use redirect::{DnsRedirect, RedirectError};
-pub use report::Report;
+pub use report::{MAX_DONE, Report};
 pub use rows::MAX_REMOTES;
+pub use tables::{NftTable, TablesError, nft_tables};

@@ -29,7 +29,7 @@ use netlink_packet_netfilter::{
 
 use crate::socket::Request;
 
-const TABLE: &str = "ovl";
+pub(crate) const TABLE: &str = "ovl";
 const CHAIN: &str = "from-overlay";
 
 /// All our devices, as the kernel compares it: the bytes without the trailing NULs.
@@ -75,6 +75,12 @@ pub(crate) fn remove() -> Vec<Message> {
 /// Asks whether the table is there: another program may have flushed the whole ruleset.
 pub(crate) fn question() -> NetfilterMessage {
     about(0, NfTablesMessage::GetTable(table())).message
+}
+
+/// Asks for every table of every family.
+pub(crate) fn every_table() -> NetfilterMessage {
+    let table = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
+    message(NetfilterProtoFamily::Unspec, 0, table).message
 }
 
 fn about(flags: u16, inner: NfTablesMessage) -> Message {

@@ -19,6 +19,9 @@ use netlink_packet_route::{
 
 use crate::{Mac, rows::Rows};
 
+/// `NUD_PERMANENT | NUD_NOARP`: how `bridge fdb` makes a row permanent. For vxlan it is the same.
+const PERMANENT_BY_BRIDGE: u16 = 0xc0;
+
 /// One interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Link {
@@ -254,7 +257,10 @@ fn on_link(message: RouteNetlinkMessage, index: u32) -> Option<NeighbourMessage>
 fn fdb_row(message: &NeighbourMessage) -> Option<(Mac, Option<Ipv4Addr>)> {
     let mut mac = None;
     let mut vtep = None;
-    let mut plain = message.header.state == NeighbourState::Permanent;
+    let mut plain = matches!(
+        message.header.state,
+        NeighbourState::Permanent | NeighbourState::Other(PERMANENT_BY_BRIDGE)
+    );
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::LinkLayerAddress(bytes) => mac = Mac::from_bytes(bytes),

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use crate::{
     ApplyError, Desired, DesiredNetwork, Home, MAX_REMOTES, Report,
     dataplane::Memory,
+    difference,
     error::NetlinkError,
     netlink::{Kernel, NewChild, Removal},
     observe::{Kind, Link},
@@ -60,22 +61,7 @@ impl<'a> Pass<'a> {
     async fn look(&mut self) -> Result<BTreeMap<u32, Have>, NetlinkError> {
         let devices = self.kernel.links(Some(InfoKind::Vxlan)).await?;
         let children = self.kernel.links(Some(InfoKind::MacVlan)).await?;
-        let mut host = BTreeMap::new();
-        for device in devices {
-            let Some(vni) = plan::owned_vni(&device) else {
-                continue;
-            };
-            let parent = device.index;
-            // This host may itself be a container on someone's ovl network.
-            let is_child =
-                |link: &&Link| link.kind == Kind::Macvlan { parent } && !link.parent_is_elsewhere;
-            let have = Have {
-                children: children.iter().filter(is_child).cloned().collect(),
-                device: Some(device),
-                ..Have::default()
-            };
-            host.insert(vni, have);
-        }
+        let host = owned(devices, &children);
         let is_there = |index: &u32| {
             let indexes = host.values().filter_map(|h| h.device.as_ref());
             indexes.into_iter().any(|d| d.index == *index)
@@ -97,7 +83,10 @@ impl<'a> Pass<'a> {
     async fn remove(&mut self, vni: u32, have: &Have) {
         for op in plan::removal(have) {
             match self.removal(vni, have, &op).await {
-                Ok(Removal::Done) => self.report.count(op.kind()),
+                Ok(Removal::Done) => {
+                    let mended = || difference::on_host(None, vni, have, &op);
+                    self.report.count(op.kind(), mended);
+                }
                 Ok(Removal::InUse) => self.report.orphans.push(vni),
                 Err(error) => self.fail_network(vni, error),
             }
@@ -145,13 +134,13 @@ impl<'a> Pass<'a> {
                 return self.fail_endpoints(want);
             };
             match group {
-                [Op::SetDevice(Setting::Ipv6)] => self.turn_ipv6_on(want, device).await,
+                [Op::SetDevice(Setting::Ipv6)] => self.turn_ipv6_on(want, &have, device).await,
                 [Op::Row(_), ..] => {
                     let rows = self.possible_rows(want, device, group).await;
                     are_rows_known &=
                         self.change_rows(want, device.index, &mut have.rows, &rows).await;
                 }
-                _ => self.carry_out(want, device.index, group).await,
+                _ => self.carry_out(want, &have, device.index, group).await,
             }
         }
         self.check_bound(want);
@@ -164,10 +153,10 @@ impl<'a> Pass<'a> {
         self.sandboxes(want, index, &have.children).await;
     }
 
-    async fn turn_ipv6_on(&mut self, want: &DesiredNetwork, device: &mut Link) {
+    async fn turn_ipv6_on(&mut self, want: &DesiredNetwork, have: &Have, device: &mut Link) {
         device.quiet.ipv6 = Some(self.enable_ipv6(want, device).await);
         if device.quiet.ipv6 == Some(true) {
-            self.report.count(Op::SetDevice(Setting::Ipv6).kind());
+            self.note(want, have, &Op::SetDevice(Setting::Ipv6), Ok(()));
         }
     }
 
@@ -216,23 +205,25 @@ impl<'a> Pass<'a> {
     }
 
     /// Carries out operations on settings and children.
-    async fn carry_out(&mut self, want: &DesiredNetwork, device: u32, group: &[Op]) {
+    async fn carry_out(&mut self, want: &DesiredNetwork, have: &Have, device: u32, group: &[Op]) {
         for op in group {
             match op {
-                Op::SetDevice(setting) => self.set_device(want, *setting).await,
+                Op::SetDevice(setting) => self.set_device(want, have, *setting).await,
                 Op::CreateChild { endpoint, ifname, mac } => {
                     let child = NewChild { ifname, device, mac: *mac, mtu: want.mtu };
-                    self.create_child(want, endpoint, &child).await;
+                    if self.create_child(want, endpoint, &child).await {
+                        self.note(want, have, op, Ok(()));
+                    }
                 }
                 Op::SetChildMtu { index, ifname } => {
                     let failed = format!("set the MTU of {ifname} to {}", want.mtu);
                     let result = self.kernel.set_mtu(*index, want.mtu).await;
-                    self.note(want.vni, op, result.map_err(ApplyError::netlink(failed)));
+                    self.note(want, have, op, result.map_err(ApplyError::netlink(failed)));
                 }
                 Op::DeleteChild { index, ifname } => {
                     let failed = format!("remove interface {ifname}");
                     let result = self.kernel.delete_link(*index).await;
-                    self.note(want.vni, op, result.map_err(ApplyError::netlink(failed)));
+                    self.note(want, have, op, result.map_err(ApplyError::netlink(failed)));
                 }
                 // Carried out before, each in its own way.
                 Op::CreateDevice | Op::ReplaceDevice | Op::DeleteDevice | Op::Row(_) => {}
@@ -240,17 +231,33 @@ impl<'a> Pass<'a> {
         }
     }
 
-    pub(crate) fn note(&mut self, vni: u32, op: &Op, result: Result<(), ApplyError>) {
+    pub(crate) fn note(
+        &mut self,
+        want: &DesiredNetwork,
+        have: &Have,
+        op: &Op,
+        result: Result<(), ApplyError>,
+    ) {
+        let vni = want.vni;
         match result {
-            Ok(()) => self.report.count(op.kind()),
+            Ok(()) => {
+                let mended = || difference::on_host(Some(want), vni, have, op);
+                self.report.count(op.kind(), mended);
+            }
             Err(error) => self.fail_network(vni, error),
         }
     }
 
-    async fn create_child(&mut self, want: &DesiredNetwork, endpoint: &str, child: &NewChild<'_>) {
+    /// Whether it is made.
+    async fn create_child(
+        &mut self,
+        want: &DesiredNetwork,
+        endpoint: &str,
+        child: &NewChild<'_>,
+    ) -> bool {
         let result = self.kernel.create_child(child, endpoint).await;
         match result {
-            Ok(()) => self.report.count("child_create"),
+            Ok(()) => true,
             Err(error) => {
                 let error = match error.errno() {
                     Some(Errno::EEXIST) => ApplyError::NameTaken {
@@ -260,6 +267,7 @@ impl<'a> Pass<'a> {
                     _ => ApplyError::netlink(format!("create interface {}", child.ifname))(error),
                 };
                 self.fail_endpoint(want.vni, endpoint, error);
+                false
             }
         }
     }
@@ -282,11 +290,20 @@ impl<'a> Pass<'a> {
             }
         };
         let mut are_all_done = true;
+        // As the table was before; of thousands only as many as are named.
+        let mut mended = difference::rows_of(want.vni, known, rows)
+            .take(self.report.room())
+            .collect::<Vec<_>>()
+            .into_iter();
         for (row, result) in rows.iter().zip(results) {
+            let mended = mended.next().flatten();
             match result {
                 Ok(()) => {
+                    match mended {
+                        Some(mended) => self.report.count(row.kind(), || mended),
+                        None => self.report.count_only(row.kind()),
+                    }
                     known.record(row);
-                    self.report.count(row.kind());
                 }
                 Err(error) => {
                     are_all_done = false;
@@ -337,4 +354,25 @@ impl<'a> Pass<'a> {
             self.fail_endpoint(want.vni, id, error);
         }
     }
+}
+
+/// Our devices of a namespace and their children in it, by VNI.
+pub(crate) fn owned(devices: Vec<Link>, children: &[Link]) -> BTreeMap<u32, Have> {
+    let mut owned = BTreeMap::new();
+    for device in devices {
+        let Some(vni) = plan::owned_vni(&device) else {
+            continue;
+        };
+        let parent = device.index;
+        // This host may itself be a container on someone's ovl network.
+        let is_child =
+            |link: &&Link| link.kind == Kind::Macvlan { parent } && !link.parent_is_elsewhere;
+        let have = Have {
+            children: children.iter().filter(is_child).cloned().collect(),
+            device: Some(device),
+            ..Have::default()
+        };
+        owned.insert(vni, have);
+    }
+    owned
 }

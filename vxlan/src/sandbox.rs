@@ -6,8 +6,9 @@ use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
 
 use crate::{
-    ApplyError, Desired, DesiredNetwork, Home, IfName, LocalEndpoint,
+    ApplyError, Desired, DesiredNetwork, Difference, DifferenceKind, Home, IfName, LocalEndpoint,
     dataplane::Remembered,
+    difference,
     netlink::{Kernel, NewChild},
     netns::Namespace,
     observe::{Inside, Link},
@@ -130,7 +131,11 @@ impl Pass<'_> {
                 let _ = kernel.delete_link(child.index).await;
             }
             result?;
-            self.report.count(op.kind());
+            let known = inside.child(place.device, place.endpoint.mac);
+            let (vni, mtu) = (place.network.vni, place.network.mtu);
+            let of = (place.id, place.endpoint);
+            let mended = || difference::in_sandbox((vni, mtu), of, &inside, known, op);
+            self.report.count(op.kind(), mended);
         }
         Ok(())
     }
@@ -142,7 +147,8 @@ impl Pass<'_> {
         for twin in twins {
             let failed = ApplyError::netlink(format!("remove interface {}", twin.name));
             self.kernel.delete_link(twin.index).await.map_err(failed)?;
-            self.report.count("child_delete");
+            let vni = place.network.vni;
+            self.report.count("child_delete", || left_over(vni, place.id, None, &twin.name));
         }
         Ok(())
     }
@@ -244,7 +250,8 @@ impl Pass<'_> {
         let inside = kernel.inside().await.map_err(failed())?;
         if let Some(child) = inside.child(remembered.device, remembered.endpoint.mac) {
             kernel.delete_link(child.index).await.map_err(failed())?;
-            self.report.count("child_delete");
+            let mended = || left_over(key.0, &key.1, Some(netns), &child.name);
+            self.report.count("child_delete", mended);
         }
         let is_shared = self.memory.sandboxes.iter().any(|(other, r)| {
             other != key && r.netns == remembered.netns && resolver_of(r) == *resolver
@@ -266,6 +273,16 @@ impl Pass<'_> {
             }
             error => self.fail_endpoint(vni, id, error),
         }
+    }
+}
+
+/// An interface of an endpoint, where none should be (any more).
+fn left_over(vni: u32, endpoint: &str, netns: Option<&Path>, ifname: &str) -> Difference {
+    Difference {
+        endpoint: Some(endpoint.to_owned()),
+        netns: netns.map(Path::to_owned),
+        device: ifname.to_owned(),
+        ..Difference::of_device(DifferenceKind::InterfaceLeftOver, vni)
     }
 }
 

@@ -14,11 +14,19 @@
 //! | `POST /v1/endpoints` | [`AttachEndpoint`] | [`Endpoint`] |
 //! | `DELETE /v1/endpoints/{network}/{name}` | | `{}` |
 //! | `GET /v1/resolve` | `?name=…&network=…` | `[address]` |
+//! | `GET /v1/events` | `?after=N&wait=SECONDS&limit=N&since=SECONDS` | [`events::Events`] |
+//! | `GET /v1/audit` | | [`audit::Audit`] |
+//! | `POST /v1/audit` | | [`audit::Audit`], with its `repair` |
 //! | `GET /v1/doctor` | `?only=check,…` | [`doctor::Examination`] |
+//! | `POST /v1/captures` | [`captures::StartCapture`] | [`captures::Capture`] |
+//! | `POST /v1/captures/{id}/read` | `?after=…&wait=…` ([`captures::ReadCapture`]) | [`captures::Batch`] |
+//! | `DELETE /v1/captures/{id}` | | `{}` |
 //! | `POST /v1/ping` | [`paths::PingHosts`] | `[`[`paths::Ping`]`]` |
 //! | `POST /v1/paths` | [`paths::LookAtPath`] | [`paths::Path`] |
 //! | `GET /v1/probes/{nonce}` | | [`paths::Seen`] |
 //! | `GET /v1/clock` | | [`paths::Clock`] |
+//! | `POST /v1/trace` | [`trace::TraceWay`] | [`trace::Trace`] |
+//! | `GET /v1/trace/end`, `POST /v1/watch`, `POST /v1/watch/{id}` | | what agents ask of each other for a trace |
 //!
 //! With the header `ovl-host: NAME` a request is handed to the agent of that host, and `ovl-within:
 //! SECONDS` says how long its answer is waited for (10 s); what other hosts answer at all stands in
@@ -26,6 +34,9 @@
 //!
 //! Everything else than 200 carries an [`Error`]: 400 (the request is wrong), 403 (this user may
 //! not, or may only GET), 404 (no such thing), 409 (taken, overlapping, in use), 503 (the store or the kernel did not do it in time).
+pub mod audit;
+pub mod captures;
+pub mod events;
 pub mod paths;
 
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -2,14 +2,14 @@
 
 use std::sync::LazyLock;
 
-use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::routing::post;
+use axum::extract::{Query, State};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::{PathOf, api, part};
+use super::{PathOf, QueryOf, api, part};
 use crate::core::Refusal;
 use crate::driver::Agent;
 use crate::trace::{self, AskEnd, AskWatch};
@@ -28,7 +28,7 @@ type Body<T> = Result<Json<T>, JsonRejection>;
 pub(super) fn routes() -> Router<Agent> {
     Router::new()
         .route("/v1/trace", post(follow))
-        .route("/v1/trace/end", post(end))
+        .route("/v1/trace/end", get(end))
         .route("/v1/watch", post(begin_watch))
         .route("/v1/watch/{id}", post(end_watch))
 }
@@ -53,9 +53,9 @@ async fn follow(
     trace::follow(&agent, &wanted).await.map(Json)
 }
 
-async fn end(State(agent): State<Agent>, body: Body<AskEnd>) -> Result<Json<Value>, Refusal> {
-    let end = trace::look(&agent, &read(body)?).await?;
-    told(&end)
+async fn end(State(agent): State<Agent>, query: QueryOf<AskEnd>) -> Result<Json<Value>, Refusal> {
+    let Query(ask) = query.map_err(|error| Refusal::invalid(error.body_text()))?;
+    told(&trace::look(&agent, &ask).await?)
 }
 
 async fn begin_watch(

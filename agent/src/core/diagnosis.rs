@@ -115,19 +115,13 @@ impl Core {
 }
 
 impl Diagnosis {
-    /// The problems of some topics, in their order.
-    pub fn of(&self, topics: &[Topic]) -> impl Iterator<Item = &Problem> {
-        self.problems.iter().filter(|problem| topics.contains(&problem.topic))
-    }
-
     /// The sentences of one topic.
     pub fn texts(&self, topic: Topic) -> impl Iterator<Item = String> {
         self.problems.iter().filter(move |p| p.topic == topic).map(|problem| problem.text.clone())
     }
 
     /// The hosts in that state, by name.
-    pub fn in_state(&self, state: MemberState) -> Vec<&str> {
-        let members = self.members.iter().filter(|member| member.state == state);
-        members.map(|member| member.name.as_str()).collect()
+    pub fn in_state(&self, state: MemberState) -> impl Iterator<Item = &api::Member> {
+        self.members.iter().filter(move |member| member.state == state)
     }
 }

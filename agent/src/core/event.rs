@@ -8,7 +8,7 @@ use ovl_gossip::{Changes, Endpoint, NodeName};
 use ovl_ipam::{Lease, Network, NetworkId, NetworkName, NetworkSpec, Networks, Wanted};
 use ovl_vxlan::{IfName, Mac, Report};
 
-use super::{Diagnosis, Sandbox, Target, trace};
+use super::{Diagnosis, Inspection, Notice, Sandbox, Target, trace};
 use crate::control::api;
 use crate::docker::{DockerNetwork, NetworkConfig, Scope};
 
@@ -42,6 +42,8 @@ pub enum Event {
         /// What was done, and what failed.
         report: Report,
     },
+    /// To [`Action::Inspect`].
+    Inspected(RequestId, Result<Inspection, Refusal>),
     /// Docker moved an endpoint's interface into its sandbox, where it has this name.
     Moved {
         /// The endpoint.
@@ -62,6 +64,8 @@ pub enum Event {
     Reconfigured {
         /// What is allowed in it, but likely not meant, or not in force yet.
         warnings: Vec<String>,
+        /// What changed, each as a sentence; `Err`: its mistakes, and nothing was taken.
+        changes: Result<Vec<String>, String>,
     },
     /// What Docker's engine says of one container's endpoints, or of all.
     Containers {
@@ -112,6 +116,11 @@ pub enum Request {
     LeaveCluster {
         /// See there.
         force: bool,
+    },
+    /// `GET /v1/audit`; `repair`: `POST`, put right what differs.
+    Audit {
+        /// See there.
+        repair: bool,
     },
     /// `GET /v1/endpoints`, of one network or all.
     Endpoints(Option<String>),
@@ -171,6 +180,8 @@ pub enum Response {
     Endpoints(Vec<api::Endpoint>),
     /// To `Attach`.
     Endpoint(api::Endpoint),
+    /// To `Audit`.
+    Audit(api::audit::Audit),
     /// To `LeaveCluster`: the agent ends now.
     Left(api::Left),
     /// To `Scope`.
@@ -205,6 +216,7 @@ impl Request {
             | Request::NetworkId(_)
             | Request::TraceEnds(_)
             | Request::LeaveCluster { .. }
+            | Request::Audit { .. }
             | Request::Endpoints(_)
             | Request::Detach { .. }
             | Request::Scope(_)
@@ -256,7 +268,9 @@ impl Action {
             | Action::AwaitMove { .. }
             | Action::Probe { .. }
             | Action::Audit
+            | Action::Inspect { .. }
             | Action::CheckSandboxes(_)
+            | Action::Tell(_)
             | Action::End => false,
         }
     }
@@ -437,8 +451,18 @@ pub enum Action {
     },
     /// Read the kernel afresh, and put right what differs from [`Core::desired`](super::Core::desired).
     Audit,
+    /// The same for whoever asks, or, without `repair`, only the look at it; answered by
+    /// [`Event::Inspected`].
+    Inspect {
+        /// Who asks.
+        request: RequestId,
+        /// Put right what differs.
+        repair: bool,
+    },
     /// See which of these sandboxes still are what they were; answered by [`Event::SandboxesGone`].
     CheckSandboxes(Vec<(String, Sandbox)>),
+    /// Keep for whoever asks what happened.
+    Tell(Notice),
     /// This host has left the cluster: the agent ends.
     End,
 }

@@ -7,7 +7,7 @@ use ovl_vxlan::{Desired, DesiredNetwork, LocalEndpoint, Remote, Report};
 
 use super::diagnosis::Trouble;
 use super::local::{Origin, Phase};
-use super::{Core, Refusal, RequestId, Response, VXLAN_OVERHEAD};
+use super::{Core, Kind, Notice, Refusal, RequestId, Response, VXLAN_OVERHEAD};
 use crate::probe::{PROBE_VNI, probe_mac};
 
 impl Core {
@@ -68,11 +68,7 @@ impl Core {
 
     pub(super) fn applied(&mut self, version: u64, audit: bool, report: Report) {
         self.passed = Some(self.passed == Some(true) || report.is_ok());
-        let repaired = report.changes.values().map(|n| *n as u64).sum::<u64>();
-        if audit && repaired > 0 {
-            self.health.repaired += repaired;
-            self.health.repaired_at = Some(self.now);
-        }
+        self.note_repairs(version, audit, &report);
         self.health.dataplane = report
             .failed_networks
             .iter()
@@ -108,9 +104,29 @@ impl Core {
                 self.health.dataplane.push(Trouble::of(format!("endpoint {id}"), error));
             }
         }
+        self.tell_failures();
         for (_, id) in &report.gone {
             self.lost(id, "its sandbox is gone");
         }
+    }
+
+    /// What an audit had to change in a kernel that was as it should be, others have changed. A pass
+    /// that brought something new as well cannot tell the two apart.
+    fn note_repairs(&mut self, version: u64, audit: bool, report: &Report) {
+        let before = self.kernel_has.replace((version, report.is_ok()));
+        let count: usize = report.changes.values().sum();
+        if !audit || count == 0 || before.is_none_or(|(had, _)| had != version) {
+            return;
+        }
+        self.health.repaired += count as u64;
+        self.health.repaired_at = Some(self.now);
+        let summary = format!("the kernel was not as it should be: {count} things were put right");
+        let why = match before {
+            Some((_, false)) => "an earlier try had failed",
+            Some((_, true)) | None => "somebody else changed it",
+        };
+        let notice = Notice::new(Kind::KernelRepaired, summary).count(count).because(why);
+        self.tell(notice.details(report.done.iter().map(ToString::to_string)));
     }
 
     /// Why the endpoint is not in the kernel. What ails its network says more than what follows
@@ -147,7 +163,7 @@ impl Core {
                 self.touch_desired();
                 return self.reply(request, Err(refusal));
             }
-            self.leave(id, None);
+            self.leave(id, None, "the kernel did not take it");
             return self.reply(request, Err(refusal));
         }
         local.phase = Phase::Up;

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use super::local::Phase;
 use super::store::Continuation;
 use super::view::listed;
-use super::{Action, Core, Refusal, Request, RequestId, Response, StoreAnswer, StoreCall};
+use super::{
+    Action, Core, Kind, Notice, Refusal, Request, RequestId, Response, StoreAnswer, StoreCall,
+};
 use crate::control::api;
 
 /// How long endpoints and Docker's networks may take to go, and then the store to answer; together less
@@ -47,6 +49,8 @@ impl Core {
             )));
         }
         tracing::info!(force, "leaving the cluster");
+        let summary = format!("this host, {}, leaves the cluster", self.me.node);
+        self.tell(Notice::new(Kind::Leaving, summary).host(&self.me.node));
         let until = self.now + GO_WITHIN;
         self.leaving = Some(Leaving { request: id, force, until, asked: false });
         Ok(())
@@ -163,6 +167,8 @@ impl Core {
             return;
         };
         tracing::warn!(why, "not left the cluster");
+        let summary = format!("this host, {}, did not leave the cluster", self.me.node);
+        self.tell(Notice::new(Kind::Staying, summary).host(&self.me.node).because(why));
         let why = format!(
             "this host is still in the cluster: {why}; try again, or repeat with --force to leave without that"
         );

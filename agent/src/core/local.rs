@@ -392,13 +392,13 @@ impl Core {
             )));
         }
         let id = local.id.clone();
-        self.leave(&id, Some(request));
+        self.leave(&id, Some(request), "it was detached over the control socket");
         Ok(())
     }
 
     /// Takes an endpoint out: first its names and announcement, then its interface, then its lease.
-    pub(super) fn leave(&mut self, id: &str, request: Option<RequestId>) {
-        self.quiet(id);
+    pub(super) fn leave(&mut self, id: &str, request: Option<RequestId>, why: &str) {
+        self.quiet(id, why);
         self.touch_desired();
         self.touch_state();
         let version = self.desired_version;
@@ -417,7 +417,7 @@ impl Core {
             _ => None,
         });
         for (id, request) in half.collect::<Vec<_>>() {
-            self.leave(&id, None);
+            self.leave(&id, None, "the agent's state cannot be written");
             let why = format!(
                 "the agent's state cannot be written ({why}); make room in --state-dir and try again"
             );
@@ -426,7 +426,10 @@ impl Core {
     }
 
     /// Nobody resolves or reaches it any more; its interface stays.
-    pub(super) fn quiet(&mut self, id: &str) {
+    pub(super) fn quiet(&mut self, id: &str, why: &str) {
+        if let Some(endpoint) = self.local.get(id).and_then(Local::announcement) {
+            self.tell_not_here(&endpoint, why);
+        }
         let Some(local) = self.local.get_mut(id) else {
             return;
         };
@@ -449,6 +452,10 @@ impl Core {
         let Some(endpoint) = local.announcement() else {
             return;
         };
+        let how = match local.origin {
+            Origin::Attached => "asked for over the control socket",
+            Origin::Docker => "asked for by Docker",
+        };
         local.serving = local.sandbox.is_some() && !local.transit && local.serve_after.is_none();
         let netns = local.sandbox.as_ref().filter(|_| local.serving).map(|s| s.netns.clone());
         self.actions.push_back(Action::Names(NamesChange::Set {
@@ -461,6 +468,7 @@ impl Core {
         if let Some(netns) = netns {
             self.scope_changed(netns);
         }
+        self.tell_here(&endpoint, how);
         self.actions.push_back(Action::Announce(endpoint));
     }
 
@@ -503,7 +511,7 @@ impl Core {
         };
         tracing::info!(endpoint = id, names = ?local.names, why, "endpoint removed");
         local.forsaken = true;
-        self.leave(id, None);
+        self.leave(id, None, why);
     }
 
     pub(super) fn check_sandboxes(&mut self) {
@@ -556,6 +564,9 @@ impl Core {
         if let (true, Some(sandbox)) = (local.transit, &local.sandbox) {
             let (endpoint, netns, mac) = (local.id.clone(), sandbox.netns.clone(), local.mac);
             self.actions.push_back(Action::AwaitMove { endpoint, netns, mac });
+        }
+        if let (Phase::Up, Some(known)) = (&local.phase, local.announcement()) {
+            self.knows_here(&known);
         }
         self.local.insert(local.id.clone(), local);
     }

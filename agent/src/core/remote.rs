@@ -8,7 +8,7 @@
 //!   for its names any more: they go when the agent has been away for [`NAMES_HELD`], long enough
 //!   for a restart or an upgrade. It is asked again every [`PROBE_INTERVAL`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use ovl_gossip::{Changes, Endpoint, Member, MemberState, NodeEndpoints, NodeName};
 use ovl_vxlan::{Mac, Remote};
 
-use super::{Action, Core, NamesChange, SETTLE_AFTER};
+use super::tell::Level;
+use super::{Action, Core, Kind, NamesChange, Notice, SETTLE_AFTER};
 
 /// How long names are answered for a host whose agent is away.
 pub(super) const NAMES_HELD: Duration = Duration::from_secs(15);
@@ -80,6 +81,8 @@ pub(super) struct Remotes {
     hosts: BTreeMap<NodeName, Host>,
     /// Network → address → who claims it.
     claims: BTreeMap<u64, BTreeMap<IpAddr, Claims>>,
+    /// Of these, the addresses with several claims.
+    doubled: BTreeSet<(u64, IpAddr)>,
     /// Docker endpoints between Join's request and its reply → the sandbox they go to.
     pub(super) joining: BTreeMap<String, PathBuf>,
 }
@@ -180,27 +183,26 @@ impl Remotes {
 
     /// Addresses that several endpoints claim, with the hosts; `local` are our own.
     pub(super) fn claimed_twice(&self, local: &[(u64, IpAddr)]) -> Vec<(u64, IpAddr, Vec<String>)> {
-        let mut twice = Vec::new();
-        for (network, addresses) in &self.claims {
-            for (address, claims) in addresses {
-                let mut hosts: Vec<String> =
-                    claims.keys().map(|(_, node, _)| node.to_string()).collect();
-                if local.contains(&(*network, *address)) {
-                    hosts.push("this host".into());
-                }
-                if hosts.len() > 1 {
-                    twice.push((*network, *address, hosts));
-                }
-            }
-        }
-        twice
+        let claims = |(network, address): &(u64, IpAddr)| self.claims.get(network)?.get(address);
+        let local: BTreeSet<_> = local.iter().filter(|held| claims(held).is_some()).collect();
+        let twice: BTreeSet<_> = self.doubled.iter().chain(local.iter().copied()).collect();
+        let hosts = |held: &(u64, IpAddr)| {
+            let here = local.contains(held).then(|| "this host".to_owned());
+            let claims = claims(held).into_iter().flat_map(Claims::keys);
+            claims.map(|(_, node, _)| node.to_string()).chain(here).collect()
+        };
+        twice.into_iter().map(|held| (held.0, held.1, hosts(held))).collect()
     }
 
     fn claim(&mut self, node: &NodeName, vtep: Ipv4Addr, e: &Endpoint) {
         let network = self.claims.entry(e.network).or_default();
         for address in addresses(e) {
             let claim = (e.generation, node.clone(), e.id.clone());
-            network.entry(address).or_default().insert(claim, Remote { mac: Mac(e.mac), vtep });
+            let claims = network.entry(address).or_default();
+            claims.insert(claim, Remote { mac: Mac(e.mac), vtep });
+            if claims.len() > 1 {
+                self.doubled.insert((e.network, address));
+            }
         }
     }
 
@@ -211,6 +213,9 @@ impl Remotes {
         for address in addresses(e) {
             if let Some(claims) = network.get_mut(&address) {
                 claims.remove(&(e.generation, node.clone(), e.id.clone()));
+                if claims.len() < 2 {
+                    self.doubled.remove(&(e.network, address));
+                }
                 if claims.is_empty() {
                     network.remove(&address);
                 }
@@ -228,10 +233,13 @@ impl Core {
         if changes.synced && !self.settled {
             self.settle_at = Some(now + SETTLE_AFTER);
         }
+        let rival = changes.name_conflict.map(|address| format!("it is at {address}"));
+        self.level(Level::Name, rival.as_deref());
         self.health.name_conflict = changes.name_conflict;
         if let Some(other) = changes.other_format {
             if self.health.other_format.is_none_or(|(_, known)| known != other) {
                 tracing::warn!(host = %other.from, format = other.version, known = other.known, "a host runs another release, and is not understood");
+                self.tell_format(other);
             }
             self.health.other_format = Some((now, other));
         }
@@ -240,7 +248,10 @@ impl Core {
         for node in changes.forgotten {
             self.withdraw_names(&node);
             self.withdraw_rows(&node);
-            self.remotes.hosts.remove(&node);
+            if self.remotes.hosts.remove(&node).is_some() {
+                let summary = format!("host {node} was forgotten: it was away for long");
+                self.tell(Notice::new(Kind::HostForgotten, summary).host(&node));
+            }
             self.touch_desired();
         }
         for member in changes.members {
@@ -255,6 +266,8 @@ impl Core {
         if member.name == self.me.node {
             return;
         }
+        let before = self.remotes.hosts.get(&member.name).map(|h| (h.state, *h.address.ip()));
+        self.tell_member(&member, before);
         let node = member.name;
         let probed = |host: &Host| (host.state != MemberState::Left, host.address);
         let before = self.remotes.hosts.get(&node).map(probed);
@@ -310,11 +323,18 @@ impl Core {
         };
         away.probe_at = now + PROBE_INTERVAL;
         let was_silent = std::mem::replace(&mut away.silent, !answers);
+        let count = host.endpoints.len();
         if !answers && !was_silent {
             self.withdraw_names(node);
             self.withdraw_rows(node);
+            let summary =
+                format!("host {node} gives no sign of life: its {count} endpoints are withdrawn");
+            self.tell(Notice::new(Kind::HostSilent, summary).host(node));
         } else if answers && was_silent {
             self.show(node);
+            let summary =
+                format!("host {node} gives signs of life: its {count} endpoints are back");
+            self.tell(Notice::new(Kind::HostAnswers, summary).host(node));
         }
     }
 
@@ -338,6 +358,7 @@ impl Core {
                 self.remotes.hosts.get_mut(&node).and_then(|host| host.away.as_mut())
             {
                 away.nameless = true;
+                self.tell_nameless(&node);
             }
         }
     }
@@ -364,6 +385,7 @@ impl Core {
         endpoints.keys().for_each(|id| {
             host.heard.entry(id.clone()).or_insert(self.now);
         });
+        self.tell_endpoints_of(&new.node, &old, &endpoints);
         let differs = |id: &String, e: &Endpoint, other: &BTreeMap<String, Endpoint>| {
             moved || other.get(id) != Some(e)
         };

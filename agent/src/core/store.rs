@@ -9,8 +9,8 @@ use ovl_ipam::{Lease, Network, NetworkId, Networks, Wanted};
 use super::docker::{HOLDER, pools_of};
 use super::local::{Local, Origin, Phase};
 use super::{
-    Action, CallId, Core, NamesChange, RECONCILE_AFTER, RECONCILE_INTERVAL, RELEASE_RETRY, Refusal,
-    RefusalKind, Request, RequestId, Response, StoreAnswer, StoreCall,
+    Action, CallId, Core, Kind, NamesChange, Notice, RECONCILE_AFTER, RECONCILE_INTERVAL,
+    RELEASE_RETRY, Refusal, RefusalKind, Request, RequestId, Response, StoreAnswer, StoreCall,
 };
 
 /// What to do when a call is answered.
@@ -221,7 +221,10 @@ impl Core {
         let subnet6 = network.ipv6.as_ref().map(|v6| v6.subnet);
         let change = NamesChange::Network(id, network.name.to_string(), network.subnet, subnet6);
         self.actions.push_back(Action::Names(change));
-        self.networks.insert(id, network);
+        let known = self.networks.insert(id, network).is_some();
+        if !known {
+            self.tell_network(id);
+        }
         self.name_endpoints_of(id);
         self.touch_desired();
         self.touch_state();
@@ -243,11 +246,17 @@ impl Core {
     /// Endpoints of ours use it, and the store does not know it: they run on, but nothing new may
     /// be put there, because what the store says of that id is of another network.
     fn orphan(&mut self, network: &Network) {
-        self.orphaned.insert(network.id.0);
-        self.health.foreign = Some(format!(
+        let new = self.orphaned.insert(network.id.0);
+        let why = format!(
             "the store does not know network {} ({}), which endpoints of this host use: it lost its memory; bring it back, or create the network again with the same name and subnet, or detach them",
             network.name, network.subnet
-        ));
+        );
+        if new {
+            let summary = format!("network {} is not in the store any more", network.name);
+            let notice = Notice::new(Kind::NetworkOrphaned, summary).network(&network.name);
+            self.tell(notice.because(&why));
+        }
+        self.health.foreign = Some(why);
     }
 
     /// Nothing new on a network that the store does not know.
@@ -302,7 +311,9 @@ impl Core {
             }
             return;
         }
-        if self.networks.remove(&id).is_some() {
+        if let Some(network) = self.networks.remove(&id) {
+            let summary = format!("network {} ({}) was removed", network.name, network.subnet);
+            self.tell(Notice::new(Kind::NetworkRemoved, summary).network(&network.name));
             self.actions.push_back(Action::Names(NamesChange::NoNetwork(id)));
             self.touch_desired();
             self.touch_state();

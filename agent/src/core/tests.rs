@@ -20,6 +20,7 @@ use crate::docker::{
 use crate::probe::{PROBE_VNI, probe_mac};
 
 mod absences;
+mod happenings;
 mod leaving;
 mod networks;
 mod readiness;
@@ -50,6 +51,7 @@ struct World {
     moves: Vec<String>,
     ended: bool,
     log: Vec<String>,
+    told: Vec<Notice>,
 }
 
 fn identity(expects_peers: bool) -> Identity {
@@ -147,6 +149,7 @@ impl World {
             moves: Vec::new(),
             ended: false,
             log: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -327,6 +330,7 @@ impl World {
             Action::Docker(call) => self.docker_does(call),
             Action::Names(NamesChange::Network(..) | NamesChange::NoNetwork(_))
             | Action::Audit
+            | Action::Inspect { .. }
             | Action::DnsEarly { .. }
             | Action::CheckSandboxes(_) => {}
             Action::Dns { netns, scope, .. } if scope.is_empty() => {
@@ -335,6 +339,7 @@ impl World {
             Action::Dns { netns, scope, .. } => {
                 self.dns.insert(netns, scope);
             }
+            Action::Tell(notice) => self.told.push(notice),
             Action::End => self.ended = true,
             Action::AwaitMove { endpoint, .. } => self.moves.push(endpoint),
             Action::Probe { node, .. } => self.probes.push(node.to_string()),

@@ -200,6 +200,14 @@ impl Core {
         ))
     }
 
+    /// Addresses of networks that several endpoints hold, with their hosts.
+    pub(super) fn held_twice(&self) -> Vec<(u64, std::net::IpAddr, Vec<String>)> {
+        let local = self.local_endpoints();
+        let local: Vec<_> =
+            local.flat_map(|e| addresses(&e).map(move |a| (e.network, a))).collect();
+        self.remotes.claimed_twice(&local)
+    }
+
     /// Which host cannot be understood, and who has to be upgraded.
     fn other_release(&self, now: Instant) -> Option<String> {
         let (heard, OtherFormat { from, version, known }) = self.health.other_format?;
@@ -215,7 +223,7 @@ impl Core {
         let mut problems: Vec<_> =
             self.me.warnings.iter().cloned().map(of(Topic::Settings)).collect();
         problems.extend(self.unjoined(now).map(of(Topic::Joining)));
-        problems.extend(self.held_twice().into_iter().map(of(Topic::Address)));
+        problems.extend(self.conflicts().into_iter().map(of(Topic::Address)));
         problems.extend(self.health.store.as_ref().map(|error| {
             let text = format!("no network and no address can be given out by the store: {error}");
             Problem::new(Topic::Store, text)
@@ -259,11 +267,8 @@ impl Core {
         })
     }
 
-    fn held_twice(&self) -> Vec<String> {
-        let local = self.local_endpoints();
-        let local: Vec<_> =
-            local.flat_map(|e| addresses(&e).map(move |a| (e.network, a))).collect();
-        let twice = self.remotes.claimed_twice(&local).into_iter().take(SHOWN_MAX);
+    fn conflicts(&self) -> Vec<String> {
+        let twice = self.held_twice().into_iter().take(SHOWN_MAX);
         let told = twice.map(|(network, address, hosts)| {
             let network = self.networks.get(&network).map_or("?", |n| n.name.as_ref());
             format!(

@@ -21,11 +21,11 @@ pub(super) const GROUP: Group = Group {
     look: Look::Host(|host| Box::pin(look(host))),
 };
 
-async fn look(_host: Host) -> Vec<Finding> {
-    let probe = match ovl_vxlan::probe().await {
+async fn look(host: Host) -> Vec<Finding> {
+    let probe = match host.probe().await {
         Ok(probe) => probe,
         Err(error) => {
-            let why = format!("the features cannot be tried: {}", crate::chain(&error));
+            let why = format!("the features cannot be tried: {error}");
             return vec![Finding::unchecked(FEATURE, why).mend("run it as root")];
         }
     };
@@ -35,7 +35,7 @@ async fn look(_host: Host) -> Vec<Finding> {
         let copied = opened.and_then(|me| pidfd_getfd(me, 1, PidfdGetfdFlags::empty()));
         copied.map(drop).map_err(|errno| errno.to_string())
     });
-    judge(&probe, descriptors.await.unwrap_or_else(Err))
+    judge(probe, descriptors.await.unwrap_or_else(Err))
 }
 
 /// A feature, what follows when it is missing, and what to do.
@@ -130,6 +130,7 @@ fn finding(feature: &Feature, tried: &Result<(), String>) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Only, settings::Settings};
     use super::*;
 
     fn all_there() -> Probe {
@@ -183,7 +184,8 @@ mod tests {
 
     #[tokio::test]
     async fn this_kernel_has_them_all() {
-        let host = Host::without_agent(Err(Vec::new()), super::super::Only::all());
+        let settings = Settings { config: Err(Vec::new()), token: None };
+        let host = Host::without_agent(settings, None, Only::all());
         let findings = look(host).await;
         assert_eq!(findings.len(), 7, "{findings:?}");
         assert!(findings.iter().all(|f| f.verdict == Verdict::Ok), "{findings:?}");

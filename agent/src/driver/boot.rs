@@ -19,12 +19,14 @@ use super::readiness::Readiness;
 use super::registry::Store;
 use super::reload::{Read, Settings};
 use super::sandboxes::{Sandboxes, there};
-use super::{Agent, Driver, EVENTS_MAX, now};
+use super::{Agent, Driver, EVENTS_MAX, now, wall_clock};
+use crate::capture::Captures;
 use crate::config::Config;
 use crate::control::{self, Access};
-use crate::core::{Core, Event, Identity, State, VXLAN_OVERHEAD};
+use crate::core::{Core, Event, Identity, Kind, Notice, State, VXLAN_OVERHEAD};
 use crate::dns::{Names, Resolver};
 use crate::docker::{Engine, EngineEvent, PluginServer};
+use crate::events::Log;
 use crate::log;
 use crate::peers::Peers;
 use crate::preflight::{self, Failure};
@@ -155,6 +157,7 @@ pub async fn run(
     let (rereads_in, rereads) = mpsc::channel(RELOADS_MAX);
     let names = Arc::new(RwLock::new(Names::default()));
     let resolver = Resolver::new(names.clone(), config.resolv_conf.clone());
+    let log_of_events = Arc::new(Log::new(wall_clock()));
     let advertise = SocketAddrV4::new(vtep, config.gossip_port);
     let epoch = next_epoch(&config.state_dir)?;
     let peers = state.peers.clone();
@@ -183,6 +186,7 @@ pub async fn run(
         requests: requests_in,
         reloads: reloads_in,
         names: names.clone(),
+        log: log_of_events.clone(),
         store_url: config.store.to_string().into(),
         state_dir: config.state_dir.as_path().into(),
         config: shared.clone(),
@@ -194,6 +198,7 @@ pub async fn run(
         },
         prober: Prober::start(vtep),
         watches: Watches::default(),
+        captures: Arc::new(Captures::new(config.node_name.to_string(), vtep, config.vxlan_port)),
         registry: store.found(),
     };
     let (engine, told) = Engine::follow(config.docker_host.clone(), DRIVER);
@@ -213,6 +218,7 @@ pub async fn run(
         kernel,
         store,
         names,
+        log: log_of_events.clone(),
         resolver,
         sandboxes,
         daemon: engine.daemon(),
@@ -222,15 +228,19 @@ pub async fn run(
         left: false,
     };
     let servers = Servers::open(&config, &agent).await?;
-    tokio::spawn(control::answer_peers(agent));
+    tokio::spawn(control::answer_peers(agent.clone()));
     tokio::spawn(follow_docker(told, events_in));
     tracing::info!(gossip = %advertise, control = %config.control_socket.display(), plugin = %config.plugin_socket.display(), "serving");
     let ended = driver.run(pin!(stop)).await;
     drop(engine);
     tracing::info!("stopping; endpoints stay as they are");
     manager.stopping();
+    let last = Notice::new(Kind::AgentStopping, "this agent stops; endpoints stay as they are");
+    log_of_events.push(wall_clock(), last);
+    log_of_events.close();
     // Names are answered meanwhile, and what was forwarded has time to come back.
     gossip.leave(LEAVE_WITHIN).await;
+    agent.captures().close();
     servers.close().await;
     driver.sandboxes.hand_over();
     Ok(ended)

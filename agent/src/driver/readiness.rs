@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::core::Core;
+use crate::core::{Core, Kind, Notice};
 use crate::systemd::Manager;
 
 /// The status line is renewed at most this often.
@@ -29,7 +29,8 @@ impl Readiness {
 
     /// To be called again and again, at least every two seconds. `serving`: every container that is
     /// known has its DNS server, or was refused one.
-    pub(super) fn tell(&mut self, now: Instant, core: &Core, serving: bool) {
+    /// What is to be told when it is ready, once.
+    pub(super) fn tell(&mut self, now: Instant, core: &Core, serving: bool) -> Option<Notice> {
         if self.beat.is_some_and(|beat| is_over(self.beaten, beat / 2, now)) {
             self.beaten = Some(now);
             self.manager.alive();
@@ -39,16 +40,18 @@ impl Readiness {
                 self.renewed = Some(now);
                 self.renew(core.summary(now));
             }
-            return;
+            return None;
         }
         let awaited = core.awaited(now, serving);
         if !awaited.is_empty() {
-            return self.renew(format!("waiting for {}", awaited.join(", ")));
+            self.renew(format!("waiting for {}", awaited.join(", ")));
+            return None;
         }
         self.ready = true;
         self.line = core.summary(now);
         tracing::info!(status = self.line, "ready");
         self.manager.ready(&self.line);
+        Some(Notice::new(Kind::AgentReady, format!("this agent is ready: {}", self.line)))
     }
 
     fn renew(&mut self, line: String) {

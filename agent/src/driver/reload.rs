@@ -58,7 +58,8 @@ impl Driver {
                 tracing::error!("{mistakes}");
                 // Else they were found by the next restart, which fails.
                 let shown = self.settings.shown.iter().cloned().chain([mistakes.clone()]).collect();
-                self.feed(Event::Reconfigured { warnings: shown });
+                let changes = Err(mistakes.clone());
+                self.feed(Event::Reconfigured { warnings: shown, changes });
                 Err(mistakes)
             }
         };
@@ -95,7 +96,8 @@ impl Driver {
         let waiting = changes.iter().filter(|change| !change.in_force).map(wait);
         let shown: Vec<String> = warnings.iter().cloned().chain(waiting).collect();
         self.settings.shown.clone_from(&shown);
-        self.feed(Event::Reconfigured { warnings: shown });
+        let told = Ok(changes.iter().map(told).collect());
+        self.feed(Event::Reconfigured { warnings: shown, changes: told });
         Reloaded { changes, warnings }
     }
 
@@ -127,6 +129,8 @@ impl Driver {
                 in_force.default_pool = new.default_pool;
                 self.store.set_defaults(boot::defaults(in_force));
             }
+            // Looked at with each question.
+            Key::AnswerPeers => in_force.answer_peers = new.answer_peers,
             Key::NodeName
             | Key::Advertise
             | Key::Store
@@ -141,6 +145,12 @@ impl Driver {
         }
         true
     }
+}
+
+fn told(change: &Change) -> String {
+    let Change { key, from, to, in_force } = change;
+    let when = if *in_force { "now" } else { "after a restart" };
+    format!("{key} is {to} {when}, and was {from}")
 }
 
 fn wait(change: &Change) -> String {

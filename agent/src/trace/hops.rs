@@ -144,10 +144,6 @@ impl Verdicts {
         self.hops.iter().any(|judged| judged.at == at && judged.is_ok())
     }
 
-    pub(crate) fn is_broken(&self, at: At) -> bool {
-        self.hops.iter().any(|judged| judged.at == at && judged.is_broken())
-    }
-
     pub(crate) fn first_broken(&self) -> Option<&Judged> {
         self.hops.iter().find(|judged| judged.is_broken())
     }

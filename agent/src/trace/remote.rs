@@ -31,7 +31,7 @@ const REPORT_FOR: Duration = Duration::from_secs(10);
 /// Watches at one time; one more is refused.
 pub(crate) const WATCHES_MAX: usize = 8;
 
-/// Asks for one end: `POST /v1/trace/end`, as other agents ask it.
+/// Asks for one end: the query of `GET /v1/trace/end`, as other agents ask it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AskEnd {
@@ -87,8 +87,27 @@ pub(super) async fn end(agent: &Agent, to: &Known, back: &Toward) -> Seen<End> {
     let Some(ask) = ask(to, back) else {
         return Err("its host is not known".to_owned());
     };
-    let end = agent.peer_post(&to.host, "/v1/trace/end", &ask, ASK_WITHIN).await;
+    let end = agent.peer_get(&to.host, &ask.target(), ASK_WITHIN).await;
     end.map_err(|error| chain(&error))
+}
+
+impl AskEnd {
+    fn target(&self) -> String {
+        let AskEnd { network, id, address, mac, vtep } = self;
+        let (network, id) = (encoded(network), encoded(id));
+        // Neither addresses nor MACs hold what has a meaning in a query.
+        format!("/v1/trace/end?network={network}&id={id}&address={address}&mac={mac}&vtep={vtep}")
+    }
+}
+
+/// Percent-encoded, but for what never needs it (RFC 3986, 2.3).
+fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encode = |byte: u8| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
 }
 
 fn ask(to: &Known, back: &Toward) -> Option<AskEnd> {

@@ -9,6 +9,7 @@ use ovl_agent::control::api::{Member, Status};
 use serde::Serialize;
 
 use crate::client::{Client, path};
+use crate::complete;
 use crate::error::Error;
 use crate::output::{Cell, Output, Shade, printable};
 
@@ -24,7 +25,7 @@ const FINE_MAX: usize = 30;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Ping between this host and these, both ways; without a name, between all hosts
-    #[arg(value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_name = "HOST", value_parser = NonEmptyStringValueParser::new(), add = complete::hosts())]
     hosts: Vec<String>,
 
     /// Probes of each kind on each way

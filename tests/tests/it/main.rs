@@ -6,14 +6,19 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access;
+mod audit;
+mod capture;
 mod cluster;
 mod crash;
 mod demo;
 mod docker;
+mod events;
+mod firewall;
 mod journal;
 mod lab;
 mod leave;
 mod outage;
+mod peers;
 mod ping;
 mod race;
 mod refusals;

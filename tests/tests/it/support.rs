@@ -139,6 +139,20 @@ pub(crate) fn one_sentence(outcome: &Outcome, code: i32, words: &[&str]) {
     }
 }
 
+/// What `ovlctl doctor --only …` finds on a host.
+pub(crate) fn findings(host: &Host, only: &str) -> Vec<Value> {
+    let outcome = host.ctl(&["--json", "doctor", "--only", only]).unwrap();
+    let examination =
+        outcome.json().unwrap_or_else(|e| panic!("{}: {}", e.chain(), outcome.stderr));
+    examination["findings"].as_array().cloned().unwrap_or_default()
+}
+
+/// Of these, the warnings and failures.
+pub(crate) fn troubles(host: &Host, only: &str) -> Vec<Value> {
+    let bad = |finding: &Value| finding["verdict"] == "warn" || finding["verdict"] == "fail";
+    findings(host, only).into_iter().filter(bad).collect()
+}
+
 /// The endpoints that a host knows, sorted by name.
 pub(crate) fn endpoints(host: &Host) -> Vec<Value> {
     let mut endpoints = ctl(host, &["endpoint", "ls"]).as_array().cloned().unwrap_or_default();

@@ -193,7 +193,7 @@ impl Core {
         endpoint: &str,
     ) -> Result<Option<Response>, Refusal> {
         if self.local.contains_key(endpoint) {
-            self.quiet(endpoint);
+            self.quiet(endpoint, "Docker took it off: its container stops, or was disconnected");
             self.touch_desired();
             self.touch_state();
         }
@@ -215,7 +215,7 @@ impl Core {
         let there = |phase: &Phase| !matches!(phase, Phase::Leaving(..));
         if self.local.get(endpoint).is_some_and(|l| there(&l.phase)) {
             self.remember(endpoint);
-            self.leave(endpoint, None);
+            self.leave(endpoint, None, "Docker removed it");
         }
         Ok(Some(Response::Done))
     }

@@ -49,7 +49,10 @@ fn names_are_known_with_the_first_peer_or_soon_after_the_start() {
 #[test]
 fn what_waits_for_a_restart_is_in_the_status() {
     let mut world = World::ready();
-    world.event(Event::Reconfigured { warnings: vec!["vxlan-port waits".into()] });
+    world.event(Event::Reconfigured {
+        warnings: vec!["vxlan-port waits".into()],
+        changes: Ok(Vec::new()),
+    });
     assert!(world.problems().contains(&"vxlan-port waits".to_owned()));
 }
 
