@@ -16,6 +16,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0   done
   1   the agent said no, this user may not, or there is no such thing
+  2   not all could be looked at (trace)
   4   what was looked at is not as it should be (ping, audit, doctor, trace)
   64  wrong usage
   69  the agent does not answer, or not in a way that is understood
@@ -82,6 +83,17 @@ pub(crate) enum Command {
     /// address, state, underlay: {sent, received, min_us, avg_us, max_us, error}, vxlan: {…}}], the
     /// times in microseconds, or {from, host, error} where the agent of `from` could not be asked.
     Ping(crate::commands::ping::Args),
+    /// Follow the way from one container to another, and say where it is broken
+    ///
+    /// Looks at both hosts what their kernels would do with a packet and with its answer, marks the first
+    /// hop that is broken, and says what mends it. Then sends probes out of the first container's own
+    /// interface (ARP, an echo, UDP that must not be fragmented), and shows at which points they were
+    /// seen. Needs root. Exit code 0: the way works; 4: it is broken; 2: that could not be told. JSON:
+    /// {from, to: {name, host, address, mac}, network: {name, vni, mtu}, verdict, broken, conclusion,
+    /// fix, hops: [{hop, host, verdict, says, evidence, fix}], probes: [{probe, bytes, sent, answered,
+    /// answer, microseconds, points: [{host, container, interface, direction, way, seen}]}], unprobed,
+    /// unwatched}; a verdict is ok, unknown or broken.
+    Trace(crate::commands::trace::Args),
     /// Hold the kernel of this host against what it should be, row by row
     ///
     /// Changes nothing without --repair. Exit code 4 when something differs; with --repair, when something

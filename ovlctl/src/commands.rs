@@ -14,6 +14,7 @@ mod endpoint;
 pub(crate) mod events;
 mod network;
 pub(crate) mod ping;
+pub(crate) mod trace;
 
 pub(crate) use doctor::Doctor;
 
@@ -26,6 +27,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
         }
         Command::Ping(args) => ping::run(args, client, output).await,
         Command::Bundle(args) => bundle::run(args, client, output).await,
+        Command::Trace(args) => trace::run(args, client, output).await,
         Command::Capture(capture) => capture::run(capture, client, output).await,
         Command::Audit(asked) => audit::run(asked, client, output).await,
         Command::Events(asked) => events::run(asked, client, output).await,

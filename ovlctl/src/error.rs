@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// The agent said no, or there is no such thing.
 pub(crate) const EXIT_REFUSED: u8 = 1;
+/// Not all could be looked at.
+pub(crate) const EXIT_UNTOLD: u8 = 2;
 /// What was looked at is broken.
 pub(crate) const EXIT_BROKEN: u8 = 4;
 /// Wrong usage (`EX_USAGE` of sysexits.h).
@@ -60,6 +62,9 @@ pub(crate) enum Error {
     /// What was found has been told already; the exit code is its verdict.
     #[error("exit code {0}")]
     Told(u8),
+    /// Whether it is broken could not be told.
+    #[error("{0}")]
+    Untold(String),
     /// Something was not taken away from this host.
     #[error("{0}")]
     Kept(String),
@@ -94,6 +99,7 @@ impl Error {
             Error::Partly { code, .. } | Error::CaptureEnded { code, .. } | Error::Told(code) => {
                 *code
             }
+            Error::Untold(_) => EXIT_UNTOLD,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
             | Error::Kept(_)

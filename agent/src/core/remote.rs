@@ -32,7 +32,33 @@ struct Host {
     state: MemberState,
     vtep: Ipv4Addr,
     endpoints: BTreeMap<String, Endpoint>,
+    /// When each of them was heard of as it is now.
+    heard: BTreeMap<String, Instant>,
     away: Option<Away>,
+}
+
+/// Whether a host's agent is away, and what follows from that here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// It is not.
+    None,
+    /// It is, for so short a time that names and rows of its endpoints stay.
+    Recent,
+    /// Its host answers, so rows stay; names are not answered any more.
+    Nameless,
+    /// Its host gave no sign of life: its names and rows were taken back.
+    Silent,
+}
+
+/// An announcement, and the host that it came from.
+#[derive(Debug)]
+pub(super) struct Heard<'a> {
+    pub(super) node: &'a NodeName,
+    pub(super) address: Ipv4Addr,
+    pub(super) vtep: Ipv4Addr,
+    pub(super) state: MemberState,
+    pub(super) absence: Absence,
+    pub(super) since: Option<Instant>,
 }
 
 /// Its agent does not answer.
@@ -69,6 +95,15 @@ impl Host {
     fn reachable(&self) -> bool {
         self.away.as_ref().is_none_or(|away| !away.silent)
     }
+
+    fn absence(&self) -> Absence {
+        match &self.away {
+            None => Absence::None,
+            Some(Away { silent: true, .. }) => Absence::Silent,
+            Some(Away { nameless: true, .. }) => Absence::Nameless,
+            Some(_) => Absence::Recent,
+        }
+    }
 }
 
 impl Remotes {
@@ -91,6 +126,36 @@ impl Remotes {
     pub(super) fn visible(&self) -> impl Iterator<Item = (&NodeName, &Endpoint)> {
         let hosts = self.hosts.iter().filter(|(_, host)| host.named());
         hosts.flat_map(|(node, host)| host.endpoints.values().map(move |e| (node, e)))
+    }
+
+    /// Every endpoint that was announced, those of hosts that are away included.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Heard<'_>, &Endpoint)> {
+        self.hosts.iter().flat_map(|(node, host)| {
+            host.endpoints.values().map(move |endpoint| {
+                let heard = Heard {
+                    node,
+                    address: *host.address.ip(),
+                    vtep: host.vtep,
+                    state: host.state,
+                    absence: host.absence(),
+                    since: host.heard.get(&endpoint.id).copied(),
+                };
+                (heard, endpoint)
+            })
+        })
+    }
+
+    /// Who claims an address, as (generation, host, endpoint id).
+    pub(super) fn claims(
+        &self,
+        network: u64,
+        address: IpAddr,
+    ) -> impl Iterator<Item = (u64, &NodeName, &str)> {
+        let claims = self.claims.get(&network).and_then(|network| network.get(&address));
+        claims
+            .into_iter()
+            .flatten()
+            .map(|((generation, node, id), _)| (*generation, node, id.as_str()))
     }
 
     /// Endpoints that are reachable, but not named any more.
@@ -211,6 +276,7 @@ impl Core {
             state: member.state,
             vtep: *member.address.ip(),
             endpoints: BTreeMap::new(),
+            heard: BTreeMap::new(),
             away: None,
         });
         host.address = member.address;
@@ -307,6 +373,7 @@ impl Core {
             state: MemberState::Alive,
             vtep: new.vtep,
             endpoints: BTreeMap::new(),
+            heard: BTreeMap::new(),
             away: None,
         });
         let (named, reachable) = (host.named(), host.reachable());
@@ -314,6 +381,10 @@ impl Core {
         let endpoints: BTreeMap<String, Endpoint> =
             new.endpoints.into_iter().map(|e| (e.id.clone(), e)).collect();
         let old = std::mem::replace(&mut host.endpoints, endpoints.clone());
+        host.heard.retain(|id, _| !moved && old.get(id) == endpoints.get(id));
+        endpoints.keys().for_each(|id| {
+            host.heard.entry(id.clone()).or_insert(self.now);
+        });
         self.tell_endpoints_of(&new.node, &old, &endpoints);
         let differs = |id: &String, e: &Endpoint, other: &BTreeMap<String, Endpoint>| {
             moved || other.get(id) != Some(e)

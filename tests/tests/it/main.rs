@@ -28,3 +28,4 @@ mod reload;
 mod restart;
 mod secrets;
 mod support;
+mod trace;
