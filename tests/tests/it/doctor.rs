@@ -205,6 +205,17 @@ fn what_keeps_an_agent_from_starting_is_named_before_it_is_started() {
     taken.says("ports.gossip-udp", &[&format!("{address}:7946"), "`consul`"]);
     taken.says("agent.running", &["it could not start: see ports.gossip-udp"]);
 
+    // A device that shares its port with none.
+    host.sandbox()
+        .script("ip link add cil type vxlan external dstport 4789; ip link set cil up", &[])
+        .unwrap();
+    host.sandbox().script("kill -9 $(pidof consul)", &[]).unwrap();
+    eventually("the device being the one failure", SPREAD, || {
+        let report = Report::of(&host, &[]);
+        holds(report.with("fail") == ["vxlan.foreign (cil)"], report.to_string())
+    });
+    host.sandbox().script("ip link del cil", &[]).unwrap();
+
     configure(&host, "advertise = \"eth9\"\n");
     let nowhere = Report::of(&host, &[]);
     nowhere.fails_only(&["ports.gossip-udp"], &[]);
