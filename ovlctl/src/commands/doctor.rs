@@ -67,18 +67,20 @@ pub(super) async fn run(doctor: Doctor, client: &Client, output: &Output) -> Res
     }
 }
 
-/// By the agent, else by this program.
+/// By the agent, else by this program. Another host only its agent can examine.
 async fn examine(names: &[String], only: &Only, client: &Client) -> Result<Examination, Error> {
+    let names = (!names.is_empty()).then(|| names.join(","));
+    let target = with_query(path(&["doctor"]), &[("only", names.as_deref())]);
+    let patient = client.patient(EXAMINE_WITHIN);
+    if client.host().is_some() {
+        return patient.get(&target).await;
+    }
     let status = client.hasty(ANSWER_WITHIN).get::<IgnoredAny>(&path(&["status"])).await;
     let unanswered = match status {
-        Ok(_) => {
-            let names = (!names.is_empty()).then(|| names.join(","));
-            let target = with_query(path(&["doctor"]), &[("only", names.as_deref())]);
-            match client.patient(EXAMINE_WITHIN).get(&target).await {
-                Ok(examination) => return Ok(examination),
-                Err(error) => error,
-            }
-        }
+        Ok(_) => match patient.get(&target).await {
+            Ok(examination) => return Ok(examination),
+            Err(error) => error,
+        },
         Err(error) => error,
     };
     let unanswered = match unanswered {
