@@ -66,6 +66,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// Who may read over the control socket, besides root.
     pub control_group: Option<Group>,
+    /// What agents of other hosts may ask of this one.
+    pub answer_peers: AnswerPeers,
     /// Where Docker finds the plugin; its file name is the driver's name. Absolute, at most 107
     /// bytes.
     pub plugin_socket: PathBuf,
@@ -77,6 +79,17 @@ pub struct Config {
     pub resolv_conf: PathBuf,
     /// Log filter: levels and `target=level`, comma-separated.
     pub log: String,
+}
+
+/// What agents of other hosts may ask of this one, from nothing to everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AnswerPeers {
+    /// Nothing.
+    None,
+    /// How it is, what it knows, and what the ways between the hosts are like.
+    Read,
+    /// Also captures and traces, and repairs of its own kernel state.
+    All,
 }
 
 /// A group of this host.

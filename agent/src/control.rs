@@ -3,6 +3,7 @@
 mod access;
 pub mod api;
 mod audit;
+mod captures;
 mod doctor;
 mod events;
 pub(crate) mod paths;
@@ -69,6 +70,7 @@ fn routes(agent: Agent) -> Router {
         .merge(audit::routes())
         .merge(doctor::routes())
         .merge(paths::routes())
+        .merge(captures::routes())
         .fallback(|| async { Refusal::not_found("there is no such path in this agent's API; are ovlctl and ovl-agent of one version?") })
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(agent)
@@ -287,13 +289,22 @@ async fn resolve(
     query: QueryOf<Resolve>,
 ) -> Result<Json<Vec<IpAddr>>, Refusal> {
     let Query(Resolve { name, network }) = query.map_err(|e| Refusal::invalid(e.body_text()))?;
+    addresses_of(&agent, &name, network).await.map(Json)
+}
+
+/// The addresses of a name, in one network or in all.
+async fn addresses_of(
+    agent: &Agent,
+    name: &str,
+    network: Option<String>,
+) -> Result<Vec<IpAddr>, Refusal> {
     let scope = match &network {
         Some(network) => Some(vec![agent.network_id(network).await?]),
         None => None,
     };
     let names = agent.names().read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    match names.resolve(scope.as_deref(), &name) {
-        Resolution::Found(addresses) => Ok(Json(addresses)),
+    match names.resolve(scope.as_deref(), name) {
+        Resolution::Found(addresses) => Ok(addresses),
         Resolution::NoSuchName | Resolution::NotOurs => {
             let place =
                 network.map_or_else(|| "any network".to_owned(), |n| format!("network {n}"));

@@ -17,9 +17,10 @@ pub mod plugin;
 pub mod server;
 mod wire;
 
+pub(crate) use daemon::name_servers;
 pub use engine::{
-    ContainerEndpoint, Daemon, DaemonError, DockerNetwork, Engine, EngineEvent, NetworkConfig,
-    PoolConfig,
+    About, ContainerEndpoint, Daemon, DaemonError, DockerNetwork, Engine, EngineEvent,
+    NetworkConfig, PoolConfig,
 };
 pub use plugin::{
     Backend, CreateEndpoint, CreateEndpointReply, CreateNetwork, GLOBAL_ADDRESS_SPACE, IpamData,

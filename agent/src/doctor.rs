@@ -9,11 +9,25 @@
 //! `fail`. Examining changes nothing on the host that outlives it.
 
 mod checks;
+mod cluster;
+mod command;
+mod devices;
+mod docker;
+mod features;
+mod firewall;
 mod kernel;
+mod memory;
+mod net;
 mod peers;
+mod ports;
+mod running;
+mod settings;
+mod store;
 mod subject;
+mod unit;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -23,8 +37,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::checks::{Check, Only, UnknownCheck, all};
+use self::running::Absence;
+pub use self::running::Unanswered;
 use self::subject::Host;
-pub use self::subject::Settings;
 use crate::config::Config;
 use crate::control::api::doctor::{Examination, Finding};
 use crate::core::{Refusal, Request, Response};
@@ -64,7 +79,21 @@ enum Look {
 }
 
 /// All groups, in the order in which people are told.
-const GROUPS: &[&Group] = &[&kernel::GROUP, &peers::GROUP];
+const GROUPS: &[&Group] = &[
+    &kernel::GROUP,
+    &features::GROUP,
+    &ports::GROUP,
+    &firewall::GROUP,
+    &devices::GROUP,
+    &peers::GROUP,
+    &memory::GROUP,
+    &net::GROUP,
+    &store::GROUP,
+    &cluster::GROUP,
+    &docker::GROUP,
+    &running::GROUP,
+    &unit::GROUP,
+];
 
 /// Examines the host of this agent.
 ///
@@ -84,13 +113,19 @@ pub async fn examine(agent: &Agent, only: &Only) -> Result<Examination, Refusal>
     Ok(examination(Host::of_agent(agent.clone(), *status, only.clone())).await)
 }
 
-/// Examines this host without an agent: all that needs one is unchecked.
-pub async fn examine_host(settings: Settings, only: &Only) -> Examination {
-    examination(Host::without_agent(settings, only.clone())).await
+/// Examines this host without its agent, which did not answer on `socket`: with the settings that it has
+/// or would have. All that needs an agent is unchecked. Needs a tokio runtime with IO and time.
+pub async fn examine_host(socket: &Path, unanswered: Unanswered, only: &Only) -> Examination {
+    let absence = Absence::look(socket, unanswered).await;
+    let settings = running::settings(&absence);
+    examination(Host::without_agent(settings, Some(absence), only.clone())).await
 }
 
 async fn examination(host: Host) -> Examination {
     let mut findings = look_at_all(&host, GROUPS).await;
+    if let Some(absence) = host.absence() {
+        running::settle(&mut findings, absence);
+    }
     findings.sort_by_key(|finding| checks::position(&finding.check));
     Examination { host: host.name(), version: crate::VERSION.to_owned(), at: unix_now(), findings }
 }
@@ -206,3 +241,6 @@ async fn blocking<T: Send + 'static>(
     let fault = |fault| format!("it could not be looked at: {fault}");
     tokio::task::spawn_blocking(work).await.map_err(fault)
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,7 @@ use self::registry::Store;
 pub use self::reload::Read;
 use self::reload::{Reread, Settings};
 use self::sandboxes::Sandboxes;
+use crate::capture::Captures;
 use crate::config::Config;
 use crate::control::api::Reloaded;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
@@ -77,6 +78,7 @@ pub struct Agent {
     registry: registry::Found,
     peers: Peers,
     prober: Prober,
+    captures: Arc<Captures>,
 }
 
 impl Agent {
@@ -139,6 +141,7 @@ impl Agent {
             registry: Arc::new(RwLock::new(Err("it was not asked yet".to_owned()))),
             peers: Peers::alone(),
             prober: Prober::ended(),
+            captures: Arc::new(Captures::new(String::new(), std::net::Ipv4Addr::LOCALHOST, 4789)),
         }
     }
 
@@ -165,6 +168,11 @@ impl Agent {
     /// The registry, to look at; else why it was not found yet.
     pub(crate) fn registry(&self) -> Result<ovl_ipam::Registry, String> {
         self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The captures of this host.
+    pub(crate) fn captures(&self) -> &Arc<Captures> {
+        &self.captures
     }
 
     /// Where the agent keeps its state.

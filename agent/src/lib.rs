@@ -1,6 +1,7 @@
 //! The agent: one per host, it decides everything about the overlay.
 
 pub mod args;
+mod capture;
 pub mod config;
 pub mod control;
 pub mod core;
@@ -15,6 +16,7 @@ pub mod preflight;
 mod probe;
 pub mod purge;
 pub mod systemd;
+pub mod tool;
 pub mod unix_socket;
 
 /// The version of the programs: the workspace's own, unless the build was told another one (a

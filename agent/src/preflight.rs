@@ -24,6 +24,10 @@ mod tests;
 
 pub use advertise::address;
 pub use facts::Wanted;
+pub(crate) use facts::{attempt, seen};
+pub(crate) use kernel::version as kernel_version;
+pub(crate) use links::vxlan_devices;
+pub(crate) use ports::is_ours;
 
 /// Exit code when this host cannot run the agent (`EX_UNAVAILABLE` of sysexits.h).
 pub const EXIT_UNAVAILABLE: u8 = 69;
@@ -89,7 +93,7 @@ pub enum Protocol {
     Tcp,
 }
 
-/// A VXLAN device of this network namespace.
+/// A VXLAN device, seen in a network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VxlanDevice {
     /// Interface name.
@@ -100,6 +104,8 @@ pub struct VxlanDevice {
     pub port: u16,
     /// Only then it holds a socket.
     pub up: bool,
+    /// It was made in another namespace, which has its socket, and moved to the one it was seen in.
+    pub moved: bool,
     /// An option (as `ip link` names it) with which the kernel refuses to share the socket with
     /// devices that lack it, as ours do.
     pub alone: Option<&'static str>,
@@ -155,6 +161,20 @@ pub(crate) fn judge_kernel(release: &str) -> Report {
 pub(crate) fn judge_privileges(status: &str) -> Report {
     let mut report = Report::default();
     privileges::check(privileges::effective(status), &mut report);
+    report
+}
+
+/// Judges an attempt on the gossip port.
+pub(crate) fn judge_gossip(attempt: &Attempt) -> Report {
+    let mut report = Report::default();
+    ports::check_gossip(attempt, &mut report);
+    report
+}
+
+/// Judges an attempt on the VXLAN port, but for one that the kernel's own sockets took.
+pub(crate) fn judge_vxlan(attempt: &Attempt) -> Report {
+    let mut report = Report::default();
+    ports::check_holder(attempt, &mut report);
     report
 }
 

@@ -27,7 +27,7 @@ use self::station::Station;
 
 /// The VNI of the probe network, the last one there is (RFC 7348, section 5: 24 bits). Where a
 /// network of the cluster has it, there is no probing.
-pub const PROBE_VNI: u32 = 0x00FF_FFFF;
+pub(crate) const PROBE_VNI: u32 = 0x00FF_FFFF;
 
 /// How often the device is looked for while it is not there.
 const RETRY: Duration = Duration::from_secs(1);

@@ -242,3 +242,7 @@ async fn by<T>(until: Instant, work: impl Future<Output = io::Result<T>>) -> io:
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
+
+#[cfg(test)]
+#[path = "ask_tests.rs"]
+mod tests;

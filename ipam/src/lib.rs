@@ -45,7 +45,7 @@ pub use self::ids::{
 pub use self::network::{Docker, Holder, Ipv6, Lease, Network, Networks, Wanted};
 pub use self::networks::MAX_DOCUMENT;
 pub use self::pool::MAX_LEASES;
-pub use self::registry::{MAX_TRIES, Registry};
+pub use self::registry::{Look, MAX_TRIES, Registry};
 pub use self::spec::{Defaults, Ipv6Spec, NetworkSpec};
 pub use self::store::{StoreError, check_files};
 pub use self::subnet::SubnetError;

@@ -7,18 +7,24 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::commands::capture::Capture;
 use crate::commands::{audit, events};
+use crate::complete;
 
 const AFTER_HELP: &str = "\
 Exit codes:
   0   done
   1   the agent said no, this user may not, or there is no such thing
+  4   what was looked at is broken (ping)
   64  wrong usage
   69  the agent does not answer, or not in a way that is understood
   75  not now: the store or the kernel did not do it in time; try again later";
 
 /// Flags that go with every command.
 const GLOBAL: &str = "Options of every command";
+
+/// Where an agent has its control socket unless told otherwise.
+pub(crate) const SOCKET: &str = "/run/ovl/ovl.sock";
 
 /// The shortest and longest `--timeout`, in seconds.
 const TIMEOUTS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
@@ -32,7 +38,7 @@ pub(crate) struct Args {
     ///
     /// A unix socket; the agent's own setting of that name says where it is.
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "PATH", env = "OVL_CONTROL_SOCKET")]
-    #[arg(default_value = "/run/ovl/ovl.sock")]
+    #[arg(default_value = SOCKET)]
     pub(crate) socket: PathBuf,
 
     /// Print JSON, for programs
@@ -53,7 +59,7 @@ pub(crate) struct Args {
     ///
     /// A name that `ovlctl members` lists. For commands that read, measure or repair; what changes
     /// networks, endpoints and agents is done on the host itself.
-    #[arg(long, global = true, help_heading = GLOBAL, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "HOST", value_parser = NonEmptyStringValueParser::new(), add = complete::hosts())]
     pub(crate) host: Option<String>,
 
     #[command(subcommand)]
@@ -68,6 +74,13 @@ pub(crate) enum Command {
     ///
     /// JSON: [{name, address, state}], the state being alive, suspect, down or left.
     Members,
+    /// Measure the ways between hosts: the underlay, and VXLAN over it
+    ///
+    /// Agents send each other UDP packets, and frames through their VXLAN devices; each has 0.6 s to be
+    /// answered. Exit code 4 when a way is closed, or a host could not be asked. JSON: [{from, host,
+    /// address, state, underlay: {sent, received, min_us, avg_us, max_us, error}, vxlan: {…}}], the
+    /// times in microseconds, or {from, host, error} where the agent of `from` could not be asked.
+    Ping(crate::commands::ping::Args),
     /// Hold the kernel of this host against what it should be, row by row
     ///
     /// Changes nothing without --repair. Exit code 1 when something differs; with --repair, when something
@@ -106,15 +119,25 @@ pub(crate) enum Command {
     /// [address, …]. Exit code 1 when there is none.
     Resolve {
         /// The name to look up
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::endpoints())]
         name: String,
 
         /// Look in this network only
         ///
         /// Without it, in all networks.
-        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         network: Option<String>,
     },
+    /// Show packets of the overlay as they go between hosts
+    ///
+    /// What this host sends to others and gets from them over VXLAN, outside and inside, with names in place
+    /// of addresses, until Ctrl-C. The kernel picks the packets that are asked for; at the end it is said how
+    /// many it had to drop. Packets between containers of one host never reach the interface between the
+    /// hosts, and are not seen. For root only. JSON, an object a line: {time, direction, length, outer:
+    /// {source, source_host, source_port, destination, destination_host, ttl, vni, network}, inner:
+    /// {source_mac, destination_mac, vlan, protocol, source, source_name, source_port, destination,
+    /// destination_name, destination_port, summary}}; what is not known is null.
+    Capture(Capture),
 }
 
 #[derive(Debug, clap::Args)]
@@ -158,7 +181,7 @@ pub(crate) enum NetworkCommand {
     /// JSON: {name, vni, subnet, subnet6, internal, mtu, gateway, device, endpoints}.
     Inspect {
         /// Its name
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         name: String,
     },
     /// Remove networks that have no endpoints
@@ -167,7 +190,7 @@ pub(crate) enum NetworkCommand {
     #[command(visible_alias = "remove")]
     Rm {
         /// Their names
-        #[arg(required = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(required = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         names: Vec<String>,
     },
 }
@@ -227,13 +250,13 @@ pub(crate) enum EndpointCommand {
     /// JSON: {network, name}.
     Detach {
         /// The endpoint's name
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::endpoints())]
         name: String,
 
         /// The network it is on
         ///
         /// May be left out when no other network has an endpoint of this name.
-        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         network: Option<String>,
     },
     /// List the endpoints of every host
@@ -244,7 +267,7 @@ pub(crate) enum EndpointCommand {
         /// Of this network only
         ///
         /// Without it, of all networks.
-        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
         network: Option<String>,
     },
 }
@@ -254,7 +277,7 @@ pub(crate) struct Attach {
     /// The network to be on
     ///
     /// It must exist: `ovlctl network create` makes one.
-    #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
     pub(crate) network: String,
 
     /// The endpoint's name
@@ -302,7 +325,7 @@ pub(crate) struct Sandbox {
     pub(crate) pid: Option<u32>,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| TIMEOUTS.contains(seconds));
     let seconds = seconds.ok_or("expected a number of seconds from 0.1 to 3600")?;
     Ok(Duration::from_secs_f64(seconds))

@@ -6,10 +6,12 @@ use crate::output::Output;
 
 mod agent;
 pub(crate) mod audit;
+pub(crate) mod capture;
 mod cluster;
 mod endpoint;
 pub(crate) mod events;
 mod network;
+pub(crate) mod ping;
 
 pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> Result<(), Error> {
     match command {
@@ -19,6 +21,8 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
             cluster::resolve(&name, network.as_deref(), client, output).await
         }
         Command::Audit(asked) => audit::run(asked, client, output).await,
+        Command::Ping(args) => ping::run(args, client, output).await,
+        Command::Capture(capture) => capture::run(capture, client, output).await,
         Command::Events(asked) => events::run(asked, client, output).await,
         Command::Reload => agent::reload(client, output).await,
         Command::Leave(leave) => agent::leave(leave, client, output).await,

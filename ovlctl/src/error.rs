@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// The agent said no, or there is no such thing.
 pub(crate) const EXIT_REFUSED: u8 = 1;
+/// What was looked at is broken.
+pub(crate) const EXIT_BROKEN: u8 = 4;
 /// Wrong usage (`EX_USAGE` of sysexits.h).
 pub(crate) const EXIT_USAGE: u8 = 64;
 /// The agent does not answer, or not as an agent would (`EX_UNAVAILABLE`).
@@ -55,12 +57,21 @@ pub(crate) enum Error {
     /// Something was looked at, and is not as it should be.
     #[error("{0}")]
     Differs(String),
+    /// What was looked at is broken.
+    #[error("{0}")]
+    Broken(String),
     /// Something was not taken away from this host.
     #[error("{0}")]
     Kept(String),
     /// The user did not say yes; nothing was done.
     #[error("{0}")]
     Unconfirmed(&'static str),
+    /// What came before is shown, or written.
+    #[error("the capture ended: {why}")]
+    CaptureEnded { why: String, code: u8 },
+    /// A file to write to.
+    #[error("cannot write {}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -76,11 +87,13 @@ impl Error {
             Error::Closed { .. } => EXIT_REFUSED,
             Error::BadSocket { .. } | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
-            Error::Partly { code, .. } => *code,
+            Error::Broken(_) => EXIT_BROKEN,
+            Error::Partly { code, .. } | Error::CaptureEnded { code, .. } => *code,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
             | Error::Differs(_)
             | Error::Kept(_)
+            | Error::File { .. }
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
         }

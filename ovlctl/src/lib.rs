@@ -11,6 +11,7 @@ mod args;
 mod client;
 mod colour;
 mod commands;
+mod complete;
 mod error;
 mod output;
 
@@ -24,8 +25,13 @@ pub fn command() -> clap::Command {
     Args::command()
 }
 
+/// The environment variable by which a shell asks for completions (`clap_complete`'s protocol).
+pub const COMPLETE_VARIABLE: &str = complete::VARIABLE;
+
 /// The program: reads its command line, does it, and says how it went.
 pub fn run_from_command_line() -> ExitCode {
+    // Ends the program when it was a shell that asked.
+    clap_complete::CompleteEnv::with_factory(command).var(complete::VARIABLE).complete();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage(&error),

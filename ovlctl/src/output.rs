@@ -1,9 +1,9 @@
 //! What is printed: tables for people, JSON for programs, complaints on standard error.
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
-use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use comfy_table::{Color, Table};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -11,11 +11,116 @@ use crate::error::Error;
 /// Where answers go.
 pub(crate) struct Output {
     json: bool,
+    terminal: bool,
+    colour: bool,
+}
+
+/// How a word looks on a terminal; elsewhere it is the word alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shade {
+    #[default]
+    Plain,
+    Good,
+    Doubtful,
+    Bad,
+}
+
+impl Shade {
+    fn colour(self) -> Option<(Color, &'static str)> {
+        match self {
+            Shade::Plain => None,
+            Shade::Good => Some((Color::Green, "32")),
+            Shade::Doubtful => Some((Color::Yellow, "33")),
+            Shade::Bad => Some((Color::Red, "31")),
+        }
+    }
+}
+
+/// A cell of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cell {
+    pub(crate) text: String,
+    pub(crate) shade: Shade,
+}
+
+impl Cell {
+    pub(crate) fn new(text: impl Into<String>, shade: Shade) -> Cell {
+        Cell { text: text.into(), shade }
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Cell {
+        Cell::new(text, Shade::Plain)
+    }
 }
 
 impl Output {
+    /// Colours are for terminals, and for those who did not say no (<https://no-color.org>).
     pub(crate) fn new(json: bool) -> Output {
-        Output { json }
+        let terminal = !json && io::stdout().is_terminal();
+        let set = |name: &str| std::env::var_os(name).unwrap_or_default();
+        let colour = terminal && set("NO_COLOR").is_empty() && set("TERM") != "dumb";
+        Output { json, terminal, colour }
+    }
+
+    /// A word in a text; `text` is made printable.
+    pub(crate) fn paint(&self, text: &str, shade: Shade) -> String {
+        let text = printable(text);
+        match shade.colour().filter(|_| self.colour) {
+            Some((_, code)) => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            None => text,
+        }
+    }
+
+    /// As [`table`], with shades.
+    pub(crate) fn table<const N: usize>(
+        &self,
+        header: [&str; N],
+        rows: impl IntoIterator<Item = [Cell; N]>,
+    ) -> String {
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_header(header);
+        table.add_rows(rows.into_iter().map(|row| {
+            row.map(|Cell { text, shade }| {
+                let cell = comfy_table::Cell::new(printable(&text));
+                match shade.colour() {
+                    Some((colour, _)) => cell.fg(colour),
+                    None => cell,
+                }
+            })
+        }));
+        if self.colour {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        unpadded(&mut table)
+    }
+
+    /// Shows a value that was shown before: on a terminal in its place, elsewhere after it. In JSON, one
+    /// value a line.
+    pub(crate) fn again<T: Serialize>(
+        &self,
+        value: &T,
+        words: impl FnOnce(&T) -> String,
+    ) -> Result<(), Error> {
+        let text = if self.json {
+            let text = serde_json::to_string(value);
+            text.map_err(|error| Error::Output(error.into()))? + "\n"
+        } else if self.terminal {
+            // Home, and nothing below (ECMA-48: CUP, ED).
+            format!("\u{1b}[H\u{1b}[J{}", words(value))
+        } else {
+            words(value) + "\n"
+        };
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+    }
+
+    /// JSON was asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
     }
 
     /// Prints a value: as JSON if that was asked for, else the text made by `words`.
@@ -57,6 +162,12 @@ impl Output {
             return Ok(());
         }
         self.show(&list, |list| words(list))
+    }
+
+    /// What goes on, on standard error; it is no failure.
+    pub(crate) fn remark(&self, sentence: &str) {
+        // Nobody to tell: fine.
+        let _ = writeln!(io::stderr(), "{}", printable(sentence));
     }
 
     /// One sentence on standard error.
@@ -104,7 +215,12 @@ fn unpadded(table: &mut Table) -> String {
 
 /// On one line, and without what could steer a terminal.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || turns_text(c) { ' ' } else { c }).collect()
+}
+
+/// Line separators, and marks that turn the direction of what follows (Unicode UAX 9).
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// How a unit variant looks in JSON: `alive`.

@@ -41,12 +41,10 @@ pub struct Interface<'a> {
 /// What came of it. All are counts of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// That passed the filter: those written and those dropped.
-    pub accepted: u64,
-    /// That found no room in the kernel's buffer.
-    pub dropped_by_kernel: u64,
-    /// That found no room on their way from there.
-    pub dropped_by_program: u64,
+    /// That were written.
+    pub written: u64,
+    /// That passed the filter, and found no room in the kernel's buffer.
+    pub dropped: u64,
 }
 
 /// A file that is being written. Every call writes whole blocks: a file that ends early is still good.
@@ -122,18 +120,13 @@ impl<W: Write> Writer<W> {
 
     /// The counts, at the end.
     pub fn statistics(&mut self, at: SystemTime, statistics: &Statistics) -> io::Result<()> {
-        let Statistics { accepted, dropped_by_kernel, dropped_by_program } = *statistics;
-        let delivered = accepted.saturating_sub(dropped_by_kernel + dropped_by_program);
+        let Statistics { written, dropped } = *statistics;
         let mut body = Vec::new();
         body.extend(0u32.to_le_bytes());
         body.extend(time(at));
-        // "Dropped by the interface" is what Wireshark shows as dropped.
-        for (code, count) in [
-            (5, dropped_by_kernel + dropped_by_program),
-            (6, accepted),
-            (7, dropped_by_kernel),
-            (8, delivered),
-        ] {
+        // Accepted by the filter, delivered, dropped by the system; "dropped by the interface" is what
+        // Wireshark shows as dropped.
+        for (code, count) in [(5, dropped), (6, written + dropped), (7, dropped), (8, written)] {
             option(&mut body, code, &count.to_le_bytes());
         }
         end_of_options(&mut body);

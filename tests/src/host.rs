@@ -223,13 +223,22 @@ impl Host {
     /// # Errors
     /// [`LabError::EndedAtOnce`].
     pub fn spawn_agent_for(&self, manager: Option<&Path>) -> Result<Process, LabError> {
+        let told = manager.map(|socket| format!("NOTIFY_SOCKET={}", socket.display()));
+        let wrapper: Vec<&str> = told.iter().flat_map(|told| ["env", told.as_str()]).collect();
+        self.spawn_agent_under(&wrapper)
+    }
+
+    /// The same, by a program that runs it, as `faketime -f +10s`.
+    ///
+    /// # Errors
+    /// [`LabError::EndedAtOnce`].
+    pub fn spawn_agent_under(&self, wrapper: &[&str]) -> Result<Process, LabError> {
         if let Some(agent) = self.agent() {
             return Ok(agent);
         }
-        let told = manager.map(|socket| format!("NOTIFY_SOCKET={}", socket.display()));
         let own = self.agent_argv()?;
-        let argv = told.iter().flat_map(|told| ["env", told.as_str()]);
-        let argv: Vec<&str> = argv.chain(own.iter().map(String::as_str)).collect();
+        let own = own.iter().map(String::as_str);
+        let argv: Vec<&str> = wrapper.iter().copied().chain(own).collect();
         let what = format!("the agent of {}", self.name());
         self.sandbox.spawn(&what, &argv, &self.agent_log(), &self.agent_record())
     }

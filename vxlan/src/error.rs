@@ -202,15 +202,17 @@ impl ApplyError {
         }
     }
 
-    /// Somebody else's device or program holds what ours needs: its VNI, or its UDP port.
-    pub fn is_in_the_way(&self) -> bool {
+    /// A foreign vxlan device has the VNI or the UDP port that ours needs.
+    pub fn is_foreign_device(&self) -> bool {
         matches!(
             self,
-            Self::VniTaken { .. }
-                | Self::VniTakenElsewhere { .. }
-                | Self::PortTaken { .. }
-                | Self::PortInUse { .. }
+            Self::VniTaken { .. } | Self::VniTakenElsewhere { .. } | Self::PortTaken { .. }
         )
+    }
+
+    /// Another program has the UDP port.
+    pub fn is_port_in_use(&self) -> bool {
+        matches!(self, Self::PortInUse { .. })
     }
 
     /// It follows from the failure of its network, which is told as well.

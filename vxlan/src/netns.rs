@@ -20,7 +20,7 @@ use std::{
 
 use nix::{
     fcntl::OFlag,
-    sched::{CloneFlags, setns},
+    sched::{CloneFlags, setns, unshare},
     sys::statfs::{NSFS_MAGIC, fstatfs},
 };
 use tokio::sync::oneshot;
@@ -93,6 +93,9 @@ pub enum NetnsError {
         #[source]
         source: io::Error,
     },
+    /// The kernel made no namespace to try something in (`unshare`).
+    #[error("could not make a network namespace to try something in")]
+    Fresh(#[source] io::Error),
     /// No thread could be started.
     #[error("no thread for network namespace {}", path.display())]
     Thread {
@@ -125,6 +128,7 @@ impl NetnsError {
             Self::Missing { .. } | Self::NotANamespace { .. } => true,
             Self::Open { .. }
             | Self::Enter { .. }
+            | Self::Fresh(_)
             | Self::Thread { .. }
             | Self::Panicked { .. }
             | Self::Timeout { .. } => false,
@@ -214,6 +218,29 @@ impl Namespace {
                 f(entered.map_err(|errno| refused(path, errno)))
             })
             .map_err(failed)
+    }
+}
+
+/// Runs `f` in a network namespace of its own, on a thread of its own, with the caller's tokio runtime
+/// at hand. What is made there goes when the last socket that `f` opened is closed.
+pub(crate) async fn in_fresh<T: Send + 'static>(
+    f: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, NetnsError> {
+    let runtime = tokio::runtime::Handle::current();
+    let (sender, receiver) = oneshot::channel();
+    let path = || PathBuf::from("(a new one)");
+    let work = move || {
+        let made = unshare(CloneFlags::CLONE_NEWNET);
+        let _runtime = runtime.enter();
+        // The receiver is gone only when the caller no longer waits.
+        let _ = sender.send(made.map(|()| f()));
+    };
+    let thread = thread::Builder::new().name("ovl-netns".to_owned()).spawn(work);
+    thread.map_err(|source| NetnsError::Thread { path: path(), source })?;
+    match tokio::time::timeout(INSIDE_TIMEOUT, receiver).await {
+        Ok(Ok(result)) => result.map_err(|errno| NetnsError::Fresh(errno.into())),
+        Ok(Err(_)) => Err(NetnsError::Panicked { path: path() }),
+        Err(_) => Err(NetnsError::Timeout { path: path(), after: INSIDE_TIMEOUT }),
     }
 }
 

@@ -77,6 +77,12 @@ pub(crate) fn question() -> NetfilterMessage {
     about(0, NfTablesMessage::GetTable(table())).message
 }
 
+/// Asks for every table of every family.
+pub(crate) fn every_table() -> NetfilterMessage {
+    let table = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
+    message(NetfilterProtoFamily::Unspec, 0, table).message
+}
+
 fn about(flags: u16, inner: NfTablesMessage) -> Message {
     message(NetfilterProtoFamily::Inet, flags, inner)
 }

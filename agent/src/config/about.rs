@@ -35,6 +35,7 @@ impl Key {
             Key::StateDir => &STATE_DIR,
             Key::ControlSocket => &CONTROL_SOCKET,
             Key::ControlGroup => &CONTROL_GROUP,
+            Key::AnswerPeers => &ANSWER_PEERS,
             Key::PluginSocket => &PLUGIN_SOCKET,
             Key::DockerHost => &DOCKER_HOST,
             Key::DockerScope => &DOCKER_SCOPE,
@@ -163,6 +164,20 @@ const CONTROL_GROUP: About = About {
     expected: "the name or the number of a group of this host",
     example: "ovl",
     reload: false,
+};
+
+const ANSWER_PEERS: About = About {
+    name: "answer-peers",
+    value: "WHAT",
+    help: "What agents of other hosts may ask of this one: all, read or none",
+    more: "`read`: how it is, what it knows, and what the ways between the hosts are like, which \
+           `ovlctl doctor` and `ovlctl ping` on the other host need. `all`: also captures and \
+           traces of what passes between the hosts, and repairs. Nobody changes networks, \
+           endpoints or the agent from another host. Who is a member is known by its address \
+           alone.",
+    expected: "`all`, `read` or `none`",
+    example: "read",
+    reload: true,
 };
 
 const PLUGIN_SOCKET: About = About {

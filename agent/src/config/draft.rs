@@ -10,7 +10,7 @@ use ovl_ipam::{StoreUrl, VniRange};
 
 use super::key::Key;
 use super::problem::{Origin, Problem};
-use super::{Advertise, Config, Group, Host, Origins, Setting, value};
+use super::{Advertise, AnswerPeers, Config, Group, Host, Origins, Setting, value};
 use crate::docker::Scope;
 
 /// File of the default store, in the state directory.
@@ -54,6 +54,7 @@ struct Draft {
     state_dir: Option<PathBuf>,
     control_socket: Option<PathBuf>,
     control_group: Option<Option<Group>>,
+    answer_peers: Option<AnswerPeers>,
     plugin_socket: Option<PathBuf>,
     docker_host: Option<String>,
     docker_scope: Option<Option<Scope>>,
@@ -76,6 +77,7 @@ impl Draft {
             Key::StateDir => self.state_dir = Some(value::path(text)?),
             Key::ControlSocket => self.control_socket = Some(value::socket_path(text)?),
             Key::ControlGroup => self.control_group = Some(value::group(text, self.host.group)?),
+            Key::AnswerPeers => self.answer_peers = Some(value::answer_peers(text)?),
             Key::PluginSocket => self.plugin_socket = Some(value::socket_path(text)?),
             Key::DockerHost => self.docker_host = Some(value::docker_host(text)?),
             Key::DockerScope => self.docker_scope = Some(value::docker_scope(text)?),
@@ -176,6 +178,7 @@ impl Draft {
             state_dir: self.state_dir?,
             control_socket: self.control_socket?,
             control_group: self.control_group?,
+            answer_peers: self.answer_peers?,
             plugin_socket: self.plugin_socket?,
             docker_host: self.docker_host?,
             docker_scope: self.docker_scope?,

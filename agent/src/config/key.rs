@@ -26,6 +26,8 @@ pub enum Key {
     ControlSocket,
     /// Who may read over the control socket.
     ControlGroup,
+    /// What agents of other hosts may ask of this one.
+    AnswerPeers,
     /// Where Docker finds the plugin.
     PluginSocket,
     /// Docker's engine.
@@ -40,7 +42,7 @@ pub enum Key {
 
 impl Key {
     /// Every key.
-    pub const ALL: [Key; 16] = [
+    pub const ALL: [Key; 17] = [
         Key::NodeName,
         Key::Advertise,
         Key::Join,
@@ -52,6 +54,7 @@ impl Key {
         Key::StateDir,
         Key::ControlSocket,
         Key::ControlGroup,
+        Key::AnswerPeers,
         Key::PluginSocket,
         Key::DockerHost,
         Key::DockerScope,
@@ -88,6 +91,7 @@ impl Key {
             | Key::DefaultPool
             | Key::StateDir
             | Key::ControlSocket
+            | Key::AnswerPeers
             | Key::PluginSocket
             | Key::DockerHost
             | Key::DockerScope
@@ -109,6 +113,7 @@ impl Key {
             Key::DefaultPool => return Some(ovl_ipam::Defaults::default().pool.to_string()),
             Key::StateDir => "/var/lib/ovl",
             Key::ControlSocket => "/run/ovl/ovl.sock",
+            Key::AnswerPeers => "all",
             Key::PluginSocket => "/run/docker/plugins/ovl.sock",
             Key::DockerHost => "unix:///var/run/docker.sock",
             Key::DockerScope => "auto",

@@ -1,7 +1,7 @@
 //! The settings for people: `--print-config`, and what is allowed but likely not meant.
 use super::key::Key;
 use super::problem::Origin;
-use super::{Advertise, Config, Origins, host};
+use super::{Advertise, AnswerPeers, Config, Origins, host};
 use crate::docker::Scope;
 use ovl_ipam::StoreUrl;
 
@@ -76,6 +76,11 @@ impl Config {
             Key::ControlGroup => {
                 self.control_group.as_ref().map(|group| group.name.clone()).unwrap_or_default()
             }
+            Key::AnswerPeers => match self.answer_peers {
+                AnswerPeers::None => "none".to_owned(),
+                AnswerPeers::Read => "read".to_owned(),
+                AnswerPeers::All => "all".to_owned(),
+            },
             Key::PluginSocket => self.plugin_socket.display().to_string(),
             Key::DockerHost => self.docker_host.clone(),
             Key::DockerScope => match self.docker_scope {

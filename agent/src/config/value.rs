@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use ipnet::Ipv4Net;
 use tracing_subscriber::EnvFilter;
 
-use super::{Advertise, Group};
+use super::{Advertise, AnswerPeers, Group};
 use crate::docker::Scope;
 
 /// `sockaddr_un.sun_path` has 108 bytes, the last one for the NUL.
@@ -175,6 +175,15 @@ pub(super) fn docker_scope(text: &str) -> Result<Option<Scope>, String> {
         "auto" => Ok(None),
         "local" => Ok(Some(Scope::Local)),
         "global" => Ok(Some(Scope::Global)),
+        _ => Err(String::new()),
+    }
+}
+
+pub(super) fn answer_peers(text: &str) -> Result<AnswerPeers, String> {
+    match text {
+        "all" => Ok(AnswerPeers::All),
+        "read" => Ok(AnswerPeers::Read),
+        "none" => Ok(AnswerPeers::None),
         _ => Err(String::new()),
     }
 }

@@ -18,6 +18,9 @@
 //! | `GET /v1/audit` | | [`audit::Audit`] |
 //! | `POST /v1/audit` | | [`audit::Audit`], with its `repair` |
 //! | `GET /v1/doctor` | `?only=check,…` | [`doctor::Examination`] |
+//! | `POST /v1/captures` | [`captures::StartCapture`] | [`captures::Capture`] |
+//! | `POST /v1/captures/{id}/read` | `?after=…&wait=…` ([`captures::ReadCapture`]) | [`captures::Batch`] |
+//! | `DELETE /v1/captures/{id}` | | `{}` |
 //! | `POST /v1/ping` | [`paths::PingHosts`] | `[`[`paths::Ping`]`]` |
 //! | `POST /v1/paths` | [`paths::LookAtPath`] | [`paths::Path`] |
 //! | `GET /v1/probes/{nonce}` | | [`paths::Seen`] |
@@ -30,6 +33,7 @@
 //! Everything else than 200 carries an [`Error`]: 400 (the request is wrong), 403 (this user may
 //! not, or may only GET), 404 (no such thing), 409 (taken, overlapping, in use), 503 (the store or the kernel did not do it in time).
 pub mod audit;
+pub mod captures;
 pub mod events;
 pub mod paths;
 

@@ -15,6 +15,7 @@ use ovl_gossip::{ANSWER_WITHIN, Ask, MAX_ANSWER};
 use tower::ServiceExt as _;
 
 use super::{BODY_MAX, api, routes};
+use crate::config::AnswerPeers;
 use crate::core::Refusal;
 use crate::driver::Agent;
 use crate::peers::{Answer, Question};
@@ -28,23 +29,33 @@ const USUAL_WITHIN: Duration = Duration::from_secs(10);
 /// Left of the largest answer for what stands around a body, and for its escapes.
 const BODY_ANSWER_MAX: usize = MAX_ANSWER / 2;
 
-/// What agents of other hosts may ask for: method, and path; one that ends in `/` with all below it.
-const OPEN: [(Method, &str); 15] = [
-    (Method::GET, "/v1/status"),
-    (Method::GET, "/v1/members"),
-    (Method::GET, "/v1/networks"),
-    (Method::GET, "/v1/networks/"),
-    (Method::GET, "/v1/endpoints"),
-    (Method::GET, "/v1/resolve"),
-    (Method::GET, "/v1/resolve/"),
-    (Method::GET, "/v1/events"),
-    (Method::GET, "/v1/audit"),
-    (Method::POST, "/v1/audit"),
-    (Method::GET, "/v1/doctor"),
-    (Method::POST, "/v1/ping"),
-    (Method::POST, "/v1/paths"),
-    (Method::GET, "/v1/probes/"),
-    (Method::GET, "/v1/clock"),
+/// What agents of other hosts may ask for: from which setting of `answer-peers` on, the method, and the
+/// path; one that ends in `/` with all below it.
+const OPEN: &[(AnswerPeers, Method, &str)] = &[
+    (AnswerPeers::Read, Method::GET, "/v1/status"),
+    (AnswerPeers::Read, Method::GET, "/v1/members"),
+    (AnswerPeers::Read, Method::GET, "/v1/networks"),
+    (AnswerPeers::Read, Method::GET, "/v1/networks/"),
+    (AnswerPeers::Read, Method::GET, "/v1/endpoints"),
+    (AnswerPeers::Read, Method::GET, "/v1/resolve"),
+    (AnswerPeers::Read, Method::GET, "/v1/resolve/"),
+    (AnswerPeers::Read, Method::GET, "/v1/events"),
+    (AnswerPeers::Read, Method::GET, "/v1/audit"),
+    (AnswerPeers::All, Method::POST, "/v1/audit"),
+    (AnswerPeers::Read, Method::GET, "/v1/metrics"),
+    (AnswerPeers::Read, Method::GET, "/v1/counters"),
+    (AnswerPeers::Read, Method::GET, "/v1/doctor"),
+    (AnswerPeers::Read, Method::POST, "/v1/ping"),
+    (AnswerPeers::Read, Method::POST, "/v1/paths"),
+    (AnswerPeers::Read, Method::GET, "/v1/probes/"),
+    (AnswerPeers::Read, Method::GET, "/v1/clock"),
+    (AnswerPeers::Read, Method::GET, "/v1/trace/"),
+    (AnswerPeers::All, Method::POST, "/v1/trace"),
+    (AnswerPeers::All, Method::POST, "/v1/watch"),
+    (AnswerPeers::All, Method::POST, "/v1/watch/"),
+    (AnswerPeers::All, Method::POST, "/v1/captures"),
+    (AnswerPeers::All, Method::POST, "/v1/captures/"),
+    (AnswerPeers::All, Method::DELETE, "/v1/captures/"),
 ];
 
 /// Hands on what is for another host; all else goes its way.
@@ -135,20 +146,35 @@ async fn run(agent: &Agent, routes: Router, question: Question) -> Response {
     let Ok(request) = request else {
         return Refusal::invalid("not a request of the control API").into_response();
     };
-    if !is_open(request.method(), request.uri().path()) {
-        let error = format!(
-            "{method} {} is not open to other hosts: run it on {me} itself, or upgrade the older of the two agents",
-            request.uri().path()
-        );
-        return (StatusCode::NOT_IMPLEMENTED, Json(api::Error { error })).into_response();
+    let path = request.uri().path();
+    let set = agent.config().answer_peers;
+    let denied = match opened_by(request.method(), path) {
+        Some(needed) if needed <= set => None,
+        Some(_) => Some((
+            StatusCode::FORBIDDEN,
+            format!(
+                "{me} does not answer that to other hosts, by its setting answer-peers: run it on {me} itself"
+            ),
+        )),
+        None => Some((
+            StatusCode::NOT_IMPLEMENTED,
+            format!(
+                "{method} {path} is not open to other hosts: run it on {me} itself, or upgrade the older of the two agents"
+            ),
+        )),
+    };
+    if let Some((status, error)) = denied {
+        return (status, Json(api::Error { error })).into_response();
     }
     routes.oneshot(request).await.into_response()
 }
 
-fn is_open(method: &Method, path: &str) -> bool {
-    OPEN.iter().any(|(open, prefix)| {
+/// The setting that it takes; none: it is not for other hosts.
+fn opened_by(method: &Method, path: &str) -> Option<AnswerPeers> {
+    let found = OPEN.iter().find(|(_, open, prefix)| {
         open == method && (path == *prefix || (prefix.ends_with('/') && path.starts_with(prefix)))
-    })
+    });
+    found.map(|(setting, _, _)| *setting)
 }
 
 #[cfg(test)]
@@ -167,7 +193,7 @@ mod tests {
             (Method::POST, "/v1/leave", false),
             (Method::POST, "/v1/reload", false),
         ] {
-            assert_eq!(is_open(&method, path), open, "{method} {path}");
+            assert_eq!(opened_by(&method, path).is_some(), open, "{method} {path}");
         }
     }
 }

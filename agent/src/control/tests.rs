@@ -55,12 +55,16 @@ const READS: [&str; 8] = [
 ];
 /// The same of what the agent answers without its core.
 const READS_AT_ONCE: [&str; 1] = ["/v1/events"];
-const CHANGES: [(Method, &str, &str); 5] = [
+const CHANGES: [(Method, &str, &str); 8] = [
     (Method::POST, "/v1/audit", ""),
     (Method::POST, "/v1/networks", r#"{"name":"blue"}"#),
     (Method::DELETE, "/v1/networks/blue", ""),
     (Method::POST, "/v1/endpoints", r#"{"network":"n","name":"a","netns":"/nowhere"}"#),
     (Method::DELETE, "/v1/endpoints/n/a", ""),
+    // Reading a capture shows packets.
+    (Method::POST, "/v1/captures", r#"{"network":"n"}"#),
+    (Method::POST, "/v1/captures/0/read?after=0&wait=0", ""),
+    (Method::DELETE, "/v1/captures/0", ""),
 ];
 
 #[tokio::test]

@@ -36,8 +36,10 @@ pub enum Topic {
     Disk,
     /// The kernel refused something.
     Kernel,
-    /// In the kernel, somebody else's device or program is in the way.
-    InTheWay,
+    /// In the kernel, a foreign vxlan device is in the way.
+    Device,
+    /// Another program has the VXLAN port.
+    Port,
     /// It follows from another problem, which is told as well.
     Consequence,
     /// Addresses wait for the store to take them back.
@@ -69,7 +71,8 @@ pub(super) struct Trouble {
 impl Trouble {
     pub(super) fn of(what: String, error: &ApplyError) -> Trouble {
         let topic = match error {
-            error if error.is_in_the_way() => Topic::InTheWay,
+            error if error.is_foreign_device() => Topic::Device,
+            error if error.is_port_in_use() => Topic::Port,
             error if error.is_consequence() => Topic::Consequence,
             _ => Topic::Kernel,
         };
@@ -112,14 +115,13 @@ impl Core {
 }
 
 impl Diagnosis {
-    /// The problems of some topics, in their order.
-    pub fn of(&self, topics: &[Topic]) -> impl Iterator<Item = &Problem> {
-        self.problems.iter().filter(|problem| topics.contains(&problem.topic))
+    /// The sentences of one topic.
+    pub fn texts(&self, topic: Topic) -> impl Iterator<Item = String> {
+        self.problems.iter().filter(move |p| p.topic == topic).map(|problem| problem.text.clone())
     }
 
     /// The hosts in that state, by name.
-    pub fn in_state(&self, state: MemberState) -> Vec<&str> {
-        let members = self.members.iter().filter(|member| member.state == state);
-        members.map(|member| member.name.as_str()).collect()
+    pub fn in_state(&self, state: MemberState) -> impl Iterator<Item = &api::Member> {
+        self.members.iter().filter(move |member| member.state == state)
     }
 }

@@ -17,6 +17,7 @@ use crate::docker::{
     ContainerEndpoint, CreateEndpoint, CreateNetwork, DockerNetwork, IpamData, Join,
     LOCAL_ADDRESS_SPACE, NetworkConfig, PoolConfig, RequestAddress, RequestPool,
 };
+use crate::probe::{PROBE_VNI, probe_mac};
 
 mod absences;
 mod happenings;
@@ -449,7 +450,8 @@ impl World {
 
     /// Remote addresses that the kernel is to hold rows for.
     fn rows(&self) -> Vec<String> {
-        let networks = self.core.desired().networks;
+        let mut networks = self.core.desired().networks;
+        networks.remove(&PROBE_VNI);
         networks.values().flat_map(|n| n.remotes.keys().map(ToString::to_string)).collect()
     }
 
@@ -584,6 +586,28 @@ fn of_two_claims_on_an_address_the_higher_generation_is_true_in_any_order() {
         let rows = world.core.desired().networks.into_values().next().unwrap().remotes;
         assert_eq!(rows.values().next().unwrap().mac.0, old.mac, "the other one is remembered");
     }
+}
+
+#[test]
+fn agents_probe_over_a_network_of_their_own_as_soon_as_there_are_others() {
+    let mut world = World::ready();
+    assert!(world.core.desired().networks.is_empty());
+    let vteps = |world: &World| {
+        let networks = world.core.desired().networks;
+        let probes = networks.get(&PROBE_VNI);
+        probes.map(|p| p.remotes.values().map(|r| (r.mac, r.vtep)).collect::<Vec<_>>())
+    };
+    let before = world.core.desired_version();
+    world.member("workerbee-1", MemberState::Alive);
+    assert_ne!(world.core.desired_version(), before);
+    let vtep = "10.132.0.2".parse().unwrap();
+    assert_eq!(vteps(&world), Some(vec![(probe_mac(vtep), vtep)]));
+    let before = world.core.desired_version();
+    world.member("workerbee-1", MemberState::Down);
+    assert!(vteps(&world).is_some(), "a host that is away is probed, too");
+    world.member("workerbee-1", MemberState::Left);
+    assert_eq!(vteps(&world), None);
+    assert_ne!(world.core.desired_version(), before);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Whether a dockerd was started with a cluster store: it tells no driver, but its driver's
-//! networks must be of global scope then.
+//! networks must be of global scope then. And which name servers it gives to containers.
 //!
 //! Read from outside: its command line, and its configuration file as it sees it. Whatever is
-//! unclear counts as no. [`Arguments`] and [`names_store`] decide; the rest reads.
+//! unclear of a store counts as no. [`Arguments`], [`names_store`] and [`listed_servers`] decide; the
+//! rest reads.
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -51,18 +52,40 @@ pub(super) async fn has_cluster_store(pid: Option<i32>) -> bool {
     }
 }
 
+/// The name servers that the dockerd of this process gives to containers by its own settings (`dns`); not
+/// the host's. May wait for a disk.
+pub(crate) fn name_servers(pid: i32) -> io::Result<Vec<String>> {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let arguments = arguments(&process)?;
+    match configuration(&process, arguments.config)? {
+        Some(content) => {
+            Ok(arguments.servers.into_iter().chain(listed_servers(&content)).collect())
+        }
+        None => Ok(arguments.servers),
+    }
+}
+
 /// `process` is a folder such as `/proc/1`.
 fn look(process: &Path) -> io::Result<bool> {
-    let mut cmdline = Vec::new();
-    File::open(process.join("cmdline"))?.take(MAX_CMDLINE).read_to_end(&mut cmdline)?;
-    let arguments = Arguments::read(&cmdline);
+    let arguments = arguments(process)?;
     if arguments.store {
         return Ok(true);
     }
-    let config = arguments.config.unwrap_or_else(|| PathBuf::from(CONFIG));
-    match read_inside(process, &config) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        content => Ok(names_store(&content?)),
+    let content = configuration(process, arguments.config)?;
+    Ok(content.is_some_and(|content| names_store(&content)))
+}
+
+fn arguments(process: &Path) -> io::Result<Arguments> {
+    let mut cmdline = Vec::new();
+    File::open(process.join("cmdline"))?.take(MAX_CMDLINE).read_to_end(&mut cmdline)?;
+    Ok(Arguments::read(&cmdline))
+}
+
+/// The content of the file that is named, else of the usual one; `None`: there is none.
+fn configuration(process: &Path, named: Option<PathBuf>) -> io::Result<Option<Vec<u8>>> {
+    match read_inside(process, &named.unwrap_or_else(|| PathBuf::from(CONFIG))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        content => content.map(Some),
     }
 }
 
@@ -95,6 +118,8 @@ struct Arguments {
     store: bool,
     /// Another configuration file than the usual one is.
     config: Option<PathBuf>,
+    /// Of `--dns`, in order.
+    servers: Vec<String>,
 }
 
 impl Arguments {
@@ -114,6 +139,8 @@ impl Arguments {
                 read.store = !value().is_empty();
             } else if flag == Some(b"--config-file") {
                 read.config = Some(PathBuf::from(OsStr::from_bytes(value())));
+            } else if flag == Some(b"--dns") {
+                read.servers.push(String::from_utf8_lossy(value()).into_owned());
             }
         }
         read
@@ -125,6 +152,13 @@ fn names_store(config: &[u8]) -> bool {
     let config: Option<Value> = serde_json::from_slice(config).ok();
     let store = config.as_ref().and_then(|config| config.get("cluster-store"));
     store.and_then(Value::as_str).is_some_and(|store| !store.is_empty())
+}
+
+/// The name servers that dockerd's configuration file lists.
+fn listed_servers(config: &[u8]) -> Vec<String> {
+    let config: Option<Value> = serde_json::from_slice(config).ok();
+    let servers = config.as_ref().and_then(|config| config.get("dns")).and_then(Value::as_array);
+    servers.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -156,7 +190,7 @@ mod tests {
             (&["--cluster-store=a"], false),
             (&[], false),
         ] {
-            assert_eq!(arguments(line), Arguments { store, config: None }, "{line:?}");
+            assert_eq!(arguments(line), Arguments { store, ..Arguments::default() }, "{line:?}");
         }
     }
 
@@ -167,6 +201,21 @@ mod tests {
             [&["dockerd", "--config-file", "/srv/d.json"][..], &["d", "--config-file=/srv/d.json"]]
         {
             assert_eq!(arguments(line).config, config, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn name_servers_are_read_from_the_command_line_and_the_file() {
+        let line = ["dockerd", "--dns", "1.1.1.1", "--dns=8.8.8.8", "--dns-search", "x", "--dns"];
+        assert_eq!(arguments(&line).servers, ["1.1.1.1", "8.8.8.8", ""]);
+        for (config, expected) in [
+            (r#"{"dns":["169.254.53.53","1.1.1.1"]}"#, &["169.254.53.53", "1.1.1.1"][..]),
+            (r#"{"dns":[]}"#, &[]),
+            (r#"{"dns":"1.1.1.1"}"#, &[]),
+            (r#"{"dns":[1,"a"]}"#, &["a"]),
+            ("", &[]),
+        ] {
+            assert_eq!(listed_servers(config.as_bytes()), expected, "{config}");
         }
     }
 

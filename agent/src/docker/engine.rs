@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-pub use daemon::{Daemon, DaemonError};
+pub use daemon::{About, Daemon, DaemonError};
 pub use names::{MAX_NAME, MAX_NAMES};
 pub use network::{DockerNetwork, NetworkConfig, PoolConfig};
 pub use tracker::{MAX_CONTAINERS, MAX_INSPECTS, MAX_NETWORKS};

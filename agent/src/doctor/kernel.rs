@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::{Check, Group, Host, Look, blocking};
-use crate::control::api::doctor::Finding;
+use crate::control::api::doctor::{Finding, Verdict};
 use crate::preflight::{self, Report};
 
 const VERSION: &str = "kernel.version";
@@ -39,15 +39,17 @@ async fn look(host: Host) -> Vec<Finding> {
         Ok(facts) => facts,
         Err(why) => return [VERSION, PRIVILEGES].map(|id| Finding::unchecked(id, &why)).to_vec(),
     };
-    let who = if host.status().is_some() { "the agent" } else { "this program" };
-    vec![
-        judged(VERSION, preflight::judge_kernel(&release), format!("this is Linux {release}")),
-        judged(
-            PRIVILEGES,
-            preflight::judge_privileges(&status),
-            format!("{who} may make devices and enter namespaces"),
-        ),
-    ]
+    let agent = host.status().is_some();
+    let who = if agent { "the agent" } else { "this program" };
+    let fine = format!("{who} may make devices and enter namespaces");
+    let mut privileges = judged(PRIVILEGES, preflight::judge_privileges(&status), fine);
+    if !agent && privileges.verdict == Verdict::Fail {
+        // An agent may have what who asks has not.
+        privileges = Finding::unchecked(PRIVILEGES, privileges.summary).mend("run it as root");
+    }
+    let version =
+        judged(VERSION, preflight::judge_kernel(&release), format!("this is Linux {release}"));
+    vec![version, privileges]
 }
 
 /// The first thing that is wrong by the report; else that it is fine.

@@ -16,7 +16,7 @@ use ovl_gossip::{AskError, Member, MemberState};
 
 use self::judge::{Facts, NoAnswer};
 use super::subject::Host;
-use super::{Check, Group, Look};
+use super::{Check, Group, Look, firewall};
 use crate::control::api::doctor::{Examination, Finding, Verdict};
 use crate::control::api::paths::{Clock, LookAtPath, Path, Seen};
 use crate::control::paths::now_us;
@@ -75,14 +75,12 @@ pub(super) const GROUP: Group =
 
 fn look(host: Host, agent: Agent) -> BoxFuture<'static, Vec<Finding>> {
     Box::pin(async move {
-        let members = agent.peers().gossip.members();
-        let others: Vec<Member> =
-            members.into_iter().filter(|m| m.state != MemberState::Left).collect();
+        let others = agent.peers().gossip.members();
         if others.is_empty() {
             let alone = "this host knows no other host of the cluster";
             return CHECKS.iter().map(|check| Finding::ok(check.id, alone)).collect();
         }
-        let own_filter = own_filter(&host).await;
+        let own_filter = own_filter(&host, &agent).await;
         let facts: Vec<Facts> = futures::stream::iter(others)
             .map(|member| gather(&agent, member))
             .buffer_unordered(AT_ONCE)
@@ -92,9 +90,15 @@ fn look(host: Host, agent: Agent) -> BoxFuture<'static, Vec<Finding>> {
     })
 }
 
-/// What this host's own packet filter does to others' packets, if that is told anyway.
-async fn own_filter(_host: &Host) -> Vec<Finding> {
-    Vec::new()
+/// What this host's own packet filter does to others' packets, as far as that is told anyway.
+async fn own_filter(host: &Host, agent: &Agent) -> Vec<Finding> {
+    let told = |id: &str| host.only.wants(id);
+    if !told("firewall.gossip") && !told("firewall.vxlan") {
+        return Vec::new();
+    }
+    let mut findings = firewall::look(host.clone(), agent.config()).await;
+    findings.retain(|finding| told(&finding.check));
+    findings
 }
 
 async fn gather(agent: &Agent, member: Member) -> Facts {
@@ -107,6 +111,7 @@ async fn gather(agent: &Agent, member: Member) -> Facts {
     let mut facts = Facts {
         name: name.clone(),
         address: member.address,
+        has_left: member.state == MemberState::Left,
         clock,
         back: Err("its agent was not asked".into()),
         arrived: None,

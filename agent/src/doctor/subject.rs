@@ -3,14 +3,17 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use ovl_vxlan::Probe;
+use tokio::sync::OnceCell;
+
 use super::Only;
+use super::running::Absence;
+use super::settings::Settings;
 use crate::config::Config;
 use crate::control::api::Status;
+use crate::core::{Diagnosis, Request, Response};
 use crate::driver::Agent;
 use crate::preflight::{self, Failure};
-
-/// The settings that an agent would start with, or what is wrong with them, a sentence each.
-pub type Settings = Result<Config, Vec<String>>;
 
 /// The host under examination; cheap to clone.
 #[derive(Clone)]
@@ -24,17 +27,37 @@ struct Inner {
     /// `Err`: what is wrong with them.
     settings: Result<Arc<Config>, Vec<String>>,
     agent: Option<(Agent, Status)>,
+    diagnosis: OnceCell<Option<Diagnosis>>,
+    probe: OnceCell<Result<Probe, String>>,
+    /// Where no agent answers, what is known of it.
+    absence: Option<Absence>,
+    /// Consul's token of an agent's environment.
+    token: Option<String>,
 }
 
 impl Host {
     pub(super) fn of_agent(agent: Agent, status: Status, only: Only) -> Host {
-        let settings = Ok(agent.config());
-        Host { only, inner: Arc::new(Inner { settings, agent: Some((agent, status)) }) }
+        let inner = Inner {
+            settings: Ok(agent.config()),
+            agent: Some((agent, status)),
+            diagnosis: OnceCell::new(),
+            probe: OnceCell::new(),
+            absence: None,
+            token: None,
+        };
+        Host { only, inner: Arc::new(inner) }
     }
 
-    pub(super) fn without_agent(settings: Settings, only: Only) -> Host {
-        let settings = settings.map(Arc::new);
-        Host { only, inner: Arc::new(Inner { settings, agent: None }) }
+    pub(super) fn without_agent(settings: Settings, absence: Option<Absence>, only: Only) -> Host {
+        let inner = Inner {
+            settings: settings.config.map(Arc::new),
+            agent: None,
+            diagnosis: OnceCell::new(),
+            probe: OnceCell::new(),
+            absence,
+            token: settings.token,
+        };
+        Host { only, inner: Arc::new(inner) }
     }
 
     /// Its node name, where it is known.
@@ -63,6 +86,42 @@ impl Host {
     /// How the agent is, where one runs.
     pub(super) fn status(&self) -> Option<&Status> {
         self.inner.agent.as_ref().map(|(_, status)| status)
+    }
+
+    /// What the agent knows to be wrong, asked once; none where no agent runs, or where it does not say.
+    pub(super) async fn diagnosis(&self) -> Option<&Diagnosis> {
+        let (agent, _) = self.inner.agent.as_ref()?;
+        let ask = || async {
+            match agent.ask(Request::Diagnose).await {
+                Ok(Response::Diagnosis(diagnosis)) => Some(*diagnosis),
+                Ok(_) | Err(_) => None,
+            }
+        };
+        self.inner.diagnosis.get_or_init(ask).await.as_ref()
+    }
+
+    /// Processes that are the agent of this host.
+    pub(super) fn own_processes(&self) -> Vec<u32> {
+        match &self.inner.absence {
+            Some(absence) => absence.processes.iter().map(|process| process.pid).collect(),
+            None => self.status().map(|_| std::process::id()).into_iter().collect(),
+        }
+    }
+
+    /// What is known of an agent that does not answer.
+    pub(super) fn absence(&self) -> Option<&Absence> {
+        self.inner.absence.as_ref()
+    }
+
+    /// Consul's token, in place of this process's own environment.
+    pub(super) fn store_token(&self) -> Option<&str> {
+        self.inner.token.as_deref()
+    }
+
+    /// What the kernel can do, tried once.
+    pub(super) async fn probe(&self) -> &Result<Probe, String> {
+        let probe = || async { ovl_vxlan::probe().await.map_err(|error| crate::chain(&error)) };
+        self.inner.probe.get_or_init(probe).await
     }
 
     /// The address that other hosts send gossip and VXLAN to. Without an agent it is found as an agent

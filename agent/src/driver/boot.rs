@@ -20,6 +20,7 @@ use super::registry::Store;
 use super::reload::{Read, Settings};
 use super::sandboxes::{Sandboxes, there};
 use super::{Agent, Driver, EVENTS_MAX, now, wall_clock};
+use crate::capture::Captures;
 use crate::config::Config;
 use crate::control::{self, Access};
 use crate::core::{Core, Event, Identity, Kind, Notice, State, VXLAN_OVERHEAD};
@@ -195,6 +196,7 @@ pub async fn run(
             vxlan_mtu: underlay_mtu.saturating_sub(VXLAN_OVERHEAD),
         },
         prober: Prober::start(vtep),
+        captures: Arc::new(Captures::new(config.node_name.to_string(), vtep, config.vxlan_port)),
         registry: store.found(),
     };
     let (engine, told) = Engine::follow(config.docker_host.clone(), DRIVER);
@@ -224,7 +226,7 @@ pub async fn run(
         left: false,
     };
     let servers = Servers::open(&config, &agent).await?;
-    tokio::spawn(control::answer_peers(agent));
+    tokio::spawn(control::answer_peers(agent.clone()));
     tokio::spawn(follow_docker(told, events_in));
     tracing::info!(gossip = %advertise, control = %config.control_socket.display(), plugin = %config.plugin_socket.display(), "serving");
     let ended = driver.run(pin!(stop)).await;
@@ -236,6 +238,7 @@ pub async fn run(
     log_of_events.close();
     // Names are answered meanwhile, and what was forwarded has time to come back.
     gossip.leave(LEAVE_WITHIN).await;
+    agent.captures().close();
     servers.close().await;
     driver.sandboxes.hand_over();
     Ok(ended)

@@ -129,6 +129,8 @@ impl Driver {
                 in_force.default_pool = new.default_pool;
                 self.store.set_defaults(boot::defaults(in_force));
             }
+            // Looked at with each question.
+            Key::AnswerPeers => in_force.answer_peers = new.answer_peers,
             Key::NodeName
             | Key::Advertise
             | Key::Store

@@ -39,13 +39,24 @@ impl Facts {
     }
 }
 
+/// Who holds the port now, by the tables of sockets: for an agent that runs, and must not get in its own
+/// way by binding it.
+pub(crate) fn seen(protocol: Protocol, address: SocketAddrV4) -> Attempt {
+    let outcome = match sockets::is_taken(protocol, address) {
+        true => Outcome::Taken(sockets::holders(protocol, address)),
+        false => Outcome::Free,
+    };
+    Attempt { protocol, address, outcome }
+}
+
 /// Empty when it cannot be read, which the check then says.
 fn kernel_release() -> String {
     let name = nix::sys::utsname::uname();
     name.map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn attempt(protocol: Protocol, address: SocketAddrV4) -> Attempt {
+/// Binds it for a moment.
+pub(crate) fn attempt(protocol: Protocol, address: SocketAddrV4) -> Attempt {
     let bound = match protocol {
         Protocol::Udp => UdpSocket::bind(address).map(drop),
         Protocol::Tcp => TcpListener::bind(address).map(drop),

@@ -21,7 +21,7 @@ pub(super) fn check(release: &str, report: &mut Report) {
 }
 
 /// Major and minor version of a release as `uname -r` prints it.
-fn version(release: &str) -> Option<(u32, u32)> {
+pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
     let (major, rest) = release.split_once('.')?;
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     Some((number(major)?, number(&rest[..end])?))

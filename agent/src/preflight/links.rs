@@ -12,7 +12,7 @@ use super::VxlanDevice;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Lists them; the error is a sentence for people. Needs a tokio runtime with IO and time.
-pub(super) async fn vxlan_devices() -> Result<Vec<VxlanDevice>, String> {
+pub(crate) async fn vxlan_devices() -> Result<Vec<VxlanDevice>, String> {
     let opened = rtnetlink::new_connection();
     let (connection, handle, _) = opened.map_err(|error| format!("no netlink socket: {error}"))?;
     let task = tokio::spawn(connection);
@@ -34,7 +34,8 @@ fn device(link: &LinkMessage) -> Option<VxlanDevice> {
         _ => None,
     })?;
     let up = link.header.flags.contains(LinkFlags::Up);
-    let mut device = VxlanDevice { name, vni: 0, port: 0, up, alone: None };
+    let moved = link.attributes.iter().any(|a| matches!(a, LinkAttribute::LinkNetNsId(_)));
+    let mut device = VxlanDevice { name, vni: 0, port: 0, up, moved, alone: None };
     for option in options {
         match option {
             InfoVxlan::Id(vni) => device.vni = *vni,

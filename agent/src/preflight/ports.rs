@@ -9,11 +9,22 @@ use super::{Attempt, Facts, Outcome, Process, Protocol, Report, VxlanDevice};
 const VXLAN: &str = "vxlan port";
 
 pub(super) fn check_vxlan(facts: &Facts, report: &mut Report) {
-    let port = facts.vxlan.address.port();
-    let other_port = "stop that, or set another --vxlan-port on every host";
     match &facts.vxlan.outcome {
+        Outcome::Taken(processes) if processes.is_empty() => {
+            check_sharing(facts, facts.vxlan.address.port(), report);
+        }
+        _ => check_holder(&facts.vxlan, report),
+    }
+}
+
+/// Which process is in the way of the VXLAN port, or what else is; of the kernel's own sockets nothing
+/// is said.
+pub(super) fn check_holder(attempt: &Attempt, report: &mut Report) {
+    let port = attempt.address.port();
+    let other_port = "stop that, or set another --vxlan-port on every host";
+    match &attempt.outcome {
         Outcome::Free => {}
-        Outcome::Taken(processes) if processes.is_empty() => check_sharing(facts, port, report),
+        Outcome::Taken(processes) if processes.is_empty() => {}
         Outcome::Taken(processes) => {
             let seen = format!("UDP port {port} is taken by {}", names(processes));
             report.fail(VXLAN, seen, other_port);
@@ -45,7 +56,8 @@ fn check_sharing(facts: &Facts, port: u16, report: &mut Report) {
             return;
         }
     };
-    let on_port = devices.iter().filter(|device| device.up && device.port == port);
+    let holds = |device: &&VxlanDevice| device.up && !device.moved && device.port == port;
+    let on_port = devices.iter().filter(holds);
     let (ours, foreign): (Vec<_>, Vec<_>) = on_port.partition(|device| is_ours(&device.name));
     if ours.is_empty() && foreign.is_empty() {
         let seen = format!("UDP port {port} is taken by something that cannot be seen from here");
@@ -81,7 +93,7 @@ fn check_foreign(device: &VxlanDevice, facts: &Facts, report: &mut Report) {
 }
 
 /// Named by our data plane: `ovl-` and the VNI.
-fn is_ours(name: &str) -> bool {
+pub(crate) fn is_ours(name: &str) -> bool {
     let vni = name.strip_prefix("ovl-").unwrap_or_default();
     !vni.is_empty() && vni.bytes().all(|byte| byte.is_ascii_digit())
 }

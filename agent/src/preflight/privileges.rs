@@ -7,12 +7,19 @@ const NEEDED: [(u32, &str, &str); 2] = [
     (21, "CAP_SYS_ADMIN", "to enter the namespaces of containers"),
 ];
 
+/// CAP_NET_RAW: for packet sockets. The overlay itself does without.
+const NET_RAW: u32 = 13;
+
 pub(super) fn check(capabilities: Option<u64>, report: &mut Report) {
     let Some(capabilities) = capabilities else {
         let todo = "see to it that /proc is mounted, and that the agent runs as root";
         report.warn("privileges", "cannot read the capabilities of this process", todo);
         return;
     };
+    if capabilities & (1 << NET_RAW) == 0 {
+        let seen = "this process lacks CAP_NET_RAW, so that traces and captures cannot be made";
+        report.warn("privileges", seen, "run the agent as root, or grant this capability");
+    }
     let missing: Vec<String> = NEEDED
         .iter()
         .filter(|(bit, ..)| capabilities & (1 << bit) == 0)
@@ -50,7 +57,8 @@ mod tests {
     fn each_missing_capability_is_named() {
         let (net, sys) = (1 << 12, 1 << 21);
         for (capabilities, named) in [
-            (net | sys, &[][..]),
+            (net | sys | 1 << NET_RAW, &[][..]),
+            (net | sys, &[]),
             (net, &["CAP_SYS_ADMIN"]),
             (sys, &["CAP_NET_ADMIN"]),
             (0, &["CAP_NET_ADMIN", "CAP_SYS_ADMIN"]),
@@ -61,6 +69,9 @@ mod tests {
             for name in named {
                 assert!(report.failures[0].seen.contains(name), "{report:?}");
             }
+            // Raw packets are for looking only.
+            let warned = usize::from(capabilities & (1 << NET_RAW) == 0);
+            assert_eq!(report.warnings.len(), warned, "{report:?}");
         }
     }
 

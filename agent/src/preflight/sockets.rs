@@ -18,13 +18,21 @@ const MAPPED: &str = "00000000000000000000FFFF";
 /// The processes whose sockets keep others from binding `address`. Empty: only the kernel, or
 /// processes that cannot be seen from here.
 pub(super) fn holders(protocol: Protocol, address: SocketAddrV4) -> Vec<Process> {
+    processes(&all_inodes(protocol, address))
+}
+
+/// Whether any socket keeps others from binding `address`, those of the kernel itself included.
+pub(super) fn is_taken(protocol: Protocol, address: SocketAddrV4) -> bool {
+    !all_inodes(protocol, address).is_empty()
+}
+
+fn all_inodes(protocol: Protocol, address: SocketAddrV4) -> BTreeSet<u64> {
     let files = match protocol {
         Protocol::Udp => ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"],
         Protocol::Tcp => ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"],
     };
     let tables = files.iter().filter_map(|file| fs::read_to_string(file).ok());
-    let inodes: BTreeSet<u64> = tables.flat_map(|table| inodes(&table, address)).collect();
-    processes(&inodes)
+    tables.flat_map(|table| inodes(&table, address)).collect()
 }
 
 /// Inodes of the sockets in a table that are in the way of `address`. A TCP connection that only

@@ -35,7 +35,7 @@ fn taken(devices: Vec<VxlanDevice>) -> Facts {
 }
 
 fn device(name: &str, vni: u32, port: u16) -> VxlanDevice {
-    VxlanDevice { name: name.into(), vni, port, up: true, alone: None }
+    VxlanDevice { name: name.into(), vni, port, up: true, moved: false, alone: None }
 }
 
 fn nc() -> Process {
@@ -51,7 +51,7 @@ fn a_host_that_is_fine_has_no_findings() {
 fn all_failures_are_told_at_once() {
     let mut facts = fine();
     facts.kernel_release = "2.6.32".into();
-    facts.capabilities = Some(0);
+    facts.capabilities = Some(1 << 13);
     facts.vxlan.outcome = Outcome::Taken(vec![nc()]);
     facts.gossip[0].outcome = Outcome::Taken(vec![nc()]);
     facts.gossip[1].outcome = Outcome::NoSuchAddress;

@@ -1,6 +1,7 @@
 //! Read, decide, commit; on a conflict again. Deciding is done by the pure modules.
 
 mod addresses;
+mod look;
 mod node;
 mod removal;
 mod tries;
@@ -22,6 +23,7 @@ use crate::store::{
 };
 use crate::url::StoreUrl;
 
+pub use self::look::Look;
 pub use self::tries::MAX_TRIES;
 
 /// Handle on the registry; cheap to clone. Every call is bounded by the deadline given at

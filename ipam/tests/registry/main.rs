@@ -8,6 +8,7 @@ mod consul;
 mod crashes;
 mod dual_stack;
 mod lives;
+mod looks;
 mod races;
 mod secrets;
 mod sqlite;

@@ -113,6 +113,9 @@ async fn a_token_opens_the_store_and_is_never_printed() {
     assert!(matches!(error, CreateNetworkError::Store(StoreError::Refused { .. })), "{error}");
     assert!(error.to_string().contains("has write on the key prefix \"ovl/v1/\""), "{error}");
     printed.push(format!("{error:?} {}", chain(&error)));
+    let look = limited.look().await.unwrap();
+    assert!(matches!(look.write, Err(StoreError::Refused { .. })), "{look:?}");
+    assert_eq!(look.networks.as_ref().unwrap(), &1);
     let error = limited.allocate(id, Wanted::V4, holder("n", "e")).await.unwrap_err();
     assert!(matches!(error, AllocateError::Store(StoreError::Refused { .. })), "{error}");
 
@@ -121,7 +124,16 @@ async fn a_token_opens_the_store_and_is_never_printed() {
         let error = opened.unwrap_err();
         assert!(matches!(error, OpenError::Store(StoreError::Refused { .. })), "{error}");
         printed.push(format!("{error:?} {}", chain(&error)));
+        let looked = Registry::peek(&nobody, Defaults::default(), DEADLINE, None).await.unwrap();
+        let error = looked.unwrap().look().await.unwrap_err();
+        assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+        printed.push(format!("{error:?} {}", chain(&error)));
     }
+    // On behalf of an agent that has the token in its environment.
+    let looked = Registry::peek(&consul.url(), Defaults::default(), DEADLINE, Some(GOOD)).await;
+    let looked = looked.unwrap().unwrap();
+    assert!(looked.look().await.unwrap().write.is_ok());
+    printed.push(format!("{looked:?}"));
     consul.kill();
     let error = registry.ping().await.unwrap_err();
     printed.push(format!("{error:?} {}", chain(&error)));

@@ -45,7 +45,7 @@ fn none_of(complaints: Vec<String>) {
 /// The project's own code, tests left out, one text.
 fn code() -> String {
     let mut text = String::new();
-    for member in ["agent", "gossip", "ipam", "ovlctl", "vxlan"] {
+    for member in ["agent", "gossip", "ipam", "ovlctl", "packet", "vxlan"] {
         gather(&root().join(member).join("src"), &mut text);
     }
     text

@@ -97,7 +97,7 @@ fn value(text: &str) -> Option<u64> {
 #[test]
 fn every_file_and_test_that_shows_a_defence_is_there() {
     let mut tests = String::new();
-    for member in ["agent", "gossip", "ipam", "ovlctl", "tests", "vxlan"] {
+    for member in ["agent", "gossip", "ipam", "ovlctl", "packet", "tests", "vxlan"] {
         gather(&root().join(member), &mut tests);
     }
     let mut complaints = Vec::new();

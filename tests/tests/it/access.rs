@@ -36,6 +36,7 @@ fn a_member_of_the_group_reads_and_a_foreign_user_is_refused() {
             &["network", "create", "mine"][..],
             &["network", "rm", "net"],
             &["endpoint", "detach", "--network", "net", "x"],
+            &["capture"],
         ] {
             let words = ["may only read", "root", "sudo", "group watchers"];
             one_sentence(&as_user(&host, &member, args), NO, &words);

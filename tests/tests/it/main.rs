@@ -7,15 +7,18 @@
 
 mod access;
 mod audit;
+mod capture;
 mod cluster;
 mod crash;
 mod demo;
 mod docker;
 mod events;
+mod firewall;
 mod journal;
 mod lab;
 mod leave;
 mod outage;
+mod peers;
 mod ping;
 mod race;
 mod refusals;

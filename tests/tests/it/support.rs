@@ -17,6 +17,9 @@ pub(crate) const SPREAD: Duration = Duration::from_secs(10);
 /// How long a host that vanished may go on being listed: detection takes some probe rounds.
 pub(crate) const FAILURE: Duration = Duration::from_secs(60);
 
+/// The device over which agents probe the ways between them: it is on every host that knows another.
+pub(crate) const PROBES: &str = "ovl-16777215";
+
 /// The hosts of most tests.
 pub(crate) const THREE: [&str; 3] = ["bee-1", "bee-2", "bee-3"];
 
@@ -136,6 +139,20 @@ pub(crate) fn one_sentence(outcome: &Outcome, code: i32, words: &[&str]) {
     }
 }
 
+/// What `ovlctl doctor --only …` finds on a host.
+pub(crate) fn findings(host: &Host, only: &str) -> Vec<Value> {
+    let outcome = host.ctl(&["--json", "doctor", "--only", only]).unwrap();
+    let examination =
+        outcome.json().unwrap_or_else(|e| panic!("{}: {}", e.chain(), outcome.stderr));
+    examination["findings"].as_array().cloned().unwrap_or_default()
+}
+
+/// Of these, the warnings and failures.
+pub(crate) fn troubles(host: &Host, only: &str) -> Vec<Value> {
+    let bad = |finding: &Value| finding["verdict"] == "warn" || finding["verdict"] == "fail";
+    findings(host, only).into_iter().filter(bad).collect()
+}
+
 /// The endpoints that a host knows, sorted by name.
 pub(crate) fn endpoints(host: &Host) -> Vec<Value> {
     let mut endpoints = ctl(host, &["endpoint", "ls"]).as_array().cloned().unwrap_or_default();
@@ -194,7 +211,7 @@ pub(crate) fn link(host: &Host, device: &str) -> Option<Value> {
 pub(crate) fn devices(host: &Host) -> Vec<String> {
     let links = json(host, &["ip", "-j", "link", "show"]);
     let names = links.iter().map(|link| text(&link["ifname"]));
-    names.filter(|name| name != "lo" && name != "eth1").collect()
+    names.filter(|name| name != "lo" && name != "eth1" && name != PROBES).collect()
 }
 
 /// The FDB rows of a device that lead to another VTEP, as `MAC VTEP`.

@@ -49,6 +49,9 @@ fn has_no_more_rights_than_it_needs(name: &str, image: Image) {
         let outcome = writable(path);
         assert!(outcome.ok(), "{path} cannot be written: {}", outcome.stderr);
     }
+    // Raw packets are granted, as captures need them.
+    let capture = ant.run(&["ovlctl", "capture", "--duration", "1"]).unwrap();
+    assert!(capture.ok(), "{}", capture.stderr);
     let analysis = ok(ant, &["systemd-analyze", "security", "--no-pager", UNIT]);
     let last = analysis.lines().last().unwrap_or_default();
     // → Overall exposure level for ovl-agent.service: 3.1 OK :-)
@@ -56,6 +59,23 @@ fn has_no_more_rights_than_it_needs(name: &str, image: Image) {
     let score: f64 = score.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{last}"));
     println!("{}: {last}", image.suite());
     assert!(score <= EXPOSURE, "{analysis}");
+}
+
+#[test]
+fn the_rules_of_every_packet_filter_are_read_from_within_the_unit() {
+    let site = Site::installed("filters", &["ant"], Image::Trixie, &newer());
+    let ant = &site[0];
+    ok(ant, &["iptables-legacy", "-A", "INPUT", "-s", "192.0.2.1", "-j", "DROP"]);
+    ok(ant, &["iptables-nft", "-A", "INPUT", "-s", "192.0.2.2", "-j", "DROP"]);
+    ok(ant, &["nft", "add table inet own"]);
+    let doctor = ["ovlctl", "--json", "doctor", "--only", "firewall.vxlan"];
+    let seen: serde_json::Value = serde_json::from_str(&ok(ant, &doctor)).unwrap();
+    let evidence = seen["findings"][0]["evidence"].to_string();
+    for table in
+        ["ip filter (iptables-legacy): 1 rules", "ip filter (iptables-nft): 1 rules", "inet own"]
+    {
+        assert!(evidence.contains(table), "no {table}: {seen}");
+    }
 }
 
 #[test]

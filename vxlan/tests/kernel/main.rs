@@ -11,6 +11,7 @@ mod host;
 mod ipv6;
 mod lab;
 mod ownership;
+mod probe;
 mod purge;
 mod redirect;
 mod rows;

@@ -24,8 +24,11 @@ use super::network::{self, NetworkConfig};
 /// the store.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Largest answer that is read, in bytes.
-const MAX_ANSWER: usize = 64 << 10;
+/// Longest wait for what Docker says of itself, for which it calls nobody.
+const ABOUT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Largest answer that is read, in bytes: what Docker says of itself is longest, with the nodes of a swarm.
+const MAX_ANSWER: usize = 1 << 20;
 
 /// Longest message of Docker's that is repeated, in characters.
 const MAX_MESSAGE: usize = 500;
@@ -40,6 +43,15 @@ pub struct Daemon {
     host: Arc<str>,
     driver: Arc<str>,
     limit: Duration,
+}
+
+/// What Docker says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// As in `20.10.24`.
+    pub version: String,
+    /// Containers go on while dockerd is away.
+    pub live_restore: bool,
 }
 
 /// Why Docker did not do it.
@@ -129,8 +141,28 @@ impl Answer {
 }
 
 impl Daemon {
-    pub(super) fn new(host: &str, driver: &str) -> Self {
+    /// The Docker at `host`, as in `unix:///var/run/docker.sock`; nothing is asked yet.
+    pub(crate) fn new(host: &str, driver: &str) -> Self {
         Self { host: host.into(), driver: driver.into(), limit: LIMIT }
+    }
+
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// [`DaemonError::Unreachable`], also when it does not answer in time.
+    pub async fn about(&self) -> Result<About, DaemonError> {
+        let asked = self.ask(Method::GET, "/info", String::new());
+        let silent = |_| format!("no answer within {} s", ABOUT_WITHIN.as_secs()).into();
+        let answer = tokio::time::timeout(ABOUT_WITHIN, asked).await.map_err(silent);
+        let unreachable = |source| DaemonError::Unreachable { host: self.host.to_string(), source };
+        let answer = answer.and_then(|answer| answer).map_err(unreachable)?;
+        match answer.body["ServerVersion"].as_str() {
+            Some(version) => Ok(About {
+                version: version.chars().take(MAX_MESSAGE).collect(),
+                live_restore: answer.body["LiveRestoreEnabled"].as_bool().unwrap_or(false),
+            }),
+            None => Err(unreachable(answer.message().into())),
+        }
     }
 
     /// `docker network create` with the driver of this agent; Docker's id of the network.

@@ -37,6 +37,8 @@ pub(super) enum NoAnswer {
 pub(super) struct Facts {
     pub(super) name: String,
     pub(super) address: SocketAddrV4,
+    /// It said that it stops.
+    pub(super) has_left: bool,
     pub(super) clock: Result<Offset, NoAnswer>,
     /// From here to there.
     pub(super) way: Path,
@@ -96,6 +98,9 @@ pub(super) fn all(facts: &[Facts], own_filter: &[Finding]) -> Vec<Said> {
 }
 
 fn of_host(facts: &Facts, own_filter: &[Finding]) -> Vec<Said> {
+    if facts.has_left && facts.clock.is_err() {
+        return vec![left(facts)];
+    }
     let agent = agent(facts);
     let unanswered = facts.clock.is_err();
     let mut said = Vec::new();
@@ -115,6 +120,15 @@ fn of_host(facts: &Facts, own_filter: &[Finding]) -> Vec<Said> {
     }
     said.push(agent);
     said
+}
+
+/// An agent that is stopped says good-bye as one whose host goes for good.
+fn left(facts: &Facts) -> Said {
+    if facts.clock == Err(NoAnswer::NoAgent) {
+        return Said::new(facts, "peer.agent", Verdict::Warn, "the agent of {host} was stopped, and its host is up")
+            .mend("on {host}: systemctl start ovl-agent; if it left the cluster for good, this ends within a day");
+    }
+    Said::new(facts, "peer.agent", Verdict::Ok, "{host} has left the cluster")
 }
 
 fn agent(facts: &Facts) -> Said {
@@ -319,7 +333,7 @@ fn way(
         return Said::new(facts, check, Verdict::Ok, closed.words(what));
     }
     let broken = |f: &&Finding| f.check == filter && f.verdict == Verdict::Fail;
-    if closed != Closed::There && own_filter.iter().any(|f| broken(&f)) {
+    if own_filter.iter().any(|f| broken(&f)) {
         let words = format!("{}: see {filter}", closed.words(what));
         return Said::new(facts, check, Verdict::Unchecked, words);
     }
@@ -368,7 +382,9 @@ fn mtu(facts: &Facts) -> Said {
         None => format!("no {} bytes; less was not found out", path.mtu),
     };
     let passes = [&facts.way, back].into_iter().filter_map(|path| path.largest).min();
-    let mend = passes.map_or_else(
+    // Some links take a few bytes more than their MTU: a VLAN tag's.
+    let safe = passes.map(|bytes| bytes / 10 * 10);
+    let mend = safe.map_or_else(
         || "give the interfaces between the hosts one MTU, and networks one that fits (--mtu)".to_owned(),
         |bytes| format!("raise the MTU of what lies between the hosts, or make networks with --mtu {bytes} (docker network create -o com.docker.network.driver.mtu={bytes})"),
     );

@@ -28,18 +28,24 @@ pub fn check_files(url: &StoreUrl) -> Vec<OpenError> {
     let StoreUrl::Consul { token_file, ca_file, .. } = url else {
         return Vec::new();
     };
-    let token = token(token_file.as_deref()).and_then(|t| {
+    let token = token(token_file.as_deref(), None).and_then(|t| {
         t.map_or(Ok(()), |token| super::http::sensitive(&token, token_file.as_deref()).map(drop))
     });
     let certificates = ca_file.as_deref().map(certificates);
     token.err().into_iter().chain(certificates.and_then(Result::err)).collect()
 }
 
-/// Of the file, or else of the environment; an empty one is none.
-pub(super) fn token(file: Option<&Path>) -> Result<Option<String>, OpenError> {
+/// Of the file, or else of the environment, in whose place `variable` counts; an empty one is none.
+pub(super) fn token(
+    file: Option<&Path>,
+    variable: Option<&str>,
+) -> Result<Option<String>, OpenError> {
     let text = match file {
         Some(path) => String::from_utf8(secret(path)?).map_err(|_| unusable(file))?,
-        None => std::env::var(TOKEN_VARIABLE).unwrap_or_default(),
+        None => match variable {
+            Some(value) => value.to_owned(),
+            None => std::env::var(TOKEN_VARIABLE).unwrap_or_default(),
+        },
     };
     let token = text.trim();
     if file.is_some() && token.is_empty() {

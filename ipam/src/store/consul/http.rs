@@ -64,12 +64,17 @@ pub(super) struct Answer {
 struct AnswerTooLarge;
 
 impl Http {
-    pub(super) fn new(url: &StoreUrl, deadline: Duration) -> Result<Http, OpenError> {
+    /// `variable`: in place of the environment's `CONSUL_HTTP_TOKEN`.
+    pub(super) fn new(
+        url: &StoreUrl,
+        deadline: Duration,
+        variable: Option<&str>,
+    ) -> Result<Http, OpenError> {
         let StoreUrl::Consul { tls, host, port, token_file, ca_file } = url else {
             let what = url.to_string();
             return Err(OpenError::Unusable { what, why: "it is no URL of a Consul server" });
         };
-        let token = token(token_file.as_deref())?;
+        let token = token(token_file.as_deref(), variable)?;
         let mut headers = HeaderMap::new();
         if let Some(token) = &token {
             headers.insert("x-consul-token", sensitive(token, token_file.as_deref())?);

@@ -53,7 +53,16 @@ impl ConsulStore {
     /// Reads the token and the certificates that `url` names, and makes a client. Nothing is
     /// sent yet. A token that changes later is seen by [`Store::renew`].
     pub(crate) fn open(url: &StoreUrl, deadline: Duration) -> Result<ConsulStore, OpenError> {
-        let http = RwLock::new(Arc::new(Http::new(url, deadline)?));
+        ConsulStore::open_with(url, deadline, None)
+    }
+
+    /// The same with a token in place of the environment's `CONSUL_HTTP_TOKEN`.
+    pub(crate) fn open_with(
+        url: &StoreUrl,
+        deadline: Duration,
+        token: Option<&str>,
+    ) -> Result<ConsulStore, OpenError> {
+        let http = RwLock::new(Arc::new(Http::new(url, deadline, token)?));
         Ok(ConsulStore { url: url.clone(), http, deadline })
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Mutex, watch};
 
 use super::{Entry, MAX_OPERATIONS, Operation, Outcome, Store, StoreError, revision};
@@ -47,16 +47,22 @@ struct File {
 impl SqliteStore {
     /// Opens the file, or creates it (mode 0600) and its directory (0700).
     pub(crate) async fn open(path: &Path, deadline: Duration) -> Result<SqliteStore, StoreError> {
-        let path = path.to_owned();
-        let opening = {
-            let path = path.clone();
-            tokio::task::spawn_blocking(move || open(&path, deadline))
-        };
-        let late = || timeout(&path, "open", deadline);
-        let opened = tokio::time::timeout(deadline, opening).await.map_err(|_| late())?;
-        let (connection, file) = opened.map_err(|e| died(&path, "open", e))??;
+        let opened = opening(path, deadline, open).await?;
+        Ok(SqliteStore::with(opened, deadline))
+    }
+
+    /// Opens the file as it is, without making or changing anything; `None`: there is none.
+    pub(crate) async fn peek(
+        path: &Path,
+        deadline: Duration,
+    ) -> Result<Option<SqliteStore>, StoreError> {
+        let opened = opening(path, deadline, peek).await?;
+        Ok(opened.map(|opened| SqliteStore::with(opened, deadline)))
+    }
+
+    fn with((connection, file): (Connection, File), deadline: Duration) -> SqliteStore {
         let connection = Arc::new(Mutex::new(connection));
-        Ok(SqliteStore { connection, file, deadline, commits: watch::Sender::new(0) })
+        SqliteStore { connection, file, deadline, commits: watch::Sender::new(0) }
     }
 
     /// Runs `work` on the connection, on a thread that may wait.
@@ -155,6 +161,37 @@ impl File {
     }
 }
 
+/// Runs it on a thread that may wait.
+async fn opening<T: Send + 'static>(
+    path: &Path,
+    deadline: Duration,
+    open: fn(&Path, Duration) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let path = path.to_owned();
+    let opening = {
+        let path = path.clone();
+        tokio::task::spawn_blocking(move || open(&path, deadline))
+    };
+    let late = |_| timeout(&path, "open", deadline);
+    let opened = tokio::time::timeout(deadline, opening).await.map_err(late)?;
+    opened.map_err(|e| died(&path, "open", e))?
+}
+
+fn peek(path: &Path, deadline: Duration) -> Result<Option<(Connection, File)>, StoreError> {
+    let file = match File::of(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(unreachable(path, "open", e)),
+    };
+    let failed = |e| classify(path, "open", e);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.busy_timeout(deadline).map_err(failed)?;
+    let found = sql::version(&connection).map_err(failed)?;
+    is_known(path, found)?;
+    Ok(Some((connection, file)))
+}
+
 fn open(path: &Path, deadline: Duration) -> Result<(Connection, File), StoreError> {
     if let Some(parent) = path.parent() {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
@@ -172,8 +209,14 @@ fn open(path: &Path, deadline: Duration) -> Result<(Connection, File), StoreErro
     sql::write_ahead(&connection, deadline).map_err(failed)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     let found = sql::schema(&mut connection).map_err(failed)?;
+    is_known(path, found)?;
+    Ok((connection, file))
+}
+
+/// Whether the schema is one of this version.
+fn is_known(path: &Path, found: u32) -> Result<(), StoreError> {
     match found {
-        sql::SCHEMA => Ok((connection, file)),
+        sql::SCHEMA => Ok(()),
         0 => Err(StoreError::Refused {
             store: url(path),
             doing: "open",

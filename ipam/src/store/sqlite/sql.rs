@@ -52,6 +52,11 @@ pub(super) fn schema(connection: &mut Connection) -> Result<u32, rusqlite::Error
     Ok(found)
 }
 
+/// The schema's version as it is.
+pub(super) fn version(connection: &Connection) -> Result<u32, rusqlite::Error> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
 pub(super) fn data_version(connection: &mut Connection) -> Result<i64, rusqlite::Error> {
     connection.query_row("PRAGMA data_version", [], |row| row.get(0))
 }

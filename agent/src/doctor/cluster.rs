@@ -1,0 +1,327 @@
+//! The cluster as this host's agent sees it, what else the agent knows to be wrong, and what audits of the
+//! kernel found.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ovl_gossip::MemberState;
+
+use super::{Check, Group, Host, Look};
+use crate::control::api::Member;
+use crate::control::api::doctor::{Finding, Verdict};
+use crate::core::{Diagnosis, Topic};
+
+const MEMBERS: &str = "cluster.members";
+const NAMES: &str = "cluster.names";
+const ADDRESSES: &str = "cluster.addresses";
+const PROBLEMS: &str = "agent.problems";
+const DRIFT: &str = "kernel.drift";
+
+/// A change by others that was put right longer ago is told without a warning.
+const RECENT: Duration = Duration::from_secs(600);
+
+const CHECKS: &[Check] = &[
+    Check {
+        id: MEMBERS,
+        title: "hosts",
+        looks_at: "the hosts of the cluster that are not alive, or speak another release's format",
+        why: "their containers are not found by name, and perhaps not reached",
+    },
+    Check {
+        id: NAMES,
+        title: "names of hosts",
+        looks_at: "whether another host uses this host's name",
+        why: "two hosts of one name take each other's addresses for their own",
+    },
+    Check {
+        id: ADDRESSES,
+        title: "addresses",
+        looks_at: "addresses of endpoints held twice, and two hosts that advertise one address",
+        why: "packets reach one of the two, and now and then the other",
+    },
+    Check {
+        id: DRIFT,
+        title: "kernel as wanted",
+        looks_at: "what the kernel refused, and what audits found changed by others",
+        why: "somebody who removes devices or rules of ovl cuts containers off again and again",
+    },
+    Check {
+        id: PROBLEMS,
+        title: "the agent's own problems",
+        looks_at: "what `ovlctl status` lists under problems, and no other check names",
+        why: "the agent knows of things that cannot be seen from outside",
+    },
+];
+
+pub(super) const GROUP: Group = Group {
+    checks: CHECKS,
+    within: Duration::from_secs(10),
+    look: Look::Agent(|host, _| Box::pin(look(host))),
+};
+
+async fn look(host: Host) -> Vec<Finding> {
+    let Some(diagnosis) = host.diagnosis().await else {
+        let why = "the agent did not say what it knows";
+        return CHECKS.iter().map(|check| Finding::unchecked(check.id, why)).collect();
+    };
+    let docker = host.status().is_some_and(|status| status.docker == "connected");
+    judge(diagnosis, docker)
+}
+
+/// `docker`: it is connected, and so what ails DNS is told by its checks.
+fn judge(diagnosis: &Diagnosis, docker: bool) -> Vec<Finding> {
+    let mut findings = members(diagnosis);
+    findings.push(names(diagnosis));
+    findings.extend(addresses(diagnosis));
+    findings.extend(drift(diagnosis));
+    findings.extend(problems(diagnosis, docker));
+    findings
+}
+
+fn members(diagnosis: &Diagnosis) -> Vec<Finding> {
+    let mut findings: Vec<Finding> =
+        diagnosis.texts(Topic::Release).map(|text| Finding::fail(MEMBERS, text)).collect();
+    for (state, what) in [
+        (MemberState::Down, "is down: its agent does not answer"),
+        (MemberState::Suspect, "is suspected to be down: its agent answered no probe lately"),
+    ] {
+        findings.extend(diagnosis.in_state(state).map(|member| {
+            let Member { name, address, .. } = member;
+            Finding::warn(MEMBERS, format!("host {name} ({address}) {what}"))
+                .about(name)
+                .mend(format!("on {name}: ovlctl doctor; a host that is gone for good is forgotten after a day"))
+        }));
+    }
+    findings.extend(diagnosis.texts(Topic::Joining).map(|text| {
+        Finding::warn(MEMBERS, text)
+            .mend("see the checks of firewalls here, and `ovlctl doctor` there")
+    }));
+    if findings.is_empty() {
+        let alive = diagnosis.in_state(MemberState::Alive).count();
+        let summary = match alive {
+            1 => "this host is alone, and no other is awaited".to_owned(),
+            alive => format!("{alive} hosts are alive"),
+        };
+        findings.push(Finding::ok(MEMBERS, summary));
+    }
+    findings
+}
+
+fn names(diagnosis: &Diagnosis) -> Finding {
+    match diagnosis.texts(Topic::Name).next() {
+        Some(text) => Finding::fail(NAMES, text)
+            .mend("set node-name to another on one of the two, then: systemctl restart ovl-agent"),
+        None => Finding::ok(NAMES, "no other host has this host's name"),
+    }
+}
+
+fn addresses(diagnosis: &Diagnosis) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = diagnosis
+        .texts(Topic::Address)
+        .map(|text| {
+            Finding::fail(ADDRESSES, text).mend(
+                "set store to the same on all hosts, then start the containers of one side again",
+            )
+        })
+        .collect();
+    findings.extend(shared(&diagnosis.members).into_iter().map(|(address, hosts)| {
+        let hosts = hosts.join(" and ");
+        Finding::fail(
+            ADDRESSES,
+            format!("{hosts} both advertise {address}: packets reach one of them"),
+        )
+        .about(address.to_string())
+        .mend("set advertise to an address of its own on each")
+    }));
+    if findings.is_empty() {
+        findings.push(Finding::ok(ADDRESSES, "no address is held twice"));
+    }
+    findings
+}
+
+/// Addresses that several hosts advertise; one that is gone may have left its own to another.
+fn shared(members: &[Member]) -> Vec<(Ipv4Addr, Vec<&str>)> {
+    let mut by_address: BTreeMap<Ipv4Addr, Vec<&str>> = BTreeMap::new();
+    for member in members {
+        if matches!(member.state, MemberState::Alive | MemberState::Suspect) {
+            by_address.entry(member.address).or_default().push(&member.name);
+        }
+    }
+    by_address.into_iter().filter(|(_, hosts)| hosts.len() > 1).collect()
+}
+
+fn drift(diagnosis: &Diagnosis) -> Vec<Finding> {
+    let refused: Vec<Finding> = diagnosis
+        .texts(Topic::Kernel)
+        .map(|text| Finding::fail(DRIFT, text).mend("journalctl -u ovl-agent -n 50"))
+        .collect();
+    if !refused.is_empty() {
+        return refused;
+    }
+    if diagnosis.texts(Topic::Device).chain(diagnosis.texts(Topic::Port)).next().is_some() {
+        let why =
+            "a network cannot be made for what is in its way: see vxlan.foreign and ports.vxlan";
+        return vec![Finding::unchecked(DRIFT, why)];
+    }
+    let times = diagnosis.repaired;
+    let finding = match diagnosis.repaired_ago {
+        None => Finding::ok(DRIFT, "the kernel is as the agent wants it, and was since its start"),
+        Some(ago) if ago < RECENT => {
+            let summary = format!(
+                "somebody changes what ovl has in the kernel: {times} changes put right, the last {} s ago",
+                ago.as_secs()
+            );
+            Finding::warn(DRIFT, summary)
+                .mend("see what: journalctl -u ovl-agent | grep 'the kernel differed'; then look who does it")
+        }
+        Some(ago) => Finding::ok(
+            DRIFT,
+            format!(
+                "the kernel is as the agent wants it; {times} changes by others were put right, the last {} min ago",
+                ago.as_secs() / 60
+            ),
+        ),
+    };
+    vec![finding]
+}
+
+fn problems(diagnosis: &Diagnosis, docker: bool) -> Vec<Finding> {
+    let store_is_away = diagnosis.texts(Topic::Store).next().is_some();
+    let verdict = |topic| match topic {
+        Topic::Settings | Topic::Docker => Some(Verdict::Warn),
+        Topic::Foreign | Topic::Disk => Some(Verdict::Fail),
+        Topic::Dns => (!docker).then_some(Verdict::Fail),
+        Topic::GiveBack if store_is_away => Some(Verdict::Unchecked),
+        Topic::GiveBack => Some(Verdict::Warn),
+        // Each has a check of its own.
+        Topic::Joining
+        | Topic::Release
+        | Topic::Hosts
+        | Topic::Name
+        | Topic::Address
+        | Topic::Store
+        | Topic::Kernel
+        | Topic::Device
+        | Topic::Port
+        | Topic::Consequence => None,
+    };
+    let told = diagnosis.problems.iter().filter_map(|problem| {
+        let verdict = verdict(problem.topic)?;
+        Some(Finding { verdict, ..Finding::warn(PROBLEMS, problem.text.clone()) })
+    });
+    let told: Vec<Finding> = told.collect();
+    match told.is_empty() {
+        true => vec![Finding::ok(PROBLEMS, "the agent knows of no other problem")],
+        false => told,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Problem;
+
+    fn member(name: &str, last: u8, state: MemberState) -> Member {
+        Member { name: name.into(), address: Ipv4Addr::new(10, 0, 0, last), state }
+    }
+
+    fn healthy() -> Diagnosis {
+        Diagnosis {
+            problems: Vec::new(),
+            members: vec![member("a", 1, MemberState::Alive), member("b", 2, MemberState::Alive)],
+            networks: Vec::new(),
+            remote_addresses: 0,
+            repaired: 0,
+            repaired_ago: None,
+        }
+    }
+
+    fn with(topic: Topic) -> Diagnosis {
+        let problem = Problem { topic, text: "something is wrong".into() };
+        Diagnosis { problems: vec![problem], ..healthy() }
+    }
+
+    /// What is not fine.
+    fn amiss(diagnosis: &Diagnosis, docker: bool) -> Vec<(String, Verdict)> {
+        let findings = judge(diagnosis, docker);
+        for check in CHECKS {
+            assert!(findings.iter().any(|finding| finding.check == check.id), "{}", check.id);
+        }
+        let amiss = findings.into_iter().filter(|finding| finding.verdict != Verdict::Ok);
+        amiss.map(|finding| (finding.check, finding.verdict)).collect()
+    }
+
+    #[test]
+    fn each_topic_is_told_by_one_check_at_most() {
+        use Verdict::{Fail, Unchecked, Warn};
+        assert_eq!(amiss(&healthy(), false), []);
+        for (topic, expected) in [
+            (Topic::Settings, Some((PROBLEMS, Warn))),
+            (Topic::Joining, Some((MEMBERS, Warn))),
+            (Topic::Release, Some((MEMBERS, Fail))),
+            (Topic::Hosts, None),
+            (Topic::Name, Some((NAMES, Fail))),
+            (Topic::Address, Some((ADDRESSES, Fail))),
+            (Topic::Store, None),
+            (Topic::Foreign, Some((PROBLEMS, Fail))),
+            (Topic::Docker, Some((PROBLEMS, Warn))),
+            (Topic::Dns, Some((PROBLEMS, Fail))),
+            (Topic::Disk, Some((PROBLEMS, Fail))),
+            (Topic::Kernel, Some((DRIFT, Fail))),
+            (Topic::Device, Some((DRIFT, Unchecked))),
+            (Topic::Port, Some((DRIFT, Unchecked))),
+            (Topic::Consequence, None),
+            (Topic::GiveBack, Some((PROBLEMS, Warn))),
+        ] {
+            let expected: Vec<_> =
+                expected.into_iter().map(|(id, verdict)| (id.to_owned(), verdict)).collect();
+            assert_eq!(amiss(&with(topic), false), expected, "{topic:?}");
+        }
+        // With Docker, its own check tells of DNS.
+        assert_eq!(amiss(&with(Topic::Dns), true), []);
+    }
+
+    #[test]
+    fn hosts_that_are_away_are_named_one_by_one() {
+        let members = vec![
+            member("a", 1, MemberState::Alive),
+            member("b", 2, MemberState::Down),
+            member("c", 3, MemberState::Suspect),
+            member("d", 4, MemberState::Left),
+        ];
+        let findings = judge(&Diagnosis { members, ..healthy() }, false);
+        let named: Vec<_> = findings.iter().filter_map(|f| f.subject.as_deref()).collect();
+        assert_eq!(named, ["b", "c"]);
+    }
+
+    #[test]
+    fn two_hosts_of_one_address_are_told_unless_one_is_gone() {
+        for (state, expected) in [
+            (MemberState::Alive, 1),
+            (MemberState::Suspect, 1),
+            (MemberState::Down, 0),
+            (MemberState::Left, 0),
+        ] {
+            let members = vec![member("a", 1, MemberState::Alive), member("b", 1, state)];
+            assert_eq!(shared(&members).len(), expected, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn an_old_repair_is_no_news() {
+        for (ago, verdict) in [(5, Verdict::Warn), (599, Verdict::Warn), (601, Verdict::Ok)] {
+            let repaired_ago = Some(Duration::from_secs(ago));
+            let found = drift(&Diagnosis { repaired: 3, repaired_ago, ..healthy() });
+            assert_eq!(found[0].verdict, verdict);
+        }
+    }
+
+    #[test]
+    fn what_waits_for_the_store_is_no_problem_of_its_own() {
+        let problem = |topic| Problem { topic, text: "x".into() };
+        let problems = vec![problem(Topic::Store), problem(Topic::GiveBack)];
+        let amiss = amiss(&Diagnosis { problems, ..healthy() }, false);
+        assert_eq!(amiss, [(PROBLEMS.to_owned(), Verdict::Unchecked)]);
+    }
+}

@@ -1,0 +1,113 @@
+//! Would this host's packet filter drop what the hosts send each other?
+//!
+//! The rules are read by the tools that made them (`rules`), brought to one form (`model`), and a
+//! packet of each kind is led through them (`walk`). Nothing is sent: whether packets arrive is
+//! another check's question, and a filter elsewhere on the way is not seen here.
+
+mod advice;
+mod iptables;
+mod judge;
+mod model;
+mod nft;
+mod peers;
+mod rules;
+mod traffic;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use self::model::Ruleset;
+use super::{Check, Group, Host, Look};
+use crate::config::Config;
+use crate::control::api::doctor::Finding;
+
+const GOSSIP: &str = "firewall.gossip";
+const VXLAN: &str = "firewall.vxlan";
+
+pub(super) const GROUP: Group = Group {
+    checks: &[
+        Check {
+            id: GOSSIP,
+            title: "packet filter: gossip",
+            looks_at: "the rules of nftables, iptables, ufw and firewalld here, led through by what \
+                       other hosts send to the gossip port (UDP and TCP) and what is sent to theirs",
+            why: "hosts that cannot gossip take each other for dead",
+        },
+        Check {
+            id: VXLAN,
+            title: "packet filter: VXLAN",
+            looks_at: "the same, by UDP packets to the VXLAN port from and to the other hosts",
+            why: "no packet between containers of two hosts arrives",
+        },
+    ],
+    within: Duration::from_secs(20),
+    look: Look::Settings(|host, config| Box::pin(look(host, config))),
+};
+
+/// What is known of this host.
+#[derive(Clone, Debug)]
+struct Facts {
+    rules: Ruleset,
+    /// Why there may be more rules than these.
+    gaps: Vec<Gap>,
+    /// Its own address, on which the others reach it.
+    address: Ipv4Addr,
+    /// The interface with that address, and its network.
+    interface: Option<String>,
+    network: Option<Ipv4Net>,
+    /// The other hosts; empty: none is known.
+    peers: Vec<Peer>,
+    gossip_port: u16,
+    vxlan_port: u16,
+    /// VNIs that networks may have, first and last.
+    vnis: (u32, u32),
+}
+
+/// Another host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Peer {
+    address: Ipv4Addr,
+    /// Its node name, if it is or was a member.
+    name: Option<String>,
+    /// The interface by which it is reached from here.
+    via: Option<String>,
+}
+
+/// Rules that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Gap {
+    /// Which, and why; a sentence.
+    why: String,
+    /// What to do about it.
+    todo: Option<String>,
+}
+
+pub(super) async fn look(host: Host, config: Arc<Config>) -> Vec<Finding> {
+    let address = match host.address() {
+        Ok(address) => address,
+        Err(why) => return [GOSSIP, VXLAN].map(|check| Finding::unchecked(check, &why)).to_vec(),
+    };
+    let (interface, network) = peers::interface_of(address);
+    let ((rules, gaps), peers) =
+        tokio::join!(rules::gather(), peers::gather(&host, &config, address));
+    let facts = Facts {
+        rules,
+        gaps,
+        address,
+        interface,
+        network,
+        peers,
+        gossip_port: config.gossip_port,
+        vxlan_port: config.vxlan_port,
+        vnis: (config.vni_range.first.value(), config.vni_range.last.value()),
+    };
+    let judged = super::blocking(move || judge::judge(&facts)).await;
+    judged.unwrap_or_else(|why| [GOSSIP, VXLAN].map(|id| Finding::unchecked(id, &why)).to_vec())
+}

@@ -1,0 +1,45 @@
+//! The words of each rule, out of `nft -a list ruleset`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Key;
+
+/// By chain and handle.
+pub(super) type Texts = HashMap<(Key, u64), Arc<str>>;
+
+const MARK: &str = " # handle ";
+
+/// The rules of a listing. A rule that goes over several lines becomes one.
+pub(super) fn texts(listing: &str) -> Texts {
+    let mut texts = Texts::new();
+    let (mut table, mut chain) = ((String::new(), String::new()), None);
+    let mut pending = String::new();
+    for line in listing.lines() {
+        let depth = line.chars().take_while(|c| *c == '\t').count();
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        match (depth, words.as_slice()) {
+            (0, ["table", family, name, ..]) => table = ((*family).into(), (*name).into()),
+            (1, ["chain", name, ..]) => chain = Some((*name).to_owned()),
+            (0 | 1, _) => chain = None,
+            _ => {
+                let Some(chain) = &chain else {
+                    continue;
+                };
+                let (text, handle) = line.rsplit_once(MARK).unwrap_or((line, ""));
+                if !pending.is_empty() {
+                    pending.push(' ');
+                }
+                pending.push_str(text.trim());
+                if let Ok(handle) = handle.trim().parse() {
+                    let key = (table.0.clone(), table.1.clone(), chain.clone());
+                    texts.insert((key, handle), std::mem::take(&mut pending).into());
+                } else if pending.ends_with(';') {
+                    // What the chain is, not a rule.
+                    pending.clear();
+                }
+            }
+        }
+    }
+    texts
+}

@@ -1,0 +1,109 @@
+//! Which hosts send packets here: members, and the hosts to join by. And by which interface.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use futures::TryStreamExt as _;
+use ipnet::Ipv4Net;
+use nix::ifaddrs::getifaddrs;
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::route::RouteAttribute;
+
+use super::super::Host;
+use super::Peer;
+use crate::config::Config;
+use crate::control::api::Member;
+use crate::core::{Request, Response};
+
+/// Hosts that are looked at; of a larger cluster the rest is left out, lowest addresses first.
+const PEERS_MAX: usize = 1024;
+
+/// How long names of hosts to join by may take, all of them.
+const NAMES_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long the kernel may take for all routes.
+const ROUTES_WITHIN: Duration = Duration::from_secs(3);
+
+/// The other hosts, by address.
+pub(super) async fn gather(host: &Host, config: &Config, own: Ipv4Addr) -> Vec<Peer> {
+    let mut names: BTreeMap<Ipv4Addr, Option<String>> = BTreeMap::new();
+    let seeds = tokio::time::timeout(NAMES_WITHIN, seeds(&config.join)).await;
+    names.extend(seeds.unwrap_or_default().into_iter().map(|address| (address, None)));
+    for member in members(host).await {
+        names.insert(member.address, Some(member.name));
+    }
+    names.retain(|address, _| *address != own && !address.is_loopback());
+    let mut peers: Vec<Peer> = names
+        .into_iter()
+        .take(PEERS_MAX)
+        .map(|(address, name)| Peer { address, name, via: None })
+        .collect();
+    // Those whose route is not known in time are looked at without.
+    let _ = tokio::time::timeout(ROUTES_WITHIN, find_routes(&mut peers)).await;
+    peers
+}
+
+async fn members(host: &Host) -> Vec<Member> {
+    let Ok(agent) = host.agent() else {
+        return Vec::new();
+    };
+    match agent.ask(Request::Members).await {
+        Ok(Response::Members(members)) => {
+            members.into_iter().filter(|m| m.state != ovl_gossip::MemberState::Left).collect()
+        }
+        // Its hosts to join by are known anyway.
+        Ok(_) | Err(_) => Vec::new(),
+    }
+}
+
+/// Addresses of the hosts to join by; of those whose names are not known, none.
+async fn seeds(join: &[String]) -> Vec<Ipv4Addr> {
+    let looks = join.iter().map(|seed| async move {
+        let found = tokio::net::lookup_host(seed.as_str()).await;
+        found.map(Iterator::collect::<Vec<SocketAddr>>).unwrap_or_default()
+    });
+    let found = futures::future::join_all(looks).await;
+    let ipv4 = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    };
+    found.into_iter().flatten().filter_map(ipv4).collect()
+}
+
+/// Asks the kernel for the way to each.
+async fn find_routes(peers: &mut [Peer]) {
+    let Ok((connection, handle, _)) = rtnetlink::new_connection() else {
+        return;
+    };
+    let task = tokio::spawn(connection);
+    for peer in peers {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(peer.address, 32);
+        let mut found = Box::pin(handle.route().get(route.build()).execute());
+        let Ok(Some(route)) = found.try_next().await else {
+            continue;
+        };
+        let index = route.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        });
+        let name = index.and_then(|index| nix::net::if_::if_indextoname(index).ok());
+        peer.via = name.map(|name| name.to_string_lossy().into_owned());
+    }
+    task.abort();
+}
+
+/// The interface that has this address, and its network there.
+pub(super) fn interface_of(address: Ipv4Addr) -> (Option<String>, Option<Ipv4Net>) {
+    let mut all = getifaddrs().into_iter().flatten();
+    let found = all.find(|interface| {
+        let ipv4 = interface.address.as_ref().and_then(|a| a.as_sockaddr_in());
+        ipv4.is_some_and(|ipv4| ipv4.ip() == address)
+    });
+    let Some(interface) = found else {
+        return (None, None);
+    };
+    let mask = interface.netmask.as_ref().and_then(|mask| mask.as_sockaddr_in());
+    let network = mask.and_then(|mask| Ipv4Net::with_netmask(address, mask.ip()).ok());
+    (Some(interface.interface_name), network.map(|network| network.trunc()))
+}

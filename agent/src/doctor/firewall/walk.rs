@@ -1,0 +1,531 @@
+//! What becomes of a packet: its way through the rules, as the kernel would take it.
+//!
+//! Three-valued, as not all can be told from here: a match holds, or does not, or may. One that
+//! may hold splits the way in two, and both are followed. A packet may also stand for many (from
+//! any of some addresses): a match that holds for some of them only may hold.
+
+use std::net::Ipv4Addr;
+
+use super::model::{
+    Base, Chain, ESTABLISHED, Effect, Element, Field, Hook, IPV4, Match, NEW, Rule, Ruleset, TCP,
+    Table, Tool, UDP, UNTRACKED, Verdict,
+};
+
+/// Deepest nesting of jumps; the kernel allows 16.
+const DEPTH_MAX: usize = 32;
+
+/// Rules looked at for one packet: some ten thousand are in use where many services are. What needs
+/// more is not followed to its end ([`Fate::TooFar`]).
+const STEPS_MAX: usize = 300_000;
+
+/// From 0x02 on: SYN, and SYN with ACK (RFC 9293, section 3.1).
+const SYN: u64 = 0x02;
+const SYN_ACK: u64 = 0x12;
+
+/// A packet between two hosts, or many that differ in some of this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Packet {
+    pub(super) direction: Direction,
+    pub(super) protocol: Protocol,
+    /// From any of these, first to last.
+    pub(super) sources: Vec<(Ipv4Addr, Ipv4Addr)>,
+    pub(super) destinations: Vec<(Ipv4Addr, Ipv4Addr)>,
+    pub(super) source_ports: (u16, u16),
+    pub(super) destination_ports: (u16, u16),
+    /// By which it comes or goes; None: not known.
+    pub(super) interface: Option<String>,
+    /// It belongs to a connection that was let through the other way.
+    pub(super) answers: bool,
+    /// Whether an answer would leave by the interface that it came in by; None: not known.
+    pub(super) path_back: Option<bool>,
+    /// VNIs that it may have.
+    pub(super) vnis: Option<(u32, u32)>,
+}
+
+/// As this host sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Direction {
+    In,
+    Out,
+}
+
+pub(super) use crate::preflight::Protocol;
+
+/// What becomes of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Accepted,
+    /// By this.
+    Dropped(Culprit),
+    /// By this, if something holds that cannot be told.
+    MayDrop(Culprit, Doubt),
+    /// There are more rules than are looked at.
+    TooFar,
+}
+
+/// Why it cannot be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// A match, in the tool's words, and where it stands.
+    Match { text: String, place: String },
+    /// It holds for some of the packets.
+    Some,
+}
+
+/// What drops a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Culprit {
+    pub(super) tool: Tool,
+    pub(super) family: String,
+    pub(super) table: String,
+    /// The chains on the way, the base chain first.
+    pub(super) path: Vec<String>,
+    /// None: the policy of the base chain.
+    pub(super) rule: Option<Rule>,
+}
+
+impl Culprit {
+    /// The chain that it stands in.
+    pub(super) fn chain(&self) -> &str {
+        self.path.last().map(String::as_str).unwrap_or_default()
+    }
+
+    /// It is led elsewhere rather than dropped.
+    pub(super) fn diverts(&self) -> bool {
+        self.rule.as_ref().is_some_and(|rule| rule.verdict == Verdict::Divert)
+    }
+}
+
+/// How a packet fares.
+pub(super) fn fate(rules: &Ruleset, packet: &Packet) -> Fate {
+    let mut walk = Walk { packet, steps: 0, doubts: Vec::new(), table: None, path: Vec::new() };
+    let mut state = State::of(packet);
+    let mut may_drop = None;
+    for (table, name, chain, base) in way(rules, packet) {
+        walk.doubts.clear();
+        walk.table = Some(table);
+        let end = walk.base_chain(name, chain, base, state);
+        if walk.steps >= STEPS_MAX {
+            return Fate::TooFar;
+        }
+        match (end.on, end.drop) {
+            (None, Some(drop)) => return Fate::Dropped(drop.culprit),
+            (Some(on), drop) => {
+                state = on;
+                let doubt = |because: Option<Doubt>| {
+                    because.or_else(|| walk.doubts.first().cloned()).unwrap_or(Doubt::Some)
+                };
+                may_drop = may_drop.or(drop.map(|d| Fate::MayDrop(d.culprit, doubt(d.because))));
+            }
+            // Chains that nobody can leave are not made.
+            (None, None) => return Fate::TooFar,
+        }
+    }
+    may_drop.unwrap_or(Fate::Accepted)
+}
+
+/// The base chains that the packet passes, in order.
+fn way<'a>(rules: &'a Ruleset, packet: &Packet) -> Vec<(&'a Table, &'a str, &'a Chain, &'a Base)> {
+    let hooks: &[Hook] = match packet.direction {
+        Direction::In => &[Hook::Ingress, Hook::Prerouting, Hook::Input],
+        Direction::Out => &[Hook::Output, Hook::Postrouting, Hook::Egress],
+    };
+    let on_device = |base: &Base| match base.hook {
+        Hook::Ingress | Hook::Egress => {
+            packet.interface.as_ref().is_some_and(|name| base.devices.contains(name))
+        }
+        Hook::Prerouting | Hook::Input | Hook::Output | Hook::Postrouting => true,
+    };
+    let mut way: Vec<_> = rules
+        .tables
+        .iter()
+        .flat_map(|table| table.chains.iter().map(move |(name, chain)| (table, name, chain)))
+        .filter_map(|(table, name, chain)| {
+            Some((table, name.as_str(), chain, chain.base.as_ref()?))
+        })
+        .filter(|(.., base)| hooks.contains(&base.hook) && on_device(base))
+        .filter(|(.., base)| !(base.nat && packet.answers))
+        .collect();
+    way.sort_by_key(|(table, name, _, base)| (base.hook, base.priority, &table.name, *name));
+    way
+}
+
+/// What rules may change about a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    /// States that its connection may have, as bits.
+    tracking: u64,
+    /// None: not known.
+    mark: Option<u32>,
+}
+
+impl State {
+    fn of(packet: &Packet) -> State {
+        State { tracking: if packet.answers { ESTABLISHED } else { NEW }, mark: Some(0) }
+    }
+
+    /// Where two ways meet.
+    fn or(self, other: State) -> State {
+        let mark = if self.mark == other.mark { self.mark } else { None };
+        State { tracking: self.tracking | other.tracking, mark }
+    }
+
+    fn after(self, effects: &[Effect]) -> State {
+        effects.iter().fold(self, |state, effect| match *effect {
+            Effect::NoTrack => State { tracking: UNTRACKED, ..state },
+            Effect::Mark { value, mask } => {
+                State { mark: state.mark.map(|mark| (mark & !mask) ^ value), ..state }
+            }
+            Effect::SomeMark => State { mark: None, ..state },
+        })
+    }
+}
+
+fn join(one: Option<State>, other: Option<State>) -> Option<State> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.or(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Where a packet may be after some rules.
+#[derive(Default)]
+struct Ways {
+    /// It left the base chain, let through.
+    accepted: Option<State>,
+    /// It goes on with the next rule.
+    on: Option<State>,
+    /// It goes back to the chain that jumped here.
+    back: Option<State>,
+    dropped: Option<Drop>,
+}
+
+struct Drop {
+    culprit: Culprit,
+    /// A match on the way to it that may hold.
+    because: Option<Doubt>,
+}
+
+/// The one to name: the first that is certain, else the first.
+fn first(one: Option<Drop>, other: Option<Drop>) -> Option<Drop> {
+    match (one, other) {
+        (Some(one), Some(other)) if one.because.is_some() && other.because.is_none() => Some(other),
+        (one, other) => one.or(other),
+    }
+}
+
+/// What a base chain does.
+struct End {
+    on: Option<State>,
+    drop: Option<Drop>,
+}
+
+struct Walk<'a> {
+    packet: &'a Packet,
+    steps: usize,
+    /// Matches of this base chain that may hold, of rules that would decide; the first ones.
+    doubts: Vec<Doubt>,
+    table: Option<&'a Table>,
+    path: Vec<String>,
+}
+
+/// Doubts that are kept: one is told.
+const DOUBTS_MAX: usize = 8;
+
+impl<'a> Walk<'a> {
+    fn base_chain(&mut self, name: &str, chain: &'a Chain, base: &Base, state: State) -> End {
+        self.path = vec![name.to_owned()];
+        let ways = self.chain(chain, state);
+        let undecided = join(ways.on, ways.back);
+        let (on, drop) = match undecided {
+            Some(_) if base.drops => {
+                let culprit = self.culprit(None);
+                (ways.accepted, ways.dropped.or(Some(Drop { culprit, because: None })))
+            }
+            _ => (join(ways.accepted, undecided), ways.dropped),
+        };
+        End { on, drop }
+    }
+
+    /// Through all rules of a chain.
+    fn chain(&mut self, chain: &'a Chain, state: State) -> Ways {
+        let mut ways = Ways { on: Some(state), ..Ways::default() };
+        for rule in &chain.rules {
+            let Some(state) = ways.on else {
+                break;
+            };
+            self.steps += 1;
+            if self.steps >= STEPS_MAX {
+                break;
+            }
+            let (holds, doubt) = self.holds(rule, state);
+            if holds == Some(false) {
+                continue;
+            }
+            let mut taken = self.take(rule, state.after(&rule.effects));
+            if holds.is_none() {
+                self.note(rule, doubt.as_ref());
+                taken.on = join(taken.on, Some(state));
+                if let Some(drop) = &mut taken.dropped {
+                    drop.because = drop.because.take().or(doubt);
+                }
+            }
+            ways.on = taken.on;
+            ways.back = join(ways.back, taken.back);
+            ways.accepted = join(ways.accepted, taken.accepted);
+            ways.dropped = first(ways.dropped, taken.dropped);
+        }
+        ways
+    }
+
+    /// A rule whose matches hold.
+    fn take(&mut self, rule: &Rule, state: State) -> Ways {
+        let dropped = |walk: &Walk<'_>, because| {
+            Some(Drop { culprit: walk.culprit(Some(rule.clone())), because })
+        };
+        match &rule.verdict {
+            Verdict::Continue => Ways { on: Some(state), ..Ways::default() },
+            Verdict::Accept => Ways { accepted: Some(state), ..Ways::default() },
+            Verdict::Return => Ways { back: Some(state), ..Ways::default() },
+            Verdict::Drop | Verdict::Divert => {
+                Ways { dropped: dropped(self, None), ..Ways::default() }
+            }
+            Verdict::Unclear(what) => {
+                let doubt = Doubt::Match { text: what.clone(), place: self.place(rule) };
+                let dropped = dropped(self, Some(doubt));
+                Ways { on: Some(state), dropped, ..Ways::default() }
+            }
+            Verdict::Jump(target) => {
+                let inner = self.enter(target, state);
+                Ways { on: join(inner.on, inner.back), back: None, ..inner }
+            }
+            Verdict::Goto(target) => {
+                let inner = self.enter(target, state);
+                Ways { back: join(inner.on, inner.back), on: None, ..inner }
+            }
+        }
+    }
+
+    fn enter(&mut self, target: &str, state: State) -> Ways {
+        let chain = self.table.and_then(|table| table.chains.get(target));
+        let Some(chain) = chain.filter(|_| self.path.len() < DEPTH_MAX) else {
+            return Ways { on: Some(state), ..Ways::default() };
+        };
+        self.path.push(target.to_owned());
+        let ways = self.chain(chain, state);
+        self.path.pop();
+        ways
+    }
+
+    fn note(&mut self, rule: &Rule, doubt: Option<&Doubt>) {
+        let decides = !matches!(rule.verdict, Verdict::Continue);
+        if decides && self.doubts.len() < DOUBTS_MAX {
+            self.doubts.extend(doubt.cloned());
+        }
+    }
+
+    fn place(&self, rule: &Rule) -> String {
+        self.culprit(Some(rule.clone())).to_string()
+    }
+
+    fn culprit(&self, rule: Option<Rule>) -> Culprit {
+        let table = self.table;
+        Culprit {
+            tool: table.map_or(Tool::Nft, |table| table.tool),
+            family: table.map(|table| table.family.clone()).unwrap_or_default(),
+            table: table.map(|table| table.name.clone()).unwrap_or_default(),
+            path: self.path.clone(),
+            rule,
+        }
+    }
+
+    /// Whether all matches of a rule hold; None: they may, because of this.
+    fn holds(&self, rule: &Rule, state: State) -> (Option<bool>, Option<Doubt>) {
+        let mut doubt = None;
+        for one in &rule.matches {
+            match self.matches(one, state) {
+                Some(true) => {}
+                Some(false) => return (Some(false), None),
+                None => doubt = doubt.or(Some(one)),
+            }
+        }
+        let Some(one) = doubt else {
+            return (Some(true), None);
+        };
+        let of_addresses = |field: &Field| matches!(field, Field::Source | Field::Destination);
+        let known = !one.elements.iter().flatten().any(|element| *element == Element::Unknown);
+        if known && one.fields.iter().any(of_addresses) && self.is_many() {
+            return (None, Some(Doubt::Some));
+        }
+        (None, Some(Doubt::Match { text: one.text.to_string(), place: self.place(rule) }))
+    }
+
+    /// It stands for packets of several addresses.
+    fn is_many(&self) -> bool {
+        let many = |ranges: &[(Ipv4Addr, Ipv4Addr)]| {
+            ranges.len() > 1 || ranges.iter().any(|(a, b)| a != b)
+        };
+        many(&self.packet.sources) || many(&self.packet.destinations)
+    }
+
+    fn matches(&self, one: &Match, state: State) -> Option<bool> {
+        let facts: Vec<Fact> = one.fields.iter().map(|field| self.fact(*field, state)).collect();
+        let among = match facts.as_slice() {
+            [fact] => fact.among(one.elements.iter().filter_map(|element| element.first())),
+            facts => any(one.elements.iter().map(|tuple| {
+                all(facts.iter().zip(tuple).map(|(fact, element)| fact.among([element])))
+            })),
+        };
+        among.map(|among| among != one.negated)
+    }
+
+    fn fact(&self, field: Field, state: State) -> Fact<'a> {
+        let packet = self.packet;
+        let inbound = packet.direction == Direction::In;
+        match field {
+            Field::Family => Fact::is(IPV4),
+            Field::Protocol => Fact::is(packet.protocol_number()),
+            Field::Source => Fact::addresses(&packet.sources),
+            Field::Destination => Fact::addresses(&packet.destinations),
+            Field::SourcePort => Fact::ports(packet.source_ports),
+            Field::DestinationPort => Fact::ports(packet.destination_ports),
+            Field::InInterface if inbound => Fact::name(packet.interface.as_deref()),
+            Field::OutInterface if !inbound => Fact::name(packet.interface.as_deref()),
+            Field::InInterface | Field::OutInterface => Fact::Name(""),
+            Field::State => Fact::bits(state.tracking),
+            Field::Status => Fact::Name(""),
+            Field::Mark(mask) => {
+                state.mark.map_or(Fact::Unknown, |mark| Fact::is(u64::from(mark & mask)))
+            }
+            Field::DestinationType => Fact::Name(if inbound { "local" } else { "unicast" }),
+            Field::SourceType => Fact::Name(if inbound { "unicast" } else { "local" }),
+            Field::PacketType if inbound => Fact::Name("unicast"),
+            Field::PathBack if inbound => {
+                packet.path_back.map_or(Fact::Unknown, |back| Fact::is(u64::from(back)))
+            }
+            Field::TcpFlags(mask) => {
+                let flags = if packet.answers { SYN_ACK } else { SYN };
+                Fact::is(flags & u64::from(mask))
+            }
+            Field::Fragment => Fact::is(0u64),
+            Field::Vni => match packet.vnis {
+                Some((first, last)) => Fact::Ranges(vec![(first.into(), last.into())]),
+                // Not VXLAN.
+                None => Fact::Name(""),
+            },
+            Field::PacketType | Field::PathBack | Field::Other => Fact::Unknown,
+        }
+    }
+}
+
+impl Packet {
+    fn protocol_number(&self) -> u64 {
+        match self.protocol {
+            Protocol::Udp => UDP,
+            Protocol::Tcp => TCP,
+        }
+    }
+}
+
+/// What is known of a field.
+enum Fact<'a> {
+    /// Any of these numbers, first to last.
+    Ranges(Vec<(u64, u64)>),
+    /// This name; an empty one: none.
+    Name(&'a str),
+    Unknown,
+}
+
+impl<'a> Fact<'a> {
+    fn is(number: impl Into<u64>) -> Self {
+        let number = number.into();
+        Fact::Ranges(vec![(number, number)])
+    }
+
+    fn name(name: Option<&'a str>) -> Self {
+        name.map_or(Fact::Unknown, Fact::Name)
+    }
+
+    fn ports((first, last): (u16, u16)) -> Self {
+        Fact::Ranges(vec![(first.into(), last.into())])
+    }
+
+    fn addresses(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Self {
+        let number = |address: Ipv4Addr| u64::from(u32::from(address));
+        Fact::Ranges(ranges.iter().map(|(a, b)| (number(*a), number(*b))).collect())
+    }
+
+    /// Each bit that is set, as a number that it may be.
+    fn bits(bits: u64) -> Self {
+        let single = (0..8).map(|bit| 1 << bit).filter(|bit| bits & bit != 0);
+        Fact::Ranges(single.map(|bit| (bit, bit)).collect())
+    }
+
+    /// Whether it is one of the elements; None: it may be.
+    fn among<'e>(&self, elements: impl IntoIterator<Item = &'e Element> + Clone) -> Option<bool> {
+        match self {
+            Fact::Unknown => None,
+            Fact::Name(name) => any(elements.into_iter().map(|element| match element {
+                Element::Name(other) => Some(other == name),
+                Element::Prefix(prefix) => Some(!name.is_empty() && name.starts_with(prefix)),
+                Element::Range(..) => Some(false),
+                Element::Unknown => None,
+            })),
+            Fact::Ranges(ranges) => {
+                let mut each = ranges.iter().map(|range| covered(*range, elements.clone()));
+                let first = each.next()?;
+                // All within, all without, or it depends on which one it is.
+                each.all(|other| other == first).then_some(first)?
+            }
+        }
+    }
+}
+
+/// Whether all numbers of a range are in the elements; None: some, or it cannot be told.
+fn covered<'e>(
+    (first, last): (u64, u64),
+    elements: impl IntoIterator<Item = &'e Element>,
+) -> Option<bool> {
+    let mut parts = Vec::new();
+    let mut unknown = false;
+    for element in elements {
+        match element {
+            Element::Range(from, to) if *from <= last && *to >= first => parts.push((*from, *to)),
+            Element::Range(..) | Element::Name(_) | Element::Prefix(_) => {}
+            Element::Unknown => unknown = true,
+        }
+    }
+    if parts.is_empty() {
+        return if unknown { None } else { Some(false) };
+    }
+    parts.sort_unstable();
+    let mut next = first;
+    for (from, to) in parts {
+        if from > next {
+            return None;
+        }
+        match to.checked_add(1) {
+            Some(after) if to < last => next = next.max(after),
+            _ => return Some(true),
+        }
+    }
+    None
+}
+
+/// Kleene's or.
+fn any(values: impl IntoIterator<Item = Option<bool>>) -> Option<bool> {
+    let mut result = Some(false);
+    for value in values {
+        match value {
+            Some(true) => return Some(true),
+            Some(false) => {}
+            None => result = None,
+        }
+    }
+    result
+}
+
+/// Kleene's and.
+fn all(values: impl IntoIterator<Item = Option<bool>>) -> Option<bool> {
+    any(values.into_iter().map(|value| value.map(|value| !value))).map(|value| !value)
+}

@@ -1,0 +1,167 @@
+//! Where captured packets go.
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use jiff::tz::TimeZone;
+use ovl_agent::control::api::captures::{Capture, CapturedFrame, Direction};
+use ovl_packet::pcapng::{Interface, Statistics, Writer};
+use ovl_packet::{Direction as Way, Frame};
+
+use super::directory::Directory;
+use super::record::Record;
+use crate::client::Client;
+use crate::error::Error;
+
+/// Standard output.
+const STDOUT: &str = "-";
+
+/// Lines, JSON or a file.
+pub(super) struct Sink {
+    kind: Kind,
+    vxlan_port: u16,
+    directory: Directory,
+    /// A name was missing since the directory was read.
+    lacking: bool,
+    written: u64,
+    /// When the last packet was seen.
+    last: SystemTime,
+}
+
+enum Kind {
+    Lines(TimeZone),
+    Json,
+    File { path: PathBuf, writer: Writer<Box<dyn Write>> },
+}
+
+/// Before anything is begun: packets are not for a terminal.
+pub(super) fn check(file: &Path) -> Result<(), Error> {
+    if file == Path::new(STDOUT) && io::stdout().is_terminal() {
+        return Err(Error::Unconfirmed(
+            "--write - writes bytes that would garble a terminal: lead them into a file or a pipe",
+        ));
+    }
+    Ok(())
+}
+
+impl Sink {
+    pub(super) fn open(
+        file: Option<&Path>,
+        json: bool,
+        capture: &Capture,
+        directory: Directory,
+    ) -> Result<Sink, Error> {
+        let kind = match file {
+            Some(path) => {
+                let writer = create(path, capture).map_err(|error| failed(path, error))?;
+                Kind::File { path: path.to_owned(), writer }
+            }
+            None if json => Kind::Json,
+            None => Kind::Lines(TimeZone::system()),
+        };
+        let (vxlan_port, last) = (capture.vxlan_port, SystemTime::UNIX_EPOCH);
+        let mut sink = Sink { kind, vxlan_port, directory, lacking: false, written: 0, last };
+        sink.write_names(None)?;
+        Ok(sink)
+    }
+
+    /// Writes packets, and hands them on before it returns.
+    pub(super) fn take(&mut self, frames: Vec<CapturedFrame>) -> Result<(), Error> {
+        self.written += frames.len() as u64;
+        if let Some(frame) = frames.last() {
+            self.last = SystemTime::UNIX_EPOCH + Duration::from_nanos(frame.at);
+        }
+        let records = frames.iter().map(|f| Record::new(f, self.vxlan_port, &self.directory));
+        let records: Vec<Record> = records.collect();
+        self.lacking |= records.iter().any(Record::lacks_names);
+        match &mut self.kind {
+            Kind::Lines(zone) => print(records.iter().map(|record| Ok(record.line(zone)))),
+            Kind::Json => print(records.iter().map(json)),
+            Kind::File { path, writer } => {
+                let mut frames = frames.into_iter();
+                let written = frames.try_for_each(|frame| writer.frame(&frame_of(frame)));
+                written.and_then(|()| writer.flush()).map_err(|error| failed(path, error))
+            }
+        }
+    }
+
+    /// Asks for names again, when some were missing. Without an answer the old ones stay.
+    pub(super) async fn refresh(&mut self, client: &Client) -> Result<(), Error> {
+        if !self.lacking || !self.directory.is_old() {
+            return Ok(());
+        }
+        if let Ok(new) = Directory::read(client).await {
+            let old = std::mem::replace(&mut self.directory, new);
+            self.lacking = false;
+            self.write_names(Some(&old))?;
+        }
+        Ok(())
+    }
+
+    /// The end of a file; the others have none.
+    pub(super) fn finish(self, dropped: u64) -> Result<(), Error> {
+        let Kind::File { path, mut writer } = self.kind else { return Ok(()) };
+        let statistics = Statistics { written: self.written, dropped };
+        let done = writer.statistics(self.last, &statistics).and_then(|()| writer.flush());
+        done.map_err(|error| failed(&path, error))
+    }
+
+    fn write_names(&mut self, before: Option<&Directory>) -> Result<(), Error> {
+        let Kind::File { path, writer } = &mut self.kind else { return Ok(()) };
+        let names = self.directory.beyond(before);
+        let names: Vec<_> = names.iter().map(|(address, name)| (*address, name.as_str())).collect();
+        writer.names(&names).and_then(|()| writer.flush()).map_err(|error| failed(path, error))
+    }
+}
+
+fn create(path: &Path, capture: &Capture) -> io::Result<Writer<Box<dyn Write>>> {
+    let out: Box<dyn Write> = if path == Path::new(STDOUT) {
+        Box::new(io::stdout())
+    } else {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        Box::new(options.open(path)?)
+    };
+    let interface = Interface {
+        name: &capture.interface,
+        description: &format!("of host {}", capture.host),
+        snaplen: capture.snaplen,
+        filter: &capture.filter,
+    };
+    let application = format!("ovlctl {}", ovl_agent::VERSION);
+    Writer::new(Box::new(BufWriter::new(out)), &application, &interface)
+}
+
+fn failed(path: &Path, error: io::Error) -> Error {
+    match path == Path::new(STDOUT) {
+        true => Error::Output(error),
+        false => Error::File { path: path.to_owned(), error },
+    }
+}
+
+fn frame_of(frame: CapturedFrame) -> Frame {
+    Frame {
+        bytes: frame.bytes,
+        length: usize::try_from(frame.length).unwrap_or(usize::MAX),
+        direction: match frame.direction {
+            Direction::In => Way::In,
+            Direction::Out => Way::Out,
+            Direction::Other => Way::Other,
+        },
+        at: SystemTime::UNIX_EPOCH + Duration::from_nanos(frame.at),
+    }
+}
+
+fn json(record: &Record) -> Result<String, Error> {
+    let line = serde_json::to_string(record).map_err(|error| Error::Output(error.into()))?;
+    Ok(line + "\n")
+}
+
+/// All lines at once.
+fn print(lines: impl Iterator<Item = Result<String, Error>>) -> Result<(), Error> {
+    let text: String = lines.collect::<Result<_, _>>()?;
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+}

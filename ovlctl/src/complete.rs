@@ -1,0 +1,86 @@
+//! What the tab key offers beside commands and flags: hosts, networks and endpoints, as the agent of
+//! this host knows them at that moment.
+//!
+//! The shell runs this program again with the words so far (`OVLCTL_COMPLETE` in its environment). An agent
+//! that does not answer at once has nothing to offer: no word may come between a user and the prompt.
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap_complete::CompletionCandidate;
+use clap_complete::engine::ArgValueCompleter;
+use ovl_agent::control::api::{Endpoint, Member, Network};
+use serde::de::DeserializeOwned;
+
+use crate::client::{Client, path};
+
+/// Set by the shell's script.
+pub(crate) const VARIABLE: &str = "OVLCTL_COMPLETE";
+
+/// Longest wait for the agent.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// Names that are offered at most: who has more types a letter first.
+const OFFERED_MAX: usize = 500;
+
+/// Names of hosts.
+pub(crate) fn hosts() -> ArgValueCompleter {
+    ArgValueCompleter::new(|start: &OsStr| {
+        offer(start, ask::<Vec<Member>>("members").into_iter().flatten().map(|m| m.name))
+    })
+}
+
+/// Names of networks.
+pub(crate) fn networks() -> ArgValueCompleter {
+    ArgValueCompleter::new(|start: &OsStr| {
+        offer(start, ask::<Vec<Network>>("networks").into_iter().flatten().map(|n| n.name))
+    })
+}
+
+/// Names and aliases of endpoints, and their addresses for who begins with a digit.
+pub(crate) fn endpoints() -> ArgValueCompleter {
+    ArgValueCompleter::new(|start: &OsStr| {
+        let addresses = start.to_string_lossy().starts_with(|c: char| c.is_ascii_digit());
+        let endpoints = ask::<Vec<Endpoint>>("endpoints").into_iter().flatten();
+        let words = endpoints.flat_map(|endpoint| {
+            let address = addresses.then(|| endpoint.ipv4.to_string());
+            endpoint.names.into_iter().chain([endpoint.name]).chain(address)
+        });
+        offer(start, words)
+    })
+}
+
+fn offer(start: &OsStr, words: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
+    let start = start.to_string_lossy();
+    let fit = words.filter(|word| word.starts_with(start.as_ref()) && is_plain(word));
+    let fit: BTreeSet<String> = fit.collect();
+    fit.into_iter().take(OFFERED_MAX).map(CompletionCandidate::new).collect()
+}
+
+/// Other hosts say what their endpoints are named: what a shell would take for more than a word is not
+/// put into a user's command line.
+fn is_plain(word: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
+    !word.starts_with('-') && word.chars().all(plain)
+}
+
+fn ask<T: DeserializeOwned>(what: &str) -> Option<T> {
+    let socket = std::env::var_os("OVL_CONTROL_SOCKET").map(PathBuf::from);
+    let socket = socket.unwrap_or_else(|| crate::args::SOCKET.into());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    runtime.block_on(Client::new(socket, PATIENCE).get(&path(&[what]))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_a_shell_would_not_take_for_one_are_not_offered() {
+        let words = ["web-1", "web.2", "wéb", "web$(reboot)", "web;", "-web", "other", "web-1"];
+        let offered = offer(OsStr::new("w"), words.iter().map(ToString::to_string));
+        let offered: Vec<_> = offered.iter().map(|c| c.get_value().to_str().unwrap()).collect();
+        assert_eq!(offered, ["web-1", "web.2"]);
+    }
+}

@@ -1,0 +1,119 @@
+//! Which requests a capture makes, however it ends; what is shown is tested in the lab, on real packets.
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Stdio;
+
+use super::*;
+
+const BEGUN: [&str; 4] =
+    ["GET /v1/endpoints", "GET /v1/members", "GET /v1/networks", "POST /v1/captures"];
+
+/// Thirty bytes that are no VXLAN.
+const FRAME: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// An agent whose captures have two packets at once and then what `more` says.
+fn capturing(more: fn() -> Answer) -> StandIn {
+    StandIn::new(move |request| match request.line.as_str() {
+        "POST /v1/captures" => Answer::Json(
+            200,
+            json!({
+                "id": "f00", "host": "queenbee", "interface": "eth1", "vxlan_port": 4789, "snaplen": 256,
+                "filter": "all",
+            }),
+        ),
+        "POST /v1/captures/f00/read?after=0&wait=5" => {
+            let frame = |number: u64| {
+                json!({
+                    "number": number, "at": 1, "direction": "in", "length": 1500, "bytes": FRAME,
+                })
+            };
+            Answer::Json(200, json!({"frames": [frame(1), frame(2)], "dropped": 7}))
+        }
+        read if read.starts_with("POST /v1/captures/f00/read") => more(),
+        other => Answer::Json(200, answer(other)),
+    })
+}
+
+fn nothing() -> Answer {
+    Answer::Json(200, json!({"frames": [], "dropped": 7}))
+}
+
+#[test]
+fn a_capture_that_is_asked_for_so_many_packets_shows_no_more_and_ends() {
+    let agent = capturing(nothing);
+    let args = ["capture", "-c", "1", "--network", "n", "--name", "é", "--buffer", "16", "--json"];
+    let done = ovlctl(&agent.socket(), &args);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let shown: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(shown["time"], "1970-01-01T00:00:00.000000001Z");
+    assert_eq!((&shown["length"], &shown["outer"]), (&json!(1500), &Value::Null));
+    assert_eq!(
+        done.err,
+        "capturing on eth1 of queenbee: all; Ctrl-C ends it\n\
+         1 packet captured, 7 dropped by the kernel; a larger --buffer, or a narrower capture, drops fewer\n"
+    );
+    let asked = asked(&agent);
+    assert_eq!(asked[..4], BEGUN);
+    assert_eq!(
+        asked[4..],
+        ["POST /v1/captures/f00/read?after=0&wait=5", "DELETE /v1/captures/f00"]
+    );
+    let body = agent.requests()[3].body.clone();
+    let expected = json!({"network": "n", "name": "é", "snaplen": 256, "buffer": 16384});
+    assert_eq!(body, expected);
+}
+
+#[test]
+fn an_end_that_the_agent_tells_is_a_sentence() {
+    let agent = capturing(|| Answer::Json(200, json!({"frames": [], "dropped": 7, "ended": "so"})));
+    let done = ovlctl(&agent.socket(), &["capture"]);
+    assert_eq!(done.code, Some(69), "{done:?}");
+    assert_eq!(done.out.lines().count(), 2, "what came before is shown: {done:?}");
+    assert!(done.err.ends_with("\novlctl: the capture ended: so\n"), "{done:?}");
+    let agent = capturing(|| Answer::Raw(Vec::new()));
+    let done = ovlctl(&agent.socket(), &["capture"]);
+    assert_eq!(done.code, Some(69), "{done:?}");
+    assert!(done.err.contains("\novlctl: the capture ended: no agent answers on"), "{done:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_named_and_nothing_goes_on() {
+    let agent = capturing(nothing);
+    ovlctl(&agent.socket(), &["capture", "-w", "/no/such/folder/x"])
+        .failed(1, &["/no/such/folder/x"]);
+    assert_eq!(asked(&agent).last().unwrap(), "DELETE /v1/captures/f00");
+}
+
+#[test]
+fn a_signal_or_a_closed_pipe_ends_it_quietly() {
+    for signal in [true, false] {
+        // Packets for ever, or none any more.
+        let agent = if signal { capturing(nothing) } else { endless() };
+        let mut command = command(&agent.socket());
+        command.arg("capture").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        stderr.read_line(&mut said).unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        out.read_line(&mut String::new()).unwrap();
+        if signal {
+            let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        } else {
+            drop(out);
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        stderr.read_to_string(&mut said).unwrap();
+        assert_eq!(said.lines().count(), 2, "{said}");
+        assert_eq!(asked(&agent).last().unwrap(), "DELETE /v1/captures/f00");
+    }
+}
+
+/// An agent whose captures have two packets with each answer.
+fn endless() -> StandIn {
+    capturing(|| {
+        let frame =
+            json!({"number": 1, "at": 1, "direction": "in", "length": 1500, "bytes": FRAME});
+        Answer::Json(200, json!({"frames": [frame, frame], "dropped": 0}))
+    })
+}
