@@ -12,14 +12,13 @@ mod endpoint;
 pub(crate) mod events;
 mod network;
 pub(crate) mod ping;
+pub(crate) mod resolve;
 
 pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> Result<(), Error> {
     match command {
         Command::Status => cluster::status(client, output).await,
         Command::Members => cluster::members(client, output).await,
-        Command::Resolve { name, network } => {
-            cluster::resolve(&name, network.as_deref(), client, output).await
-        }
+        Command::Resolve(asked) => resolve::run(asked, client, output).await,
         Command::Audit(asked) => audit::run(asked, client, output).await,
         Command::Ping(args) => ping::run(args, client, output).await,
         Command::Capture(capture) => capture::run(capture, client, output).await,

@@ -171,7 +171,8 @@ impl Local {
         v4.into_iter().chain(self.address6.map(|a| IpAddr::V6(a.addr())))
     }
 
-    fn announcement(&self) -> Option<Endpoint> {
+    /// What others are told of it, once it has an address.
+    pub(super) fn announcement(&self) -> Option<Endpoint> {
         Some(Endpoint {
             id: self.id.clone(),
             network: self.network,
