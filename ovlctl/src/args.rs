@@ -9,7 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::commands::Doctor;
 use crate::commands::capture::Capture;
-use crate::commands::{audit, events};
+use crate::commands::{audit, events, resolve};
 use crate::complete;
 
 const AFTER_HELP: &str = "\
@@ -138,17 +138,7 @@ pub(crate) enum Command {
     ///
     /// As containers are answered: an endpoint's name or alias, or NAME.NETWORK. JSON:
     /// [address, …]. Exit code 1 when there is none.
-    Resolve {
-        /// The name to look up
-        #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::endpoints())]
-        name: String,
-
-        /// Look in this network only
-        ///
-        /// Without it, in all networks.
-        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
-        network: Option<String>,
-    },
+    Resolve(resolve::Resolve),
     /// Show packets of the overlay as they go between hosts
     ///
     /// What this host sends to others and gets from them over VXLAN, outside and inside, with names in place

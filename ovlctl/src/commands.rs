@@ -14,6 +14,7 @@ mod endpoint;
 pub(crate) mod events;
 mod network;
 pub(crate) mod ping;
+pub(crate) mod resolve;
 pub(crate) mod trace;
 
 pub(crate) use doctor::Doctor;
@@ -22,9 +23,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
     match command {
         Command::Status => cluster::status(client, output).await,
         Command::Members => cluster::members(client, output).await,
-        Command::Resolve { name, network } => {
-            cluster::resolve(&name, network.as_deref(), client, output).await
-        }
+        Command::Resolve(asked) => resolve::run(asked, client, output).await,
         Command::Ping(args) => ping::run(args, client, output).await,
         Command::Bundle(args) => bundle::run(args, client, output).await,
         Command::Trace(args) => trace::run(args, client, output).await,

@@ -9,7 +9,6 @@ use clap::{CommandFactory, Parser};
 
 mod args;
 mod client;
-mod colour;
 mod commands;
 mod complete;
 mod error;
