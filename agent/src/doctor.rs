@@ -50,7 +50,7 @@ const AT_ONCE: usize = 4;
 
 /// An examination ends after this long: sooner than a connection to the control socket. What has
 /// not been looked at by then is unchecked.
-const WITHIN: Duration = Duration::from_secs(25);
+const WITHIN: Duration = Duration::from_secs(24);
 
 /// How long the agent's own loop may take to say how it is, before it counts as not answering.
 const STATUS_WITHIN: Duration = Duration::from_secs(5);

@@ -166,7 +166,7 @@ async fn reverse_path(host: &Host, handle: &Handle, underlay: &Underlay) -> Reve
     let names = interface_names();
     let mut routes = Vec::new();
     for member in others.take(ROUTES_MAX) {
-        let index = route_to(handle, member.address).await;
+        let index = route_to(handle, underlay.address, member.address).await;
         let by = index.and_then(|index| names.get(&index).cloned());
         routes.push(Route { host: member.name, address: member.address, by });
     }
@@ -184,9 +184,11 @@ fn interface_names() -> BTreeMap<u32, String> {
     named.map(|i| (i.index(), i.name().to_string_lossy().into_owned())).collect()
 }
 
-/// The index of the interface by which packets to this address leave.
-async fn route_to(handle: &Handle, address: Ipv4Addr) -> Option<u32> {
-    let message = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build();
+/// The index of the interface by which packets from one address to the other leave; rules by source are
+/// asked, too, as the filter asks them.
+async fn route_to(handle: &Handle, from: Ipv4Addr, to: Ipv4Addr) -> Option<u32> {
+    let message = RouteMessageBuilder::<Ipv4Addr>::new();
+    let message = message.source_prefix(from, 32).destination_prefix(to, 32).build();
     let found: Vec<RouteMessage> =
         handle.route().get(message).execute().try_collect().await.ok()?;
     found.first()?.attributes.iter().find_map(|attribute| match attribute {

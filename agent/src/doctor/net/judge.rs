@@ -12,6 +12,9 @@ const STRICT: u64 = 1;
 /// From this part of its limit on, a table of neighbours is nearly full.
 const NEARLY_FULL: f64 = 0.8;
 
+/// `gc_thresh3` of a kernel that nobody told otherwise.
+const DEFAULT_LIMIT: u64 = 1024;
+
 /// The first kernel, major and minor, whose limit does not count permanent neighbours.
 const UNCOUNTED_SINCE: (u32, u32) = (5, 0);
 
@@ -201,7 +204,8 @@ pub(super) fn neighbours(table: &Neighbours) -> Finding {
     let (low, middle, high) = (limit, limit * 4, limit * 8);
     let fix = format!("sysctl -w {keys}1={low} {keys}2={middle} {keys}3={high}");
     let evidence = format!("{held} of {limit} (gc_thresh3); {rows}");
-    if let Some(times) = full.filter(|times| *times > 0) {
+    // A limit that was raised may be an answer to that already.
+    if let Some(times) = full.filter(|times| *times > 0 && limit <= DEFAULT_LIMIT) {
         let summary = format!(
             "the table of {family} neighbours was full {times} times since the boot: new neighbours were not reached"
         );
@@ -310,6 +314,14 @@ mod tests {
             (table(Some((0, 819)), 0, Some(0), "6.1.0"), Verdict::Ok),
             (table(Some((0, 820)), 0, Some(0), "6.1.0"), Verdict::Warn),
             (table(Some((0, 1)), 0, Some(3), "6.1.0"), Verdict::Warn),
+            (
+                Neighbours { limit: Some(8192), ..table(Some((0, 1)), 0, Some(3), "6.1.0") },
+                Verdict::Ok,
+            ),
+            (
+                Neighbours { limit: None, ..table(Some((0, 1)), 0, None, "6.1.0") },
+                Verdict::Unchecked,
+            ),
             (table(None, 0, Some(0), "6.1.0"), Verdict::Unchecked),
         ] {
             let found = neighbours(&table);
