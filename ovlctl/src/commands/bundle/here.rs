@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use ovl_agent::config::{self, Config, Start};
+use ovl_agent::config::{self, Start};
 use tokio::net::UnixStream;
 
 /// The service's variables, one `NAME=VALUE` a line.
@@ -27,7 +27,6 @@ pub(super) struct Here {
     pub(super) config_file: PathBuf,
     /// None: there is no such file, or it cannot be read.
     pub(super) config_text: Option<String>,
-    pub(super) config: Option<Config>,
     pub(super) state_dir: PathBuf,
 }
 
@@ -68,13 +67,11 @@ impl Here {
             config_text = Some(text.clone());
             Ok(text)
         });
-        let config = match start {
-            Start::Run(config, _) => Some(*config),
-            Start::Show(_) | Start::Refuse(_) => None,
+        let state_dir = match start {
+            Start::Run(config, _) => config.state_dir,
+            Start::Show(_) | Start::Refuse(_) => STATE_DIR.into(),
         };
-        let state_dir = config.as_ref().map(|config| config.state_dir.clone());
-        let state_dir = state_dir.unwrap_or_else(|| STATE_DIR.into());
-        Here { host_name, argv, variables, config_file, config_text, config, state_dir }
+        Here { host_name, argv, variables, config_file, config_text, state_dir }
     }
 }
 
