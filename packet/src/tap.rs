@@ -196,7 +196,9 @@ impl Tap {
     ///
     /// An interface that goes down is an error once (ENETDOWN); frames come again when it is up.
     pub async fn recv(&self) -> io::Result<Frame> {
-        self.socket.async_io(Interest::READABLE, |socket| self.receive(socket.as_fd())).await
+        self.socket
+            .async_io(Interest::READABLE | Interest::ERROR, |socket| self.receive(socket.as_fd()))
+            .await
     }
 
     /// Sends a frame as it is, from its Ethernet header on. Cancel-safe.

@@ -20,6 +20,10 @@ fn with_a_cable<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
         // The kernel itself sends nothing.
         ip(&format!("link set {end} up arp off addrgenmode none mtu 1500"));
     }
+    // Until the kernel has noticed that the cable is plugged in, it drops what is sent, without a word.
+    for end in ["end-a", "end-b"] {
+        ip_until(end, "state UP");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -30,6 +34,19 @@ fn with_a_cable<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
 fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().expect("ip runs");
     assert!(status.success(), "ip {arguments}");
+}
+
+/// Waits until `ip link show` of an interface has the word.
+fn ip_until(interface: &str, word: &str) {
+    let step = Duration::from_millis(5);
+    for _ in 0..DEADLINE.as_millis() / step.as_millis() {
+        let shown = Command::new("ip").args(["link", "show", interface]).output().expect("ip runs");
+        if String::from_utf8_lossy(&shown.stdout).contains(word) {
+            return;
+        }
+        std::thread::sleep(step);
+    }
+    panic!("{interface} has no {word} after {DEADLINE:?}");
 }
 
 async fn next(tap: &Tap) -> Frame {
@@ -152,5 +169,22 @@ fn what_cannot_be_tapped_is_named() {
         let missing = RawTap::open("no-such-one", &Filter::everything(), 64).unwrap_err();
         assert!(matches!(missing, TapError::NoInterface(_)), "{missing:?}");
         assert!(missing.to_string().contains("no-such-one"));
+    });
+}
+
+#[test]
+fn an_interface_that_goes_is_told_to_who_waits_for_its_frames() {
+    with_a_cable(|| async {
+        let tap = Tap::open("end-a", &Filter::everything(), 64).unwrap();
+        let (waiting, ()) = tokio::join!(
+            tokio::time::timeout(DEADLINE, tap.recv()),
+            // Once it is waited for.
+            async {
+                tokio::task::yield_now().await;
+                ip("link del end-a");
+            }
+        );
+        let error = waiting.expect("it is told").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::libc::ENETDOWN), "{error}");
     });
 }

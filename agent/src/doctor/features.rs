@@ -15,7 +15,7 @@ pub(super) const GROUP: Group = Group {
         id: FEATURE,
         title: "kernel features",
         looks_at: "VXLAN, macvlan, nf_tables and others, each tried in a network namespace of its own",
-        why: "says which part of ovl this kernel cannot carry, before a container finds out",
+        why: "what this kernel cannot carry is known before a container finds out",
     }],
     within: Duration::from_secs(15),
     look: Look::Host(|host| Box::pin(look(host))),

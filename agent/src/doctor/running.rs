@@ -20,8 +20,8 @@ const PROCESS: &str = "ovl-agent";
 const PROCESSES_MAX: usize = 8;
 
 /// Checks whose failure keeps an agent from starting.
-const BEFORE_START: [&str; 4] =
-    ["kernel.version", "ports.gossip-udp", "ports.gossip-tcp", "ports.vxlan"];
+const BEFORE_START: [&str; 5] =
+    ["kernel.version", "ports.gossip-udp", "ports.gossip-tcp", "ports.vxlan", "vxlan.foreign"];
 
 pub(super) const GROUP: Group = Group {
     checks: &[Check {

@@ -8,6 +8,24 @@ const GAP: char = '…';
 
 #[test]
 fn every_sentence_of_troubleshooting_is_one_that_the_programs_say() {
+    // Docker's own sentences are marked so.
+    let of_ours = |cells: &[String]| (!cells[0].contains("(Docker)")).then(|| cells[0].clone());
+    are_said("docs/troubleshooting.md", of_ours, 60);
+}
+
+#[test]
+fn every_sentence_of_doctor_is_one_that_it_says() {
+    let of_faults = |cells: &[String]| match cells {
+        [_, check, says] if check.starts_with('`') && !says.contains("it fails") => {
+            Some(says.clone())
+        }
+        _ => None,
+    };
+    are_said("docs/doctor.md", of_faults, 25);
+}
+
+/// The sentences in those cells of a page, at least so many, are in the code.
+fn are_said(page: &str, cell: impl Fn(&[String]) -> Option<String>, least: usize) {
     let code = code();
     // A literal that goes over lines, and quotes inside of one.
     let mut said = String::new();
@@ -15,21 +33,34 @@ fn every_sentence_of_troubleshooting_is_one_that_the_programs_say() {
         said.push_str(part.trim_start());
     }
     let said = said.replace("\\\"", "\"");
-    let page = document("docs/troubleshooting.md");
     let mut complaints = Vec::new();
     let mut seen = 0;
-    // Docker's own sentences are marked so.
-    for (line, cells) in page.rows().into_iter().filter(|(_, cells)| !cells[0].contains("(Docker)"))
-    {
-        let spans = cells[0].split('`').skip(1).step_by(2).filter(|span| is_sentence(span));
+    for (line, cells) in document(page).rows() {
+        let Some(cell) = cell(&cells) else { continue };
+        let spans = cell.split('`').skip(1).step_by(2).filter(|span| is_sentence(span));
         for span in spans {
             seen += 1;
             let missing = span.split(GAP).map(str::trim).find(|part| !said.contains(part));
             complaints.extend(missing.map(|part| format!("line {line}: nobody says `{part}`")));
         }
     }
-    assert!(seen > 60, "only {seen} sentences were found");
+    assert!(seen >= least, "only {seen} sentences were found");
     none_of(complaints);
+}
+
+#[test]
+fn every_check_of_doctor_has_its_row() {
+    let page = document("docs/doctor.md");
+    let first = page.rows().into_iter().map(|(_, cells)| cells[0].clone());
+    let rows: String = first.collect::<Vec<_>>().join(" ");
+    let named: Vec<&str> =
+        rows.split('`').skip(1).step_by(2).filter(|id| id.contains('.')).collect();
+    let checks: Vec<&str> = ovl_agent::doctor::all().map(|check| check.id).collect();
+    let missing =
+        checks.iter().filter(|id| !named.contains(id)).map(|id| format!("{id} has no row"));
+    let unknown =
+        named.iter().filter(|id| !checks.contains(id)).map(|id| format!("{id} is no check"));
+    none_of(missing.chain(unknown).collect());
 }
 
 fn is_sentence(span: &str) -> bool {

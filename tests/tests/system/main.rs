@@ -6,6 +6,7 @@
 
 mod access;
 mod boot;
+mod doctor;
 mod leave;
 mod machine;
 mod package;

@@ -9,7 +9,7 @@ const MASTER: &str = "b1650045-0000-4000-8000-000000000001";
 const READER: &str = "decade00-0000-4000-8000-000000000003";
 
 #[test]
-fn a_store_that_is_gone_or_hangs_is_the_one_failure() {
+fn a_store_that_is_gone_hangs_or_is_newer_is_the_one_failure() {
     let lab = TestLab::up("doctor-store", &["bee-1", "bee-2"], StoreKind::Consul);
     let hosts = lab.hosts().unwrap();
     create(&hosts[0], &["net"]);
@@ -22,6 +22,13 @@ fn a_store_that_is_gone_or_hangs_is_the_one_failure() {
     let address = store.address().to_string();
     gone.says("store.reachable", &["cannot reach the store", &address, "/v1/status/leader"]);
     store.start().unwrap();
+
+    let networks = store.get("ovl/v1/networks").unwrap();
+    store.put("ovl/v1/networks", "{\"format\": 99}").unwrap();
+    let newer = Report::of(&hosts[0], &[]);
+    newer.fails_only(&["store.schema"], &[]);
+    newer.says("store.schema", &["format 99", "upgrade ovl on this host"]);
+    store.put("ovl/v1/networks", &networks).unwrap();
 
     store.freeze().unwrap();
     let frozen = Report::of(&hosts[0], &[]);
