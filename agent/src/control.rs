@@ -3,6 +3,7 @@
 mod access;
 pub mod api;
 mod captures;
+mod counters;
 mod doctor;
 mod events;
 pub(crate) mod paths;
@@ -66,6 +67,7 @@ fn routes(agent: Agent) -> Router {
         .route("/v1/endpoints/{network}/{name}", delete(detach))
         .route("/v1/resolve", get(resolve))
         .merge(events::routes())
+        .merge(counters::routes())
         .merge(doctor::routes())
         .merge(paths::routes())
         .merge(captures::routes())

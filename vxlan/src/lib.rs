@@ -20,6 +20,7 @@
 //! macvlan on such a device with alias `ovl endpoint …`. Nothing else is ever removed.
 
 mod compare;
+mod counters;
 mod dataplane;
 mod desired;
 mod device;
@@ -48,6 +49,7 @@ mod socket;
 mod tables;
 
 pub use compare::{Comparison, MAX_DIFFERENCES};
+pub use counters::{CountersError, LinkCounters, Passed, link_counters};
 pub use dataplane::Dataplane;
 pub use desired::{Desired, DesiredNetwork, Home, LocalEndpoint, Remote};
 pub use difference::{Difference, DifferenceKind};

@@ -23,6 +23,7 @@
 //! | `POST /v1/paths` | [`paths::LookAtPath`] | [`paths::Path`] |
 //! | `GET /v1/probes/{nonce}` | | [`paths::Seen`] |
 //! | `GET /v1/clock` | | [`paths::Clock`] |
+//! | `GET /v1/counters` | | [`counters::Counters`] |
 //!
 //! With the header `ovl-host: NAME` a request is handed to the agent of that host, and `ovl-within:
 //! SECONDS` says how long its answer is waited for (10 s); what other hosts answer at all stands in
@@ -40,6 +41,7 @@ use std::path::PathBuf;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+pub mod counters;
 pub mod doctor;
 
 /// Why a request was not carried out, as one sentence for a person.

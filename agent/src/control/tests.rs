@@ -43,7 +43,7 @@ async fn ask(
 }
 
 /// Every route that reads, and every one that changes something.
-const READS: [&str; 7] = [
+const READS: [&str; 8] = [
     "/v1/status",
     "/v1/members",
     "/v1/networks",
@@ -51,6 +51,7 @@ const READS: [&str; 7] = [
     "/v1/endpoints",
     "/v1/resolve?name=a&network=n",
     "/v1/doctor",
+    "/v1/counters",
 ];
 /// The same of what the agent answers without its core.
 const READS_AT_ONCE: [&str; 1] = ["/v1/events"];

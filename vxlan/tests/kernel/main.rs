@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod adoption;
+mod counters;
 mod device;
 mod host;
 mod ipv6;
