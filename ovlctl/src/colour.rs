@@ -22,6 +22,11 @@ impl Paint {
         Paint { on: !refused && std::io::stdout().is_terminal() }
     }
 
+    /// There are colours.
+    pub(crate) fn is_on(self) -> bool {
+        self.on
+    }
+
     /// The text in that colour.
     pub(crate) fn over(self, colour: Option<Colour>, text: &str) -> String {
         let code = match colour {

@@ -12,6 +12,7 @@ mod endpoint;
 pub(crate) mod events;
 mod network;
 pub(crate) mod ping;
+pub(crate) mod top;
 
 pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> Result<(), Error> {
     match command {
@@ -24,6 +25,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
         Command::Bundle(args) => bundle::run(args, client, output).await,
         Command::Capture(capture) => capture::run(capture, client, output).await,
         Command::Events(asked) => events::run(asked, client, output).await,
+        Command::Top(args) => top::run(args, client, output).await,
         Command::Reload => agent::reload(client, output).await,
         Command::Leave(leave) => agent::leave(leave, client, output).await,
         Command::Network(command) => network::run(command, client, output).await,

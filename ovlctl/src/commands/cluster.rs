@@ -77,7 +77,7 @@ fn counts(counts: &[(usize, &str)]) -> String {
 }
 
 /// The two largest units.
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match seconds {
         0..60 => format!("{seconds} s"),

@@ -26,3 +26,4 @@ mod reload;
 mod restart;
 mod secrets;
 mod support;
+mod top;
