@@ -2,14 +2,17 @@
 
 mod access;
 pub mod api;
+mod audit;
 mod captures;
 mod counters;
 mod doctor;
 mod events;
+mod explain;
 pub(crate) mod paths;
 mod peers;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -68,8 +71,11 @@ fn routes(agent: Agent) -> Router {
         .route("/v1/resolve", get(resolve))
         .merge(events::routes())
         .merge(counters::routes())
+        .merge(explain::routes())
+        .merge(audit::routes())
         .merge(doctor::routes())
         .merge(paths::routes())
+        .merge(trace::routes())
         .merge(captures::routes())
         .fallback(|| async { Refusal::not_found("there is no such path in this agent's API; are ovlctl and ovl-agent of one version?") })
         .layer(DefaultBodyLimit::max(BODY_MAX))
@@ -118,10 +124,13 @@ impl IntoResponse for Response {
             Response::Endpoints(endpoints) => Json(endpoints).into_response(),
             Response::Endpoint(endpoint) => Json(endpoint).into_response(),
             Response::Left(left) => Json(left).into_response(),
+            Response::Audit(audit) => Json(audit).into_response(),
             // The others answer Docker's requests, which have a socket of their own, and the agent's own.
             Response::Done
             | Response::Diagnosis(_)
+            | Response::Explained(_)
             | Response::NetworkId(_)
+            | Response::TraceEnds(_)
             | Response::Pool(..)
             | Response::Address(_)
             | Response::Mac(_)

@@ -18,12 +18,17 @@
 //! - `state`: what is kept on disk, so that a restart adopts what runs.
 //! - `leaving`: this host on its way out of the cluster.
 //! - `notice`, `tell`: what happened, for whoever wants to know afterwards.
+//! - `explain`: why a name has its addresses.
+//! - `audit`: the kernel against what it should be, on demand.
 //! - `view`: answers for the control API.
+//! - `trace`: what is known of the ends of a way.
 //! - `diagnosis`: what is wrong, by topic, for examinations of the host.
 
+mod audit;
 mod diagnosis;
 mod docker;
 mod event;
+mod explain;
 mod kernel;
 mod leaving;
 mod local;
@@ -34,6 +39,7 @@ mod store;
 mod tell;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -44,14 +50,17 @@ use ipnet::IpNet;
 use ovl_gossip::{NodeName, OtherFormat};
 use ovl_ipam::Network;
 
+pub use self::audit::Inspection;
 pub use self::diagnosis::{Diagnosis, Problem, Topic};
 pub use self::docker::Had;
 pub use self::event::{
     Action, CallId, DockerCall, DockerError, Event, NamesChange, Refusal, RefusalKind, Request,
     RequestId, Response, StoreAnswer, StoreCall,
 };
+pub use self::explain::{Asked, Explained};
 pub use self::local::{Sandbox, Target};
 pub use self::notice::{Kind, Notice};
+pub use self::remote::Absence;
 pub use self::state::{FORMAT as STATE_FORMAT, State};
 use self::{
     diagnosis::Trouble,
@@ -256,6 +265,7 @@ impl Core {
             }
             Event::Gossip(changes) => self.gossip_changed(now, changes),
             Event::Applied { version, audit, report } => self.applied(version, audit, report),
+            Event::Inspected(request, result) => self.inspected(request, result),
             Event::Moved { endpoint, ifname } => self.moved(&endpoint, ifname),
             Event::Probed { node, answers } => self.probed(now, &node, answers),
             Event::SandboxesGone(gone) => {
@@ -351,6 +361,9 @@ impl Core {
             Request::NetworkId(name) => {
                 self.network_or_refuse(&name).map(|n| Some(Response::NetworkId(n.id.0)))
             }
+            Request::TraceEnds(question) => {
+                self.trace_ends(&question).map(|ends| Some(Response::TraceEnds(Box::new(ends))))
+            }
             Request::CreateNetwork(spec) => {
                 self.call(StoreCall::CreateNetwork(spec), store::Continuation::Create(id));
                 Ok(None)
@@ -371,6 +384,13 @@ impl Core {
                 answer => answer.map(|()| None),
             },
             Request::LeaveCluster { force } => self.leave_cluster(id, force).map(|()| None),
+            Request::Explain(asked) => {
+                self.explain(&asked).map(|told| Some(Response::Explained(Box::new(told))))
+            }
+            Request::Audit { repair } => {
+                self.inspect(id, repair);
+                Ok(None)
+            }
             Request::Detach { network, name } => self.detach(id, &network, &name).map(|()| None),
             Request::Scope(_)
             | Request::Pool(_)

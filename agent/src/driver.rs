@@ -49,6 +49,7 @@ use crate::docker::Daemon;
 use crate::events::Log;
 use crate::peers::Peers;
 use crate::probe::Prober;
+use crate::trace::Watches;
 
 /// Exit code of an agent whose host has left the cluster: it is not to be started again by itself.
 pub const EXIT_LEFT: u8 = 3;
@@ -71,6 +72,7 @@ pub struct Agent {
     requests: mpsc::Sender<(Request, oneshot::Sender<Result<Response, Refusal>>)>,
     reloads: mpsc::Sender<oneshot::Sender<Result<Reloaded, String>>>,
     names: Arc<RwLock<Names>>,
+    resolver: Resolver,
     log: Arc<Log>,
     store_url: Arc<str>,
     state_dir: Arc<Path>,
@@ -78,6 +80,7 @@ pub struct Agent {
     registry: registry::Found,
     peers: Peers,
     prober: Prober,
+    watches: Watches,
     captures: Arc<Captures>,
 }
 
@@ -134,6 +137,7 @@ impl Agent {
             requests,
             reloads,
             names: Arc::default(),
+            resolver: Resolver::new(Arc::default(), "/nonexistent".into()),
             log: Arc::new(Log::new(jiff::Timestamp::UNIX_EPOCH)),
             store_url: "".into(),
             state_dir: Path::new("").into(),
@@ -141,6 +145,7 @@ impl Agent {
             registry: Arc::new(RwLock::new(Err("it was not asked yet".to_owned()))),
             peers: Peers::alone(),
             prober: Prober::ended(),
+            watches: Watches::default(),
             captures: Arc::new(Captures::new(String::new(), std::net::Ipv4Addr::LOCALHOST, 4789)),
         }
     }
@@ -148,6 +153,11 @@ impl Agent {
     /// The names table, for `resolve`.
     pub fn names(&self) -> &RwLock<Names> {
         &self.names
+    }
+
+    /// The host's resolvers, in the order in which they are asked now.
+    pub fn upstreams(&self) -> Vec<std::net::SocketAddr> {
+        self.resolver.upstreams()
     }
 
     /// What happened.
@@ -183,6 +193,11 @@ impl Agent {
     /// The other hosts' agents.
     pub(crate) fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// Where probes of traces are watched for.
+    pub(crate) fn watches(&self) -> &Watches {
+        &self.watches
     }
 
     /// Probes of the ways to other hosts.
@@ -258,7 +273,7 @@ impl Driver {
     }
 
     fn feed(&mut self, event: Event) {
-        if matches!(event, Event::Applied { .. }) {
+        if matches!(event, Event::Applied { .. } | Event::Inspected(_, Ok(_))) {
             self.kernel.passed();
         }
         self.core.handle(now(), event);
@@ -323,6 +338,11 @@ impl Driver {
                 });
             }
             Action::Audit => self.kernel.audit(),
+            Action::Inspect { request, repair } => {
+                if let Err(busy) = self.kernel.inspect(request, repair) {
+                    self.feed(Event::Inspected(request, Err(busy)));
+                }
+            }
             Action::Tell(notice) => self.log.push(wall_clock(), notice),
             Action::End => self.left = true,
             Action::CheckSandboxes(list) => {

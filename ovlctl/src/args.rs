@@ -7,15 +7,17 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::commands::Doctor;
 use crate::commands::capture::Capture;
-use crate::commands::events;
+use crate::commands::{audit, events, resolve};
 use crate::complete;
 
 const AFTER_HELP: &str = "\
 Exit codes:
   0   done
   1   the agent said no, this user may not, or there is no such thing
-  4   what was looked at is broken (ping)
+  2   not all could be looked at (trace)
+  4   what was looked at is not as it should be (ping, audit, doctor, trace)
   64  wrong usage
   69  the agent does not answer, or not in a way that is understood
   75  not now: the store or the kernel did not do it in time; try again later";
@@ -90,6 +92,23 @@ pub(crate) enum Command {
     /// network, ipv4, aliases}], problems}, from two readings a second apart; the network without a VNI
     /// is the underlay's interface.
     Top(crate::commands::top::Args),
+    /// Follow the way from one container to another, and say where it is broken
+    ///
+    /// Looks at both hosts what their kernels would do with a packet and with its answer, marks the first
+    /// hop that is broken, and says what mends it. Then sends probes out of the first container's own
+    /// interface (ARP, an echo, UDP that must not be fragmented), and shows at which points they were
+    /// seen. Needs root. Exit code 0: the way works; 4: it is broken; 2: that could not be told. JSON:
+    /// {from, to: {name, host, address, mac}, network: {name, vni, mtu}, verdict, broken, conclusion,
+    /// fix, hops: [{hop, host, verdict, says, evidence, fix}], probes: [{probe, bytes, sent, answered,
+    /// answer, microseconds, points: [{host, container, interface, direction, way, seen}]}], unprobed,
+    /// unwatched}; a verdict is ok, unknown or broken.
+    Trace(crate::commands::trace::Args),
+    /// Hold the kernel of this host against what it should be, row by row
+    ///
+    /// Changes nothing without --repair. Exit code 4 when something differs; with --repair, when something
+    /// is left. JSON: {networks, rows, endpoints, differences: [{kind, network, vni, endpoint, netns,
+    /// device, what, want, have}], left_out, repair: {done, failures, left: [difference]}}.
+    Audit(audit::Ask),
     /// Put all that is known of this host into one archive, for a bug report
     ///
     /// Versions, settings, state, logs, kernel tables, firewall rules, and what doctor says of this
@@ -103,6 +122,8 @@ pub(crate) enum Command {
     /// {seq, at, kind, summary}, and where it applies host, network, endpoint, address, count, reason,
     /// details; docs/events.md lists the kinds.
     Events(events::Events),
+    /// Look for everything that is known to break an overlay on this host
+    Doctor(Doctor),
     /// Let the agent read its configuration again
     ///
     /// Says which settings differ, and which of them are in force only after a restart. A
@@ -126,17 +147,7 @@ pub(crate) enum Command {
     ///
     /// As containers are answered: an endpoint's name or alias, or NAME.NETWORK. JSON:
     /// [address, …]. Exit code 1 when there is none.
-    Resolve {
-        /// The name to look up
-        #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::endpoints())]
-        name: String,
-
-        /// Look in this network only
-        ///
-        /// Without it, in all networks.
-        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
-        network: Option<String>,
-    },
+    Resolve(resolve::Resolve),
     /// Show packets of the overlay as they go between hosts
     ///
     /// What this host sends to others and gets from them over VXLAN, outside and inside, with names in place

@@ -60,6 +60,11 @@ impl Client {
         Client { patience: patience.max(self.patience), ..self.clone() }
     }
 
+    /// The same agent, for what it does at once; never more patient than this.
+    pub(crate) fn hasty(&self, patience: Duration) -> Client {
+        Client { patience: patience.min(self.patience), ..self.clone() }
+    }
+
     /// Somebody accepts connections.
     pub(crate) async fn is_answered(&self) -> bool {
         UnixStream::connect(&self.socket).await.is_ok()
@@ -150,7 +155,7 @@ impl Client {
             io::ErrorKind::PermissionDenied => return Error::Closed { socket },
             _ => error.to_string(),
         };
-        Error::NoAgent { socket, why }
+        Error::NoAgent { socket, why, kind: error.kind() }
     }
 
     fn broken(&self, error: &hyper::Error) -> Error {
@@ -158,7 +163,7 @@ impl Client {
             return self.garbage(causes(error));
         }
         let why = format!("it hung up before it answered, look at its log: {}", causes(error));
-        Error::NoAgent { socket: self.socket.clone(), why }
+        Error::NoAgent { socket: self.socket.clone(), why, kind: io::ErrorKind::Other }
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> Error {

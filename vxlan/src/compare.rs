@@ -16,7 +16,7 @@ use crate::{
     pass,
     plan::{self, Have, Op},
     plan_inside::{self, SandboxOp},
-    rows::{RowOp, WantedRows},
+    rows::WantedRows,
 };
 
 /// Most differences that are told; of more, only how many there are.
@@ -121,16 +121,11 @@ async fn network(
         have.pinned = true;
         ops = plan::network(want, &have);
     }
-    // A row that is taken away to be set anew is one difference.
-    let again = |op: &Op, next: Option<&Op>| match (op.row(), next.and_then(Op::row)) {
-        (Some(RowOp::DeleteFdb { mac: gone }), Some(RowOp::SetFdb { mac, .. })) => gone == mac,
-        _ => false,
-    };
-    for (index, op) in ops.iter().enumerate() {
-        if !again(op, ops.get(index + 1)) {
-            found.push(difference::on_host(Some(want), want.vni, &have, op));
-        }
-    }
+    let rows: Vec<_> = ops.iter().filter_map(Op::row).collect();
+    let others = ops.iter().filter(|op| op.row().is_none());
+    let others = others.map(|op| difference::on_host(Some(want), want.vni, &have, op));
+    let rows = difference::rows_of(want.vni, &have.rows, &rows).flatten();
+    others.chain(rows).for_each(|differs| found.push(differs));
     sandboxes(memory, want, device, found).await;
 }
 

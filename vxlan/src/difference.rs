@@ -246,11 +246,26 @@ fn set(want: Option<&DesiredNetwork>, vni: u32, have: &Have, setting: Setting) -
     }
 }
 
-/// What a change of a row mends, in a table that holds these.
-pub(crate) fn row_of(vni: u32, rows: &Rows, row: &RowOp) -> Difference {
+/// What each of these changes mends, in a table that holds these rows. A row that is taken away to be
+/// set anew is one difference, told with the second.
+pub(crate) fn rows_of(
+    vni: u32,
+    have: &Rows,
+    rows: &[RowOp],
+) -> impl Iterator<Item = Option<Difference>> {
+    let is_first = |at: usize| match (rows.get(at), rows.get(at + 1)) {
+        (Some(RowOp::DeleteFdb { mac: gone }), Some(RowOp::SetFdb { mac, .. })) => gone == mac,
+        _ => false,
+    };
+    let differs = move |(at, row)| (!is_first(at)).then(|| row_of(vni, have, row));
+    rows.iter().enumerate().map(differs)
+}
+
+/// What a change of a row mends.
+fn row_of(vni: u32, rows: &Rows, row: &RowOp) -> Difference {
     use DifferenceKind as K;
     let differs = |kind| Difference::of_device(kind, vni);
-    let several = || "not one permanent row to one VTEP".to_owned();
+    let several = || "another kind of row than one permanent one to one VTEP".to_owned();
     let vtep = |mac| rows.fdb.get(mac).map(|vtep| vtep.map_or_else(several, |v| v.to_string()));
     match row {
         RowOp::SetFdb { mac, vtep: wanted } => {

@@ -19,6 +19,9 @@ use netlink_packet_route::{
 
 use crate::{Mac, rows::Rows};
 
+/// `NUD_PERMANENT | NUD_NOARP`: how `bridge fdb` makes a row permanent. For vxlan it is the same.
+const PERMANENT_BY_BRIDGE: u16 = 0xc0;
+
 /// One interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Link {
@@ -27,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) mac: Option<Mac>,
     pub(crate) mtu: u32,
     pub(crate) up: bool,
+    /// What is below it carries frames.
+    pub(crate) carrier: bool,
     pub(crate) alias: String,
     pub(crate) kind: Kind,
     pub(crate) quiet: Quiet,
@@ -109,6 +114,7 @@ impl From<LinkMessage> for Link {
         let mut link = Self {
             index: message.header.index,
             up: message.header.flags.contains(LinkFlags::Up),
+            carrier: message.header.flags.contains(LinkFlags::LowerUp),
             ..Self::default()
         };
         let mut parent = None;
@@ -251,7 +257,10 @@ fn on_link(message: RouteNetlinkMessage, index: u32) -> Option<NeighbourMessage>
 fn fdb_row(message: &NeighbourMessage) -> Option<(Mac, Option<Ipv4Addr>)> {
     let mut mac = None;
     let mut vtep = None;
-    let mut plain = message.header.state == NeighbourState::Permanent;
+    let mut plain = matches!(
+        message.header.state,
+        NeighbourState::Permanent | NeighbourState::Other(PERMANENT_BY_BRIDGE)
+    );
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::LinkLayerAddress(bytes) => mac = Mac::from_bytes(bytes),

@@ -36,10 +36,20 @@ impl Report {
 
     /// Counts an operation that was carried out, and keeps in mind what it mended.
     pub(crate) fn count(&mut self, kind: &'static str, mended: impl FnOnce() -> Difference) {
-        *self.changes.entry(kind).or_default() += 1;
-        if self.done.len() < MAX_DONE {
+        self.count_only(kind);
+        if self.room() > 0 {
             self.done.push(mended());
         }
+    }
+
+    /// The same for an operation that mends nothing by itself.
+    pub(crate) fn count_only(&mut self, kind: &'static str) {
+        *self.changes.entry(kind).or_default() += 1;
+    }
+
+    /// How many more things can be named.
+    pub(crate) fn room(&self) -> usize {
+        MAX_DONE.saturating_sub(self.done.len())
     }
 
     /// Takes over what an earlier attempt of the same pass has changed; its failures are void.

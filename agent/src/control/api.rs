@@ -14,7 +14,10 @@
 //! | `POST /v1/endpoints` | [`AttachEndpoint`] | [`Endpoint`] |
 //! | `DELETE /v1/endpoints/{network}/{name}` | | `{}` |
 //! | `GET /v1/resolve` | `?name=…&network=…` | `[address]` |
+//! | `GET /v1/resolve/explain` | `?name=…&network=…&from=…` | [`explain::Explanation`] |
 //! | `GET /v1/events` | `?after=N&wait=SECONDS&limit=N&since=SECONDS` | [`events::Events`] |
+//! | `GET /v1/audit` | | [`audit::Audit`] |
+//! | `POST /v1/audit` | | [`audit::Audit`], with its `repair` |
 //! | `GET /v1/doctor` | `?only=check,…` | [`doctor::Examination`] |
 //! | `POST /v1/captures` | [`captures::StartCapture`] | [`captures::Capture`] |
 //! | `POST /v1/captures/{id}/read` | `?after=…&wait=…` ([`captures::ReadCapture`]) | [`captures::Batch`] |
@@ -24,6 +27,8 @@
 //! | `GET /v1/probes/{nonce}` | | [`paths::Seen`] |
 //! | `GET /v1/clock` | | [`paths::Clock`] |
 //! | `GET /v1/counters` | | [`counters::Counters`] |
+//! | `POST /v1/trace` | [`trace::TraceWay`] | [`trace::Trace`] |
+//! | `GET /v1/trace/end`, `POST /v1/watch`, `POST /v1/watch/{id}` | | what agents ask of each other for a trace |
 //!
 //! With the header `ovl-host: NAME` a request is handed to the agent of that host, and `ovl-within:
 //! SECONDS` says how long its answer is waited for (10 s); what other hosts answer at all stands in
@@ -31,8 +36,10 @@
 //!
 //! Everything else than 200 carries an [`Error`]: 400 (the request is wrong), 403 (this user may
 //! not, or may only GET), 404 (no such thing), 409 (taken, overlapping, in use), 503 (the store or the kernel did not do it in time).
+pub mod audit;
 pub mod captures;
 pub mod events;
+pub mod explain;
 pub mod paths;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -43,6 +50,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod counters;
 pub mod doctor;
+pub mod trace;
 
 /// Why a request was not carried out, as one sentence for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -43,7 +43,9 @@ async fn ask(
 }
 
 /// Every route that reads, and every one that changes something.
-const READS: [&str; 8] = [
+const READS: &[&str] = &[
+    "/v1/resolve/explain?name=a",
+    "/v1/audit",
     "/v1/status",
     "/v1/members",
     "/v1/networks",
@@ -52,10 +54,12 @@ const READS: [&str; 8] = [
     "/v1/resolve?name=a&network=n",
     "/v1/doctor",
     "/v1/counters",
+    "/v1/trace/end?network=n&id=a&address=10.0.0.1&mac=02:00:00:00:00:01&vtep=192.0.2.1",
 ];
 /// The same of what the agent answers without its core.
 const READS_AT_ONCE: [&str; 1] = ["/v1/events"];
-const CHANGES: [(Method, &str, &str); 7] = [
+const CHANGES: &[(Method, &str, &str)] = &[
+    (Method::POST, "/v1/audit", ""),
     (Method::POST, "/v1/networks", r#"{"name":"blue"}"#),
     (Method::DELETE, "/v1/networks/blue", ""),
     (Method::POST, "/v1/endpoints", r#"{"network":"n","name":"a","netns":"/nowhere"}"#),
@@ -64,11 +68,15 @@ const CHANGES: [(Method, &str, &str); 7] = [
     (Method::POST, "/v1/captures", r#"{"network":"n"}"#),
     (Method::POST, "/v1/captures/0/read?after=0&wait=0", ""),
     (Method::DELETE, "/v1/captures/0", ""),
+    // It sends packets, and watches for them.
+    (Method::POST, "/v1/trace", r#"{"from":"a","to":"b"}"#),
+    (Method::POST, "/v1/watch", "{}"),
+    (Method::POST, "/v1/watch/0", ""),
 ];
 
 #[tokio::test]
 async fn a_member_of_the_group_reads_and_changes_nothing() {
-    for path in READS {
+    for &path in READS {
         let (status, _) = ask(watchers(), MEMBER, &Method::GET, path, "").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
     }
@@ -91,7 +99,7 @@ async fn a_member_of_the_group_reads_and_changes_nothing() {
 async fn no_other_method_and_no_other_path_leads_past() {
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "BOGUS"] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let reads = READS.into_iter().chain(READS_AT_ONCE);
+        let reads = READS.iter().copied().chain(READS_AT_ONCE);
         for path in reads.chain(CHANGES.iter().map(|c| c.1)).chain(["/", "/v1//"]) {
             let (status, _) = ask(watchers(), MEMBER, &method, path, "").await;
             assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}");

@@ -8,7 +8,7 @@ use ovl_gossip::{Changes, Endpoint, NodeName};
 use ovl_ipam::{Lease, Network, NetworkId, NetworkName, NetworkSpec, Networks, Wanted};
 use ovl_vxlan::{IfName, Mac, Report};
 
-use super::{Diagnosis, Notice, Sandbox, Target};
+use super::{Asked, Diagnosis, Explained, Inspection, Notice, Sandbox, Target, trace};
 use crate::control::api;
 use crate::docker::{DockerNetwork, NetworkConfig, Scope};
 
@@ -42,6 +42,8 @@ pub enum Event {
         /// What was done, and what failed.
         report: Report,
     },
+    /// To [`Action::Inspect`].
+    Inspected(RequestId, Result<Inspection, Refusal>),
     /// Docker moved an endpoint's interface into its sandbox, where it has this name.
     Moved {
         /// The endpoint.
@@ -103,6 +105,8 @@ pub enum Request {
     Network(String),
     /// A network's id, for `GET /v1/resolve`.
     NetworkId(String),
+    /// What is known of the ends of a way, for `POST /v1/trace`.
+    TraceEnds(trace::Question),
     /// `POST /v1/networks`
     CreateNetwork(NetworkSpec),
     /// `DELETE /v1/networks/{name}`
@@ -112,6 +116,13 @@ pub enum Request {
     LeaveCluster {
         /// See there.
         force: bool,
+    },
+    /// `GET /v1/resolve/explain`
+    Explain(Asked),
+    /// `GET /v1/audit`; `repair`: `POST`, put right what differs.
+    Audit {
+        /// See there.
+        repair: bool,
     },
     /// `GET /v1/endpoints`, of one network or all.
     Endpoints(Option<String>),
@@ -165,10 +176,16 @@ pub enum Response {
     Network(api::NetworkDetail),
     /// To `NetworkId`.
     NetworkId(u64),
+    /// To `TraceEnds`.
+    TraceEnds(Box<trace::Ends>),
     /// To `Endpoints`.
     Endpoints(Vec<api::Endpoint>),
     /// To `Attach`.
     Endpoint(api::Endpoint),
+    /// To `Explain`.
+    Explained(Box<Explained>),
+    /// To `Audit`.
+    Audit(api::audit::Audit),
     /// To `LeaveCluster`: the agent ends now.
     Left(api::Left),
     /// To `Scope`.
@@ -201,7 +218,10 @@ impl Request {
             | Request::Networks
             | Request::Network(_)
             | Request::NetworkId(_)
+            | Request::TraceEnds(_)
             | Request::LeaveCluster { .. }
+            | Request::Audit { .. }
+            | Request::Explain(_)
             | Request::Endpoints(_)
             | Request::Detach { .. }
             | Request::Scope(_)
@@ -253,6 +273,7 @@ impl Action {
             | Action::AwaitMove { .. }
             | Action::Probe { .. }
             | Action::Audit
+            | Action::Inspect { .. }
             | Action::CheckSandboxes(_)
             | Action::Tell(_)
             | Action::End => false,
@@ -435,6 +456,14 @@ pub enum Action {
     },
     /// Read the kernel afresh, and put right what differs from [`Core::desired`](super::Core::desired).
     Audit,
+    /// The same for whoever asks, or, without `repair`, only the look at it; answered by
+    /// [`Event::Inspected`].
+    Inspect {
+        /// Who asks.
+        request: RequestId,
+        /// Put right what differs.
+        repair: bool,
+    },
     /// See which of these sandboxes still are what they were; answered by [`Event::SandboxesGone`].
     CheckSandboxes(Vec<(String, Sandbox)>),
     /// Keep for whoever asks what happened.

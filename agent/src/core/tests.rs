@@ -20,6 +20,7 @@ use crate::docker::{
 use crate::probe::{PROBE_VNI, probe_mac};
 
 mod absences;
+mod explanations;
 mod happenings;
 mod leaving;
 mod networks;
@@ -330,6 +331,7 @@ impl World {
             Action::Docker(call) => self.docker_does(call),
             Action::Names(NamesChange::Network(..) | NamesChange::NoNetwork(_))
             | Action::Audit
+            | Action::Inspect { .. }
             | Action::DnsEarly { .. }
             | Action::CheckSandboxes(_) => {}
             Action::Dns { netns, scope, .. } if scope.is_empty() => {

@@ -1,5 +1,6 @@
 //! The task that owns the kernel: one pass at a time, always to the newest desired state.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,11 +8,14 @@ use ipnet::Ipv4Net;
 use ovl_vxlan::{Dataplane, Desired, IfName, Mac};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::{Core, Event, RESOLVER};
+use crate::core::{Core, Event, Inspection, RESOLVER, Refusal, RequestId};
 
 /// Passes and look-ups that wait. The driver sends a pass only when none is under way, so this
 /// is filled by look-ups of moving endpoints; at the bound those wait.
 const WORK_MAX: usize = 64;
+
+/// Looks at the kernel that wait for it; who asks for one more is told to try again.
+const INSPECTIONS_MAX: usize = 16;
 
 /// How long Docker is given to move an interface into its sandbox.
 const MOVE_WITHIN: Duration = Duration::from_secs(30);
@@ -24,6 +28,7 @@ const MOVE_SOON: u32 = 300;
 
 enum Work {
     Pass { version: u64, desired: Desired, audit: bool },
+    Inspect { request: RequestId, version: u64, desired: Desired, is_due: bool, repair: bool },
     Find { netns: PathBuf, mac: Mac, found: oneshot::Sender<Option<IfName>> },
     Subnets(oneshot::Sender<Vec<Ipv4Net>>),
     Prepare { netns: PathBuf, done: oneshot::Sender<Result<(), String>> },
@@ -32,13 +37,15 @@ enum Work {
 /// The driver's side: what was handed over, and what is under way.
 pub(super) struct Kernel {
     work: mpsc::Sender<Work>,
-    /// A pass is under way; its event is yet to come.
-    busy: bool,
+    /// Passes and inspections under way, whose events are yet to come.
+    awaited: u32,
     sent: u64,
     audit: bool,
     /// A pass that brings something new went before an audit that is due: what the audit then finds is
     /// what others have changed. Only one does, so that audits come about on a busy host, too.
     put_off: bool,
+    /// Who wants to know whether the kernel is what it should be, and whether it is to be put right.
+    inspections: VecDeque<(RequestId, bool)>,
 }
 
 impl Kernel {
@@ -46,7 +53,14 @@ impl Kernel {
     pub(super) fn start(dataplane: Dataplane, events: mpsc::Sender<Event>) -> Kernel {
         let (work, inbox) = mpsc::channel(WORK_MAX);
         tokio::spawn(serve(dataplane, inbox, events));
-        Kernel { work, busy: false, sent: 0, audit: false, put_off: false }
+        Kernel {
+            work,
+            awaited: 0,
+            sent: 0,
+            audit: false,
+            put_off: false,
+            inspections: VecDeque::new(),
+        }
     }
 
     /// The next pass reads the kernel afresh.
@@ -54,16 +68,36 @@ impl Kernel {
         self.audit = true;
     }
 
+    /// Looks at the kernel when it has been brought to the newest desired state; the answer comes as
+    /// [`Event::Inspected`].
+    ///
+    /// # Errors
+    /// Too many wait already.
+    pub(super) fn inspect(&mut self, request: RequestId, repair: bool) -> Result<(), Refusal> {
+        if self.inspections.len() >= INSPECTIONS_MAX {
+            let busy = "the kernel is being looked at for others; try again in a moment";
+            return Err(Refusal::unavailable(busy));
+        }
+        self.inspections.push_back((request, repair));
+        Ok(())
+    }
+
     /// The event of the pass under way arrived.
     pub(super) fn passed(&mut self) {
-        self.busy = false;
+        self.awaited = self.awaited.saturating_sub(1);
     }
 
     /// Hands over the desired state if it moved, unless a pass is under way: then the pass's own
     /// event brings the driver back here.
     pub(super) fn keep(&mut self, core: &Core) {
         let version = core.desired_version();
-        if (version == self.sent && !self.audit) || self.busy {
+        if self.awaited > 0 {
+            return;
+        }
+        if !self.inspections.is_empty() {
+            return self.look(version, core);
+        }
+        if version == self.sent && !self.audit {
             return;
         }
         let audit = self.audit && (version == self.sent || self.put_off);
@@ -72,7 +106,22 @@ impl Kernel {
             self.sent = version;
             self.put_off = self.audit && !audit;
             self.audit = self.put_off;
-            self.busy = true;
+            self.awaited = 1;
+        }
+    }
+
+    /// After a pass, if one is due: what is not done yet would be told as a difference.
+    fn look(&mut self, version: u64, core: &Core) {
+        let Some(&(request, repair)) = self.inspections.front() else {
+            return;
+        };
+        let is_due = version != self.sent;
+        let desired = core.desired();
+        let work = Work::Inspect { request, version, desired, is_due, repair };
+        if self.work.try_send(work).is_ok() {
+            self.inspections.pop_front();
+            self.sent = version;
+            self.awaited = 1 + u32::from(is_due);
         }
     }
 
@@ -163,6 +212,29 @@ async fn serve(
                 };
                 log(&report, audit);
                 if events.send(Event::Applied { version, audit, report }).await.is_err() {
+                    return;
+                }
+            }
+            Work::Inspect { request, version, desired, is_due, repair } => {
+                if is_due {
+                    let report = dataplane.apply(&desired).await;
+                    log(&report, false);
+                    let applied = Event::Applied { version, audit: false, report };
+                    if events.send(applied).await.is_err() {
+                        return;
+                    }
+                }
+                let found = dataplane.compare(&desired).await;
+                let repair = match repair {
+                    true => {
+                        let report = dataplane.audit(&desired).await;
+                        log(&report, true);
+                        Some((report, dataplane.compare(&desired).await))
+                    }
+                    false => None,
+                };
+                let inspection = Inspection { version, found, repair };
+                if events.send(Event::Inspected(request, Ok(inspection))).await.is_err() {
                     return;
                 }
             }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::client::Client;
-use crate::colour::Paint;
 use crate::error::Error;
 use crate::output::Output;
 
@@ -61,7 +60,7 @@ pub(super) async fn run(args: Args, client: &Client, output: &Output) -> Result<
         ));
     }
     let interval = Duration::from_secs(args.interval.into());
-    screen::run(client, interval, Paint::of_stdout().is_on()).await
+    screen::run(client, interval, output.has_colours()).await
 }
 
 /// Two readings, for rates.

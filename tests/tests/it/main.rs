@@ -6,12 +6,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access;
+mod audit;
 mod bundle;
 mod capture;
 mod cluster;
 mod crash;
 mod demo;
 mod docker;
+mod doctor;
 mod events;
 mod firewall;
 mod journal;
@@ -27,3 +29,4 @@ mod restart;
 mod secrets;
 mod support;
 mod top;
+mod trace;

@@ -5,11 +5,13 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod adoption;
+mod compare;
 mod counters;
 mod device;
 mod host;
 mod ipv6;
 mod lab;
+mod observer;
 mod ownership;
 mod probe;
 mod purge;

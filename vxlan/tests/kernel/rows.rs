@@ -89,7 +89,7 @@ fn an_audit_repairs_rows_and_counts_them_as_drift() {
 
     let m = |n| mac(n);
     host.sh(&format!("bridge fdb del {} dev ovl-5000", m(1)));
-    host.sh(&format!("bridge fdb append {} dev ovl-5000 dst 192.0.2.77", m(2)));
+    host.sh(&format!("bridge fdb replace {} dev ovl-5000 dst 192.0.2.77", m(2)));
     host.sh(&format!("bridge fdb replace {} dev ovl-5000 dst 192.0.2.2 port 9", m(3)));
     host.sh("bridge fdb append 00:00:00:00:00:00 dev ovl-5000 dst 192.0.2.66");
     host.sh("ip neigh del 10.88.0.4 dev ovl-5000");

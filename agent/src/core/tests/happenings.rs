@@ -307,3 +307,41 @@ fn a_reload_is_told_with_its_changes_or_its_mistakes() {
         ]
     );
 }
+
+#[test]
+fn an_inspection_names_networks_and_endpoints_and_what_it_repaired_is_told() {
+    use ovl_vxlan::{Comparison, Difference, DifferenceKind};
+    let mut world = World::ready();
+    world.get(Request::Attach(target("leader"))).unwrap();
+    world.told.clear();
+    let difference = Difference {
+        kind: DifferenceKind::InterfaceSetting,
+        vni: Some(4098),
+        endpoint: Some(world.announced.keys().next().unwrap().clone()),
+        netns: None,
+        device: "eth0".into(),
+        what: "state".into(),
+        want: Some("up".into()),
+        have: Some("down".into()),
+    };
+    let found = || Comparison { differences: vec![difference.clone()], ..Comparison::default() };
+    let version = world.applied;
+    let report = Report { changes: BTreeMap::from([("child_set", 1)]), ..Report::default() };
+    for repair in [None, Some((report, Comparison::default()))] {
+        let id = world.ask(Request::Audit { repair: repair.is_some() });
+        let is_repair = repair.is_some();
+        world.event(Event::Inspected(id, Ok(Inspection { version, found: found(), repair })));
+        let Ok(Response::Audit(audit)) = world.replies.remove(&id).unwrap() else { panic!() };
+        let told = &audit.differences[0];
+        assert_eq!(told.network.as_deref(), Some("rethinkdb"));
+        assert_eq!(told.endpoint.as_deref(), Some("leader"));
+        assert_eq!(
+            audit.repair.as_ref().map(|r| (r.done, r.left.len())),
+            is_repair.then_some((1, 0))
+        );
+    }
+    assert_eq!(world.kinds(), ["kernel-repaired"]);
+    let id = world.ask(Request::Audit { repair: false });
+    world.event(Event::Inspected(id, Err(Refusal::unavailable("busy"))));
+    assert!(world.replies.remove(&id).unwrap().is_err());
+}
