@@ -35,7 +35,7 @@ mod tests;
 pub use about::About;
 pub use file::FileText;
 pub use host::Host;
-pub(crate) use host::interface_address;
+pub(crate) use host::{interface_address, interface_of};
 pub use key::Key;
 pub(crate) use nearest::distance;
 pub use problem::{Origin, Problem};

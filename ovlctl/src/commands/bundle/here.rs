@@ -125,7 +125,7 @@ mod tests {
         let argv = ["ovl-agent", "--state-dir", "/srv/ovl", "--config", "/nowhere/agent.toml"];
         let here = Here::of("bee-1".into(), argv.map(os).to_vec(), Vec::new());
         assert_eq!(here.config_file, Path::new("/nowhere/agent.toml"));
-        assert!(here.config.is_none(), "the file is missing");
+        assert_eq!(here.state_dir, Path::new(STATE_DIR), "the file is missing");
         let variables = [("OVL_STATE_DIR", "/a"), ("OVL_STATE_DIR", "/b"), ("OVL_JUNK", "x")];
         let variables = variables.map(|(name, value)| (os(name), os(value))).to_vec();
         let here = Here::of("bee-1".into(), vec![os("ovl-agent")], variables[..2].to_vec());
