@@ -6,15 +6,20 @@ use crate::{code, document, gather, none_of, root};
 /// Stands for what differs.
 const GAP: char = '…';
 
-#[test]
-fn every_sentence_of_troubleshooting_is_one_that_the_programs_say() {
+/// The code, as its sentences are read.
+fn said() -> String {
     let code = code();
     // A literal that goes over lines, and quotes inside of one.
     let mut said = String::new();
     for part in code.split("\\\n") {
         said.push_str(part.trim_start());
     }
-    let said = said.replace("\\\"", "\"");
+    said.replace("\\\"", "\"")
+}
+
+#[test]
+fn every_sentence_of_troubleshooting_is_one_that_the_programs_say() {
+    let said = said();
     let page = document("docs/troubleshooting.md");
     let mut complaints = Vec::new();
     let mut seen = 0;
@@ -29,6 +34,32 @@ fn every_sentence_of_troubleshooting_is_one_that_the_programs_say() {
         }
     }
     assert!(seen > 60, "only {seen} sentences were found");
+    none_of(complaints);
+}
+
+#[test]
+fn every_hop_and_every_sentence_of_a_trace_is_one_that_the_agent_says() {
+    let said = said();
+    let mut complaints = Vec::new();
+    let mut seen = 0;
+    for (line, cells) in document("docs/trace.md").rows() {
+        let spans = |cell: &str| -> Vec<String> {
+            cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        };
+        let (hops, sentences) = match cells.as_slice() {
+            [hops, _, _] if hops.starts_with('`') => (spans(hops), Vec::new()),
+            [fault, hops, sentences] if !fault.starts_with('`') => (spans(hops), spans(sentences)),
+            _ => continue,
+        };
+        let ids = hops.iter().map(|hop| format!("\"{hop}\""));
+        for expected in ids.chain(sentences) {
+            seen += 1;
+            if !said.contains(&expected) {
+                complaints.push(format!("line {line}: nobody says `{expected}`"));
+            }
+        }
+    }
+    assert!(seen > 60, "only {seen} were found");
     none_of(complaints);
 }
 

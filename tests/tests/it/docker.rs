@@ -13,3 +13,4 @@ mod outside;
 mod restarts;
 mod rig;
 mod scope;
+mod trace;
