@@ -37,6 +37,7 @@ pub use file::FileText;
 pub use host::Host;
 pub(crate) use host::interface_address;
 pub use key::Key;
+pub(crate) use nearest::distance;
 pub use problem::{Origin, Problem};
 pub use show::{table, warnings};
 pub use start::{DEFAULT_FILE, EXIT_USAGE, Start, start};

@@ -6,6 +6,7 @@ mod audit;
 mod captures;
 mod doctor;
 mod events;
+mod explain;
 pub(crate) mod paths;
 mod peers;
 #[cfg(test)]
@@ -68,6 +69,7 @@ fn routes(agent: Agent) -> Router {
         .route("/v1/endpoints/{network}/{name}", delete(detach))
         .route("/v1/resolve", get(resolve))
         .merge(events::routes())
+        .merge(explain::routes())
         .merge(audit::routes())
         .merge(doctor::routes())
         .merge(paths::routes())
@@ -124,6 +126,7 @@ impl IntoResponse for Response {
             // The others answer Docker's requests, which have a socket of their own, and the agent's own.
             Response::Done
             | Response::Diagnosis(_)
+            | Response::Explained(_)
             | Response::NetworkId(_)
             | Response::TraceEnds(_)
             | Response::Pool(..)

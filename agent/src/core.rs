@@ -18,6 +18,7 @@
 //! - `state`: what is kept on disk, so that a restart adopts what runs.
 //! - `leaving`: this host on its way out of the cluster.
 //! - `notice`, `tell`: what happened, for whoever wants to know afterwards.
+//! - `explain`: why a name has its addresses.
 //! - `audit`: the kernel against what it should be, on demand.
 //! - `view`: answers for the control API.
 //! - `trace`: what is known of the ends of a way.
@@ -27,6 +28,7 @@ mod audit;
 mod diagnosis;
 mod docker;
 mod event;
+mod explain;
 mod kernel;
 mod leaving;
 mod local;
@@ -55,6 +57,7 @@ pub use self::event::{
     Action, CallId, DockerCall, DockerError, Event, NamesChange, Refusal, RefusalKind, Request,
     RequestId, Response, StoreAnswer, StoreCall,
 };
+pub use self::explain::{Asked, Explained};
 pub use self::local::{Sandbox, Target};
 pub use self::notice::{Kind, Notice};
 pub use self::remote::Absence;
@@ -381,6 +384,9 @@ impl Core {
                 answer => answer.map(|()| None),
             },
             Request::LeaveCluster { force } => self.leave_cluster(id, force).map(|()| None),
+            Request::Explain(asked) => {
+                self.explain(&asked).map(|told| Some(Response::Explained(Box::new(told))))
+            }
             Request::Audit { repair } => {
                 self.inspect(id, repair);
                 Ok(None)

@@ -64,6 +64,7 @@ mod wire;
 pub use embedded::Embedded;
 pub use forward::Limits;
 pub use names::{Names, Resolution, ReverseResolution};
+pub use reply::TTL;
 pub use resolver::{Counts, Resolver};
 pub use serve::SandboxDns;
 pub use sockets::{DnsError, KeptSockets, Sockets};

@@ -72,6 +72,7 @@ pub struct Agent {
     requests: mpsc::Sender<(Request, oneshot::Sender<Result<Response, Refusal>>)>,
     reloads: mpsc::Sender<oneshot::Sender<Result<Reloaded, String>>>,
     names: Arc<RwLock<Names>>,
+    resolver: Resolver,
     log: Arc<Log>,
     store_url: Arc<str>,
     state_dir: Arc<Path>,
@@ -136,6 +137,7 @@ impl Agent {
             requests,
             reloads,
             names: Arc::default(),
+            resolver: Resolver::new(Arc::default(), "/nonexistent".into()),
             log: Arc::new(Log::new(jiff::Timestamp::UNIX_EPOCH)),
             store_url: "".into(),
             state_dir: Path::new("").into(),
@@ -151,6 +153,11 @@ impl Agent {
     /// The names table, for `resolve`.
     pub fn names(&self) -> &RwLock<Names> {
         &self.names
+    }
+
+    /// The host's resolvers, in the order in which they are asked now.
+    pub fn upstreams(&self) -> Vec<std::net::SocketAddr> {
+        self.resolver.upstreams()
     }
 
     /// What happened.

@@ -7,8 +7,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::commands::Doctor;
 use crate::commands::capture::Capture;
-use crate::commands::{audit, events};
+use crate::commands::{audit, events, resolve};
 use crate::complete;
 
 const AFTER_HELP: &str = "\
@@ -99,6 +100,12 @@ pub(crate) enum Command {
     /// is left. JSON: {networks, rows, endpoints, differences: [{kind, network, vni, endpoint, netns,
     /// device, what, want, have}], left_out, repair: {done, failures, left: [difference]}}.
     Audit(audit::Ask),
+    /// Put all that is known of this host into one archive, for a bug report
+    ///
+    /// Versions, settings, state, logs, kernel tables, firewall rules, and what doctor says of this
+    /// host and of the others. Secrets are taken out, names and addresses are not. Works without an
+    /// agent, too; what cannot be had is named. JSON: {file, bytes, parts: [{path, bytes, error, cut}]}.
+    Bundle(crate::commands::bundle::Args),
     /// Show what happened on this host and in its cluster
     ///
     /// Hosts that joined, left, were suspected or down; endpoints that came, went or moved; networks,
@@ -106,6 +113,8 @@ pub(crate) enum Command {
     /// {seq, at, kind, summary}, and where it applies host, network, endpoint, address, count, reason,
     /// details; docs/events.md lists the kinds.
     Events(events::Events),
+    /// Look for everything that is known to break an overlay on this host
+    Doctor(Doctor),
     /// Let the agent read its configuration again
     ///
     /// Says which settings differ, and which of them are in force only after a restart. A
@@ -129,17 +138,7 @@ pub(crate) enum Command {
     ///
     /// As containers are answered: an endpoint's name or alias, or NAME.NETWORK. JSON:
     /// [address, …]. Exit code 1 when there is none.
-    Resolve {
-        /// The name to look up
-        #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::endpoints())]
-        name: String,
-
-        /// Look in this network only
-        ///
-        /// Without it, in all networks.
-        #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
-        network: Option<String>,
-    },
+    Resolve(resolve::Resolve),
     /// Show packets of the overlay as they go between hosts
     ///
     /// What this host sends to others and gets from them over VXLAN, outside and inside, with names in place

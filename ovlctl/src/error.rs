@@ -21,7 +21,7 @@ pub(crate) const EXIT_TRY_LATER: u8 = 75;
 pub(crate) enum Error {
     /// Nobody listens.
     #[error("no agent answers on {}: {why}", socket.display())]
-    NoAgent { socket: PathBuf, why: String },
+    NoAgent { socket: PathBuf, why: String, kind: io::ErrorKind },
     /// Somebody may listen, but not to this user.
     #[error(
         "{} is not open to this user: try it with sudo, or, to read only, as a member of the \
@@ -59,6 +59,9 @@ pub(crate) enum Error {
     /// What was looked at is not as it should be.
     #[error("{0}")]
     Broken(String),
+    /// What was found has been told already; the exit code is its verdict.
+    #[error("exit code {0}")]
+    Told(u8),
     /// Whether it is broken could not be told.
     #[error("{0}")]
     Untold(String),
@@ -68,6 +71,9 @@ pub(crate) enum Error {
     /// The user did not say yes; nothing was done.
     #[error("{0}")]
     Unconfirmed(&'static str),
+    /// The command line asks for what cannot be.
+    #[error("{0}")]
+    Usage(String),
     /// What came before is shown, or written.
     #[error("the capture ended: {why}")]
     CaptureEnded { why: String, code: u8 },
@@ -87,11 +93,13 @@ impl Error {
         match self {
             Error::NoAgent { .. } | Error::Slow { .. } | Error::Garbage { .. } => EXIT_UNAVAILABLE,
             Error::Closed { .. } => EXIT_REFUSED,
-            Error::BadSocket { .. } | Error::Unconfirmed(_) => EXIT_USAGE,
+            Error::BadSocket { .. } | Error::Usage(_) | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
             Error::Broken(_) => EXIT_BROKEN,
+            Error::Partly { code, .. } | Error::CaptureEnded { code, .. } | Error::Told(code) => {
+                *code
+            }
             Error::Untold(_) => EXIT_UNTOLD,
-            Error::Partly { code, .. } | Error::CaptureEnded { code, .. } => *code,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
             | Error::Kept(_)
@@ -99,6 +107,11 @@ impl Error {
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
         }
+    }
+
+    /// Nothing is left to be said.
+    pub(crate) fn is_told(&self) -> bool {
+        matches!(self, Error::Told(_))
     }
 
     /// The reader of our output went away.

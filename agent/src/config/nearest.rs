@@ -15,7 +15,7 @@ pub(super) fn nearest(name: &str) -> Option<Key> {
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();

@@ -14,6 +14,7 @@
 //! | `POST /v1/endpoints` | [`AttachEndpoint`] | [`Endpoint`] |
 //! | `DELETE /v1/endpoints/{network}/{name}` | | `{}` |
 //! | `GET /v1/resolve` | `?name=…&network=…` | `[address]` |
+//! | `GET /v1/resolve/explain` | `?name=…&network=…&from=…` | [`explain::Explanation`] |
 //! | `GET /v1/events` | `?after=N&wait=SECONDS&limit=N&since=SECONDS` | [`events::Events`] |
 //! | `GET /v1/audit` | | [`audit::Audit`] |
 //! | `POST /v1/audit` | | [`audit::Audit`], with its `repair` |
@@ -37,6 +38,7 @@
 pub mod audit;
 pub mod captures;
 pub mod events;
+pub mod explain;
 pub mod paths;
 
 use std::net::{Ipv4Addr, Ipv6Addr};

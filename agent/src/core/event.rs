@@ -8,7 +8,7 @@ use ovl_gossip::{Changes, Endpoint, NodeName};
 use ovl_ipam::{Lease, Network, NetworkId, NetworkName, NetworkSpec, Networks, Wanted};
 use ovl_vxlan::{IfName, Mac, Report};
 
-use super::{Diagnosis, Inspection, Notice, Sandbox, Target, trace};
+use super::{Asked, Diagnosis, Explained, Inspection, Notice, Sandbox, Target, trace};
 use crate::control::api;
 use crate::docker::{DockerNetwork, NetworkConfig, Scope};
 
@@ -117,6 +117,8 @@ pub enum Request {
         /// See there.
         force: bool,
     },
+    /// `GET /v1/resolve/explain`
+    Explain(Asked),
     /// `GET /v1/audit`; `repair`: `POST`, put right what differs.
     Audit {
         /// See there.
@@ -180,6 +182,8 @@ pub enum Response {
     Endpoints(Vec<api::Endpoint>),
     /// To `Attach`.
     Endpoint(api::Endpoint),
+    /// To `Explain`.
+    Explained(Box<Explained>),
     /// To `Audit`.
     Audit(api::audit::Audit),
     /// To `LeaveCluster`: the agent ends now.
@@ -217,6 +221,7 @@ impl Request {
             | Request::TraceEnds(_)
             | Request::LeaveCluster { .. }
             | Request::Audit { .. }
+            | Request::Explain(_)
             | Request::Endpoints(_)
             | Request::Detach { .. }
             | Request::Scope(_)

@@ -171,6 +171,7 @@ impl Local {
         v4.into_iter().chain(self.address6.map(|a| IpAddr::V6(a.addr())))
     }
 
+    /// What others are told of it, once it has an address.
     pub(super) fn announcement(&self) -> Option<Endpoint> {
         Some(Endpoint {
             id: self.id.clone(),

@@ -10,7 +10,7 @@ mod hosts;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use self::endpoints::Recent;
+use self::endpoints::{Here, Recent};
 use super::notice::{Kind, Notice};
 use super::{Action, Core};
 
@@ -29,8 +29,8 @@ pub(super) struct Telling {
     /// Failures of the kernel that were told.
     failures: BTreeSet<String>,
     recent: VecDeque<Recent>,
-    /// Endpoints of this host that were told of → their names then.
-    here: BTreeMap<String, Vec<String>>,
+    /// Endpoints of this host that were told of, by id.
+    here: BTreeMap<String, Here>,
     /// Addresses that are held twice, with who holds them; `true`: told.
     conflicts: BTreeMap<(u64, IpAddr), (bool, String)>,
 }

@@ -20,6 +20,7 @@ use crate::docker::{
 use crate::probe::{PROBE_VNI, probe_mac};
 
 mod absences;
+mod explanations;
 mod happenings;
 mod leaving;
 mod networks;

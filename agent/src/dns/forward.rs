@@ -110,6 +110,11 @@ impl Forwarder {
         Ok(query.relayed(flight.await?.to_vec()))
     }
 
+    /// The host's resolvers, in the order in which they are asked now.
+    pub(crate) fn upstreams(&self) -> Vec<SocketAddr> {
+        lock(&self.upstreams).order(Instant::now())
+    }
+
     /// Different queries on their way.
     #[cfg(test)]
     pub(crate) fn flights(&self) -> usize {

@@ -14,7 +14,7 @@ use super::wire::{self, MAX_UDP, Request};
 /// at once; asking again costs microseconds, for the server is on the client's own `lo`. So it is
 /// short; but not 0, which some resolvers take as an error. "There is no such name" lives as
 /// long (RFC 2308 §5), or a client that came a moment too early would wait for its peer.
-pub(crate) const TTL: u32 = 5;
+pub const TTL: u32 = 5;
 
 /// Length of an OPT record without options (RFC 6891 §6.1.2).
 const OPT_LENGTH: u16 = 11;

@@ -1,5 +1,5 @@
 //! What all sandboxes share: the names table, the host's resolvers, bounds and counters.
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -85,6 +85,11 @@ impl Resolver {
     /// Reads the host's resolvers from another file from now on.
     pub fn read_from(&self, resolv_conf: PathBuf) {
         self.shared.forwarder.read_from(resolv_conf);
+    }
+
+    /// The host's resolvers, in the order in which they are asked now.
+    pub fn upstreams(&self) -> Vec<SocketAddr> {
+        self.shared.forwarder.upstreams()
     }
 
     /// What was done since the start.

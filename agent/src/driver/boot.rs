@@ -186,6 +186,7 @@ pub async fn run(
         requests: requests_in,
         reloads: reloads_in,
         names: names.clone(),
+        resolver: resolver.clone(),
         log: log_of_events.clone(),
         store_url: config.store.to_string().into(),
         state_dir: config.state_dir.as_path().into(),

@@ -1,9 +1,7 @@
-//! `status`, `members` and `resolve`.
-use std::net::Ipv4Addr;
-
+//! `status` and `members`.
 use ovl_agent::control::api::{Member, Status};
 
-use crate::client::{Client, path, with_query};
+use crate::client::{Client, path};
 use crate::error::Error;
 use crate::output::{Output, facts, printable, table, word};
 
@@ -77,7 +75,7 @@ fn counts(counts: &[(usize, &str)]) -> String {
 }
 
 /// The two largest units.
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -95,24 +93,6 @@ pub(super) async fn members(client: &Client, output: &Output) -> Result<(), Erro
             .map(|member| [member.name.clone(), member.address.to_string(), word(&member.state)]);
         table(["NAME", "ADDRESS", "STATE"], rows)
     })
-}
-
-pub(super) async fn resolve(
-    name: &str,
-    network: Option<&str>,
-    client: &Client,
-    output: &Output,
-) -> Result<(), Error> {
-    let target = with_query(path(&["resolve"]), &[("name", Some(name)), ("network", network)]);
-    let addresses: Vec<Ipv4Addr> = client.get(&target).await?;
-    output.show(&addresses, |addresses| {
-        addresses.iter().map(|address| format!("{address}\n")).collect()
-    })?;
-    if addresses.is_empty() {
-        let place = network.map(|network| format!(" on network `{network}`")).unwrap_or_default();
-        return Err(Error::NotFound(format!("nothing has the name `{name}`{place}")));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

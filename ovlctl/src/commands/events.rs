@@ -8,9 +8,8 @@ use ovl_agent::control::api::events as api;
 use ovl_agent::core::Kind;
 
 use crate::client::{Client, path, with_query};
-use crate::colour::{Colour, Paint};
 use crate::error::Error;
-use crate::output::{Output, printable};
+use crate::output::{Output, Tone, printable};
 
 /// How long one question waits for news; the agent allows no more.
 const WAIT: Duration = Duration::from_secs(20);
@@ -71,7 +70,7 @@ fn days(text: &str) -> Option<Duration> {
 
 pub(crate) async fn run(asked: Events, client: &Client, output: &Output) -> Result<(), Error> {
     let mut reader = Reader { client, since: asked.since, after: 0, started: None };
-    let show = Show { output, kinds: asked.kinds, paint: Paint::of_stdout() };
+    let show = Show { output, kinds: asked.kinds };
     // What is there already: all of it, or only its end.
     let bounded = asked.follow && asked.since.is_none();
     let mut past = VecDeque::new();
@@ -178,7 +177,6 @@ impl Reader<'_> {
 struct Show<'a> {
     output: &'a Output,
     kinds: Vec<String>,
-    paint: Paint,
 }
 
 impl Show<'_> {
@@ -195,7 +193,11 @@ impl Show<'_> {
         let reason = event.reason.as_ref().map(|reason| format!(": {reason}"));
         let reason = reason.unwrap_or_default();
         // Padded before it is painted: escapes have no width.
-        let kind = self.paint.over(colour(&event.kind), &format!("{:<20}", printable(&event.kind)));
+        let kind = format!("{:<20}", event.kind);
+        let kind = match tone(&event.kind) {
+            Some(tone) => self.output.toned(tone, &kind),
+            None => printable(&kind),
+        };
         let what = printable(&format!("{}{reason}", event.summary));
         let details = event.details.iter().map(|detail| format!("\n    - {}", printable(detail)));
         format!("{}  {kind}  {what}{}\n", local(&event.at), details.collect::<String>())
@@ -204,16 +206,16 @@ impl Show<'_> {
 
 /// What wants a look is red, what is well again green, what is in between yellow. Kinds of later
 /// releases are neither.
-fn colour(kind: &str) -> Option<Colour> {
+fn tone(kind: &str) -> Option<Tone> {
     let ends = |ends: &[&str]| ends.iter().any(|end| kind.ends_with(end));
     if ends(&["-lost", "-failed", "-down", "-silent", "-conflict", "-orphaned", "-refused"]) {
-        return Some(Colour::Red);
+        return Some(Tone::Bad);
     }
     if ends(&["-back", "-answers", "-over", "-ready", "-joined"]) {
-        return Some(Colour::Green);
+        return Some(Tone::Good);
     }
     let doubtful = ends(&["-suspected", "-withheld", "-repaired", "-left", "-format"]);
-    doubtful.then_some(Colour::Yellow)
+    doubtful.then_some(Tone::Doubtful)
 }
 
 /// By the clock on this wall. What is no time is shown as it is.
@@ -252,7 +254,7 @@ mod tests {
         let wants = |kinds: &[&str], kind: &str| {
             let kinds = kinds.iter().map(ToString::to_string).collect();
             let event = api::Event { kind: kind.to_owned(), ..api::Event::default() };
-            Show { output: &output, kinds, paint: Paint::of_stdout() }.wants(&event)
+            Show { output: &output, kinds }.wants(&event)
         };
         assert!(wants(&[], "anything"));
         assert!(wants(&["host"], "host-down") && wants(&["dns", "host-down"], "host-down"));

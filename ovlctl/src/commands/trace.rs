@@ -9,7 +9,7 @@ use ovl_agent::control::api::trace::{
 
 use crate::client::{Client, path};
 use crate::error::Error;
-use crate::output::{Cell, Output, Shade, printable, word};
+use crate::output::{Cell, Output, Tone, printable, word};
 
 /// A trace is bounded by its parts: looks at two hosts, and three kinds of probes, each repeated.
 const ANSWER_WITHIN: Duration = Duration::from_secs(25);
@@ -72,7 +72,7 @@ fn in_words(trace: &Trace, verbose: bool, output: &Output) -> String {
         let _ = writeln!(
             text,
             "{mark} {} {:hosts$}  {:hops$}  {}",
-            output.paint(&format!("{verdict:7}"), shade),
+            output.toned(shade, &format!("{verdict:7}")),
             printable(&hop.host),
             printable(&hop.hop),
             printable(&hop.says)
@@ -91,7 +91,7 @@ fn in_words(trace: &Trace, verbose: bool, output: &Output) -> String {
     text.push_str(&probes(trace, output));
     // One that is not well is said on standard error.
     if trace.verdict == Verdict::Ok {
-        let _ = writeln!(text, "{}", output.paint(&trace.conclusion, Shade::Good));
+        let _ = writeln!(text, "{}", output.toned(Tone::Good, &trace.conclusion));
     }
     text
 }
@@ -113,11 +113,11 @@ fn heading(trace: &Trace) -> String {
     format!("from {} to {}{network}", end(&trace.from), end(&trace.to))
 }
 
-fn verdict(verdict: Verdict) -> (&'static str, Shade) {
+fn verdict(verdict: Verdict) -> (&'static str, Tone) {
     match verdict {
-        Verdict::Ok => ("ok", Shade::Good),
-        Verdict::Unknown => ("unknown", Shade::Doubtful),
-        Verdict::Broken => ("BROKEN", Shade::Bad),
+        Verdict::Ok => ("ok", Tone::Good),
+        Verdict::Unknown => ("unknown", Tone::Doubtful),
+        Verdict::Broken => ("BROKEN", Tone::Bad),
     }
 }
 
@@ -176,19 +176,19 @@ fn named(point: &Point) -> String {
 fn seen(point: &Point, is_sent: bool) -> Cell {
     match point.seen {
         _ if !is_sent => String::new().into(),
-        None => Cell::new("not watched", Shade::Doubtful),
-        Some(0) => Cell::new("0", Shade::Bad),
-        Some(seen) => Cell::new(seen.to_string(), Shade::Good),
+        None => Cell::toned(Tone::Doubtful, "not watched"),
+        Some(0) => Cell::toned(Tone::Bad, "0"),
+        Some(seen) => Cell::toned(Tone::Good, seen.to_string()),
     }
 }
 
 fn answered(probe: &Probe) -> Cell {
     let shade = match (probe.sent, probe.answered) {
-        (0, _) => Shade::Doubtful,
-        (_, 0) => Shade::Bad,
-        _ => Shade::Good,
+        (0, _) => Tone::Doubtful,
+        (_, 0) => Tone::Bad,
+        _ => Tone::Good,
     };
-    Cell::new(probe.answered.to_string(), shade)
+    Cell::toned(shade, probe.answered.to_string())
 }
 
 /// `echo of 84 bytes: echo reply after 0.31 ms`.

@@ -23,6 +23,7 @@ fn what_happens_is_followed_over_a_restart_of_the_agent() {
     }
 
     a_repair_names_the_row(&hosts[0], &follower);
+    names_are_explained(&hosts[0]);
 
     hosts[1].stop_agent().unwrap();
     follower.sees("bee-2 leaving", |e| e["kind"] == "host-left" && e["host"] == "bee-2");
@@ -49,6 +50,22 @@ fn what_happens_is_followed_over_a_restart_of_the_agent() {
     let first = there.require().unwrap().stdout.lines().next().map(str::to_owned).unwrap();
     let first: Value = serde_json::from_str(&first).unwrap();
     assert_eq!((first["seq"].as_u64(), text(&first["host"]).as_str()), (Some(1), "bee-2"));
+}
+
+/// Who answers to a name, to whom, and what may have been meant.
+fn names_are_explained(host: &Host) {
+    let told = ctl(host, &["resolve", "two", "--from", "one"]);
+    let record = &told["records"][0];
+    let seen = (text(&told["outcome"]), text(&record["host"]), record["answers"].as_bool());
+    assert_eq!(seen, ("found".into(), "bee-2".into(), Some(true)), "{told}");
+    assert_eq!(told["addresses"][0], endpoint(host, "two")["ipv4"], "{told}");
+    assert_eq!(told["asker"]["networks"], serde_json::json!(["net"]), "{told}");
+    let missed = host.ctl(&["resolve", "--explain", "twoo.net"]).unwrap();
+    assert_eq!(missed.code, Some(1));
+    assert!(missed.stdout.contains("did you mean: two.net?"), "{}", missed.stdout);
+    assert!(missed.stderr.contains("does not exist (NXDOMAIN)"), "{}", missed.stderr);
+    let foreign = host.ctl(&["resolve", "--explain", "example.org"]).unwrap();
+    assert!(foreign.stderr.contains("the host has none"), "{}", foreign.stderr);
 }
 
 /// Somebody removes a row; the agent's audit finds it missing within ten seconds or so. A pass that
