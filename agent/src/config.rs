@@ -35,7 +35,7 @@ mod tests;
 pub use about::About;
 pub use file::FileText;
 pub use host::Host;
-pub(crate) use host::interface_address;
+pub(crate) use host::{interface_address, interface_of};
 pub use key::Key;
 pub(crate) use nearest::distance;
 pub use problem::{Origin, Problem};
@@ -87,9 +87,10 @@ pub struct Config {
 pub enum AnswerPeers {
     /// Nothing.
     None,
-    /// How it is, what it knows, and what the ways between the hosts are like.
+    /// How it is, what it knows, what the ways between hosts and endpoints are like, and repairs of its
+    /// own kernel state.
     Read,
-    /// Also captures and traces, and repairs of its own kernel state.
+    /// Also captures.
     All,
 }
 

@@ -4,6 +4,7 @@ mod access;
 pub mod api;
 mod audit;
 mod captures;
+mod counters;
 mod doctor;
 mod events;
 mod explain;
@@ -69,6 +70,7 @@ fn routes(agent: Agent) -> Router {
         .route("/v1/endpoints/{network}/{name}", delete(detach))
         .route("/v1/resolve", get(resolve))
         .merge(events::routes())
+        .merge(counters::routes())
         .merge(explain::routes())
         .merge(audit::routes())
         .merge(doctor::routes())

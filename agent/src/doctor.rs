@@ -10,7 +10,6 @@
 
 mod checks;
 mod cluster;
-mod command;
 mod devices;
 mod docker;
 mod features;

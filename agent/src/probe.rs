@@ -25,8 +25,8 @@ use tokio::sync::{mpsc, oneshot};
 use self::frame::{ETHERTYPE, Kind, Probe};
 use self::station::Station;
 
-/// The VNI of the probe network, the last one there is (RFC 7348, section 5: 24 bits). Where a
-/// network of the cluster has it, there is no probing.
+/// The VNI of the probe network, the last one there is (RFC 7348, section 5: 24 bits). `vni-range` does not
+/// take it.
 pub(crate) const PROBE_VNI: u32 = 0x00FF_FFFF;
 
 /// How often the device is looked for while it is not there.
@@ -100,13 +100,14 @@ impl Prober {
                 return Err(NotSent::Busy);
             }
         }
+        // However this ends: the wait may be dropped, too.
+        let _waiting = Waiting { prober: self, key: (nonce, seq) };
         let sent = tokio::time::Instant::now();
         let bytes = probe.frame(probe_mac(vtep), self.mac, packet);
         if self.outbox.try_send(bytes).is_err() {
             return Err(NotSent::Busy);
         }
         let heard = tokio::time::timeout(within, answer).await;
-        self.station().forget(nonce, seq);
         Ok(matches!(heard, Ok(Ok(()))).then(|| sent.elapsed()))
     }
 
@@ -117,6 +118,18 @@ impl Prober {
 
     fn station(&self) -> MutexGuard<'_, Station> {
         lock(&self.station)
+    }
+}
+
+/// A probe whose answer is waited for.
+struct Waiting<'a> {
+    prober: &'a Prober,
+    key: (u64, u32),
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.prober.station().forget(self.key.0, self.key.1);
     }
 }
 

@@ -11,15 +11,17 @@
 //! - `watch`: where probes are seen at one host; `probe` sends them.
 //! - `remote`: the other host's part in all of it; `run`: one trace from its beginning to its end.
 //! - `points`, `blame` and `arp`: what it says that they were seen or lost.
+//! - `filters`: which rule of a packet filter loses them, as the doctor says.
 //! - `conclude`: the sentence at the end.
 //!
-//! All but `gather`, `watch`, `probe`, `remote` and `run` are pure.
+//! All but `gather`, `watch`, `probe`, `remote`, `filters` and `run` are pure.
 
 mod answer;
 mod arp;
 mod blame;
 mod conclude;
 mod facts;
+mod filters;
 mod gather;
 mod hops;
 mod judge;

@@ -48,6 +48,15 @@ impl Ask {
     pub fn answer(self, body: Vec<u8>) {
         let _ = self.reply.send(body);
     }
+
+    /// Answers with what comes of `work`, which is dropped when nobody waits for it any more: the asker
+    /// hung up, or [`ANSWER_WITHIN`] is over.
+    pub async fn answer_with(mut self, work: impl Future<Output = Vec<u8>>) {
+        tokio::select! {
+            body = work => self.answer(body),
+            () = self.reply.closed() => {}
+        }
+    }
 }
 
 /// Why a question has no answer. Whether it was carried out is known only of those not heard.
@@ -73,7 +82,9 @@ pub enum AskError {
         within: Duration,
     },
     /// The stream was closed without a word: an agent that does not know questions yet.
-    #[error("{to} does not understand the question: its agent is of an older version")]
+    #[error(
+        "{to} closed the connection without a word: its agent is of an older version, or was just stopped"
+    )]
     Older {
         /// Who was asked.
         to: SocketAddrV4,
@@ -140,13 +151,29 @@ impl Desk {
         if self.asks.send(Ask { from, body, reply }).await.is_err() {
             return refuse(&mut stream, NotTold::Busy).await;
         }
-        let told = match timeout(ANSWER_WITHIN, answer).await {
+        let told = tokio::select! {
+            told = timeout(ANSWER_WITHIN, answer) => told,
+            // Who asks sends nothing more: an end, or anything else, ends it.
+            () = hung_up(&stream) => return Ok(()),
+        };
+        let told = match told {
             Ok(Ok(told)) if told.len() <= MAX_ANSWER => told,
             _ => return refuse(&mut stream, NotTold::Busy).await,
         };
         let mut frame = wire::header(Kind::Told);
         frame.extend(told);
         write_frame(&mut stream, &frame).await
+    }
+}
+
+/// Completes when the other side ends the stream, or sends what nobody asked for.
+async fn hung_up(stream: &TcpStream) {
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut [0]) {
+            // It looked readable, and was not.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(_) | Err(_) => return,
+        }
     }
 }
 

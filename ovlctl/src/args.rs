@@ -83,6 +83,15 @@ pub(crate) enum Command {
     /// address, state, underlay: {sent, received, min_us, avg_us, max_us, error}, vxlan: {…}}], the
     /// times in microseconds, or {from, host, error} where the agent of `from` could not be asked.
     Ping(crate::commands::ping::Args),
+    /// Show hosts, networks, endpoints and problems, live
+    ///
+    /// A screen with the state of hosts and the round trip to each, the rates and drops of each network
+    /// on this host, its endpoints and what is wrong. Keys: ? lists them. JSON: {host, hosts: [{name,
+    /// address, state, round_trip_us, endpoints}], networks: [{name, vni, endpoints_here, endpoints,
+    /// per_second: {rx_bytes, tx_bytes, rx_packets, tx_packets, drops}, drops}], endpoints: [{name,
+    /// network, ipv4, aliases}], problems}, from two readings a second apart; the network without a VNI
+    /// is the underlay's interface.
+    Top(crate::commands::top::Args),
     /// Follow the way from one container to another, and say where it is broken
     ///
     /// Looks at both hosts what their kernels would do with a packet and with its answer, marks the first

@@ -15,6 +15,7 @@ pub(crate) mod events;
 mod network;
 pub(crate) mod ping;
 pub(crate) mod resolve;
+pub(crate) mod top;
 pub(crate) mod trace;
 
 pub(crate) use doctor::Doctor;
@@ -30,6 +31,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
         Command::Capture(capture) => capture::run(capture, client, output).await,
         Command::Audit(asked) => audit::run(asked, client, output).await,
         Command::Events(asked) => events::run(asked, client, output).await,
+        Command::Top(args) => top::run(args, client, output).await,
         Command::Doctor(doctor) => doctor::run(doctor, client, output).await,
         Command::Reload => agent::reload(client, output).await,
         Command::Leave(leave) => agent::leave(leave, client, output).await,

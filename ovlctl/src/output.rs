@@ -125,6 +125,11 @@ impl Output {
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
     }
 
+    /// Colours are shown.
+    pub(crate) fn has_colours(&self) -> bool {
+        self.colours
+    }
+
     /// JSON was asked for.
     pub(crate) fn is_json(&self) -> bool {
         self.json

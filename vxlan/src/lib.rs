@@ -21,6 +21,7 @@
 //! macvlan on such a device with alias `ovl endpoint …`. Nothing else is ever removed.
 
 mod compare;
+mod counters;
 mod dataplane;
 mod desired;
 mod device;
@@ -50,6 +51,7 @@ mod socket;
 mod tables;
 
 pub use compare::{Comparison, MAX_DIFFERENCES};
+pub use counters::{CountersError, LinkCounters, Passed, link_counters};
 pub use dataplane::Dataplane;
 pub use desired::{Desired, DesiredNetwork, Home, LocalEndpoint, Remote};
 pub use difference::{Difference, DifferenceKind};

@@ -119,7 +119,7 @@ const VNI_RANGE: About = About {
     help: "VXLAN network identifiers that new networks get",
     more: "24-bit numbers. Keep clear of those that others on these hosts use: Docker's classic \
            overlay counts from 256, Swarm from 4096.",
-    expected: "two VNIs as `FIRST-LAST`, each 1 to 16777215, the lower one first",
+    expected: "two VNIs as `FIRST-LAST`, each 1 to 16777214, the lower one first",
     example: "100000-199999",
     reload: true,
 };
@@ -170,13 +170,13 @@ const ANSWER_PEERS: About = About {
     name: "answer-peers",
     value: "WHAT",
     help: "What agents of other hosts may ask of this one: all, read or none",
-    more: "`read`: how it is, what it knows, and what the ways between the hosts are like, which \
-           `ovlctl doctor` and `ovlctl ping` on the other host need. `all`: also captures and \
-           traces of what passes between the hosts, and repairs. Nobody changes networks, \
-           endpoints or the agent from another host. Who is a member is known by its address \
-           alone.",
+    more: "`read`: how it is, what it knows, what the ways between the hosts and between two \
+           endpoints are like, and to put its kernel right; `ovlctl doctor`, `ping` and `trace` on the \
+           other host need it. `all`: also captures, which show what passes between this host and \
+           others. Nobody changes networks, endpoints or the agent from another host. Who is a \
+           member is known by its address alone.",
     expected: "`all`, `read` or `none`",
-    example: "read",
+    example: "all",
     reload: true,
 };
 

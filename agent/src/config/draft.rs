@@ -72,7 +72,7 @@ impl Draft {
             Key::Store => self.store = Some(parsed(text)?),
             Key::GossipPort => self.gossip_port = Some(value::port(text)?),
             Key::VxlanPort => self.vxlan_port = Some(value::port(text)?),
-            Key::VniRange => self.vni_range = Some(plain(text)?),
+            Key::VniRange => self.vni_range = Some(value::vni_range(text)?),
             Key::DefaultPool => self.default_pool = Some(value::pool(text)?),
             Key::StateDir => self.state_dir = Some(value::path(text)?),
             Key::ControlSocket => self.control_socket = Some(value::socket_path(text)?),

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use ipnet::Ipv4Net;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::unistd::{Group, geteuid};
 use ovl_ipam::StoreUrl;
@@ -56,6 +57,16 @@ pub(crate) fn interface_address(name: &str) -> Result<Ipv4Addr, String> {
     }
     let found = named.iter().find_map(ipv4_of);
     found.ok_or_else(|| format!("interface {name} has no IPv4 address"))
+}
+
+/// The interface that has this address, and its network there; `None`: it is on none.
+pub(crate) fn interface_of(address: Ipv4Addr) -> Option<(String, Ipv4Net)> {
+    let mut all = getifaddrs().into_iter().flatten();
+    let interface = all.find(|interface| ipv4_of(interface) == Some(address))?;
+    let mask = interface.netmask.and_then(|mask| Some(mask.as_sockaddr_in()?.ip()));
+    let network = mask.and_then(|mask| Ipv4Net::with_netmask(address, mask).ok());
+    let network = network.unwrap_or_else(|| Ipv4Net::from(address));
+    Some((interface.interface_name, network.trunc()))
 }
 
 fn ipv4_of(interface: &InterfaceAddress) -> Option<Ipv4Addr> {

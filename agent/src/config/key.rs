@@ -113,7 +113,7 @@ impl Key {
             Key::DefaultPool => return Some(ovl_ipam::Defaults::default().pool.to_string()),
             Key::StateDir => "/var/lib/ovl",
             Key::ControlSocket => "/run/ovl/ovl.sock",
-            Key::AnswerPeers => "all",
+            Key::AnswerPeers => "read",
             Key::PluginSocket => "/run/docker/plugins/ovl.sock",
             Key::DockerHost => "unix:///var/run/docker.sock",
             Key::DockerScope => "auto",

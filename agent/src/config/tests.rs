@@ -45,7 +45,7 @@ fn right(key: Key) -> &'static str {
         Key::StateDir => "/srv/ovl",
         Key::ControlSocket => "/srv/control.sock",
         Key::ControlGroup => "4711",
-        Key::AnswerPeers => "read",
+        Key::AnswerPeers => "none",
         Key::PluginSocket => "/srv/plugin.sock",
         Key::DockerHost => "unix:///srv/docker.sock",
         Key::DockerScope => "global",

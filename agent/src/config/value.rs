@@ -7,10 +7,12 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
+use ovl_ipam::VniRange;
 use tracing_subscriber::EnvFilter;
 
 use super::{Advertise, AnswerPeers, Group};
 use crate::docker::Scope;
+use crate::probe::PROBE_VNI;
 
 /// `sockaddr_un.sun_path` has 108 bytes, the last one for the NUL.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -177,6 +179,15 @@ pub(super) fn docker_scope(text: &str) -> Result<Option<Scope>, String> {
         "global" => Ok(Some(Scope::Global)),
         _ => Err(String::new()),
     }
+}
+
+/// The last VNI is the agents' own.
+pub(super) fn vni_range(text: &str) -> Result<VniRange, String> {
+    let range: VniRange = text.parse().map_err(|_| String::new())?;
+    if range.last.value() >= PROBE_VNI {
+        return Err(format!("agents probe the ways between hosts over VNI {PROBE_VNI}"));
+    }
+    Ok(range)
 }
 
 pub(super) fn answer_peers(text: &str) -> Result<AnswerPeers, String> {

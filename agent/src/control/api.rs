@@ -26,6 +26,7 @@
 //! | `POST /v1/paths` | [`paths::LookAtPath`] | [`paths::Path`] |
 //! | `GET /v1/probes/{nonce}` | | [`paths::Seen`] |
 //! | `GET /v1/clock` | | [`paths::Clock`] |
+//! | `GET /v1/counters` | | [`counters::Counters`] |
 //! | `POST /v1/trace` | [`trace::TraceWay`] | [`trace::Trace`] |
 //! | `GET /v1/trace/end`, `POST /v1/watch`, `POST /v1/watch/{id}` | | what agents ask of each other for a trace |
 //!
@@ -47,6 +48,7 @@ use std::path::PathBuf;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+pub mod counters;
 pub mod doctor;
 pub mod trace;
 

@@ -1,5 +1,6 @@
 //! Pings, the ways to other hosts, and the clock: what hosts measure of each other.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
@@ -40,7 +41,11 @@ async fn ping(
     let peers = agent.peers();
     let hosts: Vec<Member> = match wanted.hosts.as_slice() {
         [] => peers.gossip.members().into_iter().filter(is_there).collect(),
-        names => names.iter().map(|name| peers.find(name)).collect::<Result<_, _>>()?,
+        // Each once, and so no more than there are members.
+        names => {
+            let names: BTreeSet<&String> = names.iter().collect();
+            names.into_iter().map(|name| peers.find(name)).collect::<Result<_, _>>()?
+        }
     };
     let (interval, packet) =
         (Duration::from_millis(wanted.interval_ms.into()), wanted.size.unwrap_or_default());

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use ovl_gossip::{ANSWER_WITHIN, Ask, MAX_ANSWER};
+use ovl_gossip::{ANSWER_WITHIN, MAX_ANSWER};
 use tower::ServiceExt as _;
 
 use super::{BODY_MAX, api, routes};
@@ -41,7 +41,7 @@ const OPEN: &[(AnswerPeers, Method, &str)] = &[
     (AnswerPeers::Read, Method::GET, "/v1/resolve/"),
     (AnswerPeers::Read, Method::GET, "/v1/events"),
     (AnswerPeers::Read, Method::GET, "/v1/audit"),
-    (AnswerPeers::All, Method::POST, "/v1/audit"),
+    (AnswerPeers::Read, Method::POST, "/v1/audit"),
     (AnswerPeers::Read, Method::GET, "/v1/metrics"),
     (AnswerPeers::Read, Method::GET, "/v1/counters"),
     (AnswerPeers::Read, Method::GET, "/v1/doctor"),
@@ -50,9 +50,9 @@ const OPEN: &[(AnswerPeers, Method, &str)] = &[
     (AnswerPeers::Read, Method::GET, "/v1/probes/"),
     (AnswerPeers::Read, Method::GET, "/v1/clock"),
     (AnswerPeers::Read, Method::GET, "/v1/trace/"),
-    (AnswerPeers::All, Method::POST, "/v1/trace"),
-    (AnswerPeers::All, Method::POST, "/v1/watch"),
-    (AnswerPeers::All, Method::POST, "/v1/watch/"),
+    (AnswerPeers::Read, Method::POST, "/v1/trace"),
+    (AnswerPeers::Read, Method::POST, "/v1/watch"),
+    (AnswerPeers::Read, Method::POST, "/v1/watch/"),
     (AnswerPeers::All, Method::POST, "/v1/captures"),
     (AnswerPeers::All, Method::POST, "/v1/captures/"),
     (AnswerPeers::All, Method::DELETE, "/v1/captures/"),
@@ -105,15 +105,20 @@ pub async fn answer_peers(agent: Agent) {
         let ask = agent.peers().gossip.asked().await;
         let (agent, routes) = (agent.clone(), routes.clone());
         tokio::spawn(async move {
-            let answer = answered(&agent, routes, &ask).await;
-            // Text, numbers: this cannot fail.
-            ask.answer(serde_json::to_vec(&answer).unwrap_or_default());
+            // Who asked may go away, and then nobody waits: the work ends with the place that it holds.
+            let question = ask.body.clone();
+            let work = answered(&agent, routes, &question);
+            ask.answer_with(async {
+                // Text, numbers: this cannot fail.
+                serde_json::to_vec(&work.await).unwrap_or_default()
+            })
+            .await;
         });
     }
 }
 
-async fn answered(agent: &Agent, routes: Router, ask: &Ask) -> Answer {
-    let response = match serde_json::from_slice::<Question>(&ask.body) {
+async fn answered(agent: &Agent, routes: Router, question: &[u8]) -> Answer {
+    let response = match serde_json::from_slice::<Question>(question) {
         Ok(question) => run(agent, routes, question).await,
         Err(error) => {
             Refusal::invalid(format!("not a question of an agent: {error}")).into_response()

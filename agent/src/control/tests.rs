@@ -53,6 +53,7 @@ const READS: &[&str] = &[
     "/v1/endpoints",
     "/v1/resolve?name=a&network=n",
     "/v1/doctor",
+    "/v1/counters",
     "/v1/trace/end?network=n&id=a&address=10.0.0.1&mac=02:00:00:00:00:01&vtep=192.0.2.1",
 ];
 /// The same of what the agent answers without its core.

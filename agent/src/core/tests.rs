@@ -26,6 +26,7 @@ mod leaving;
 mod networks;
 mod readiness;
 mod restarts;
+mod trace;
 
 /// What the driver would be, and what it was told.
 struct World {

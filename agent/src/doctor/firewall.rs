@@ -25,7 +25,7 @@ use ipnet::Ipv4Net;
 
 use self::model::Ruleset;
 use super::{Check, Group, Host, Look};
-use crate::config::Config;
+use crate::config::{Config, interface_of};
 use crate::control::api::doctor::Finding;
 
 const GOSSIP: &str = "firewall.gossip";
@@ -94,7 +94,7 @@ pub(super) async fn look(host: Host, config: Arc<Config>) -> Vec<Finding> {
         Ok(address) => address,
         Err(why) => return [GOSSIP, VXLAN].map(|check| Finding::unchecked(check, &why)).to_vec(),
     };
-    let (interface, network) = peers::interface_of(address);
+    let (interface, network) = interface_of(address).unzip();
     let ((rules, gaps), peers) =
         tokio::join!(rules::gather(), peers::gather(&host, &config, address));
     let facts = Facts {

@@ -17,10 +17,10 @@ use rtnetlink::packet_route::{AddressFamily, route::RouteMessage};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use self::judge::{BridgeFilter, Forward, Neighbours, ReversePath, Route};
-use super::command::{self, CommandError};
 use super::{Check, Group, Host, Look};
 use crate::config::Config;
 use crate::control::api::doctor::Finding;
+use crate::tool::{self, Limits, ToolError};
 
 const FORWARD: &str = "net.forward";
 const BRIDGE_NF: &str = "net.bridge-nf";
@@ -31,7 +31,7 @@ const NEIGHBOURS: &str = "net.neighbours";
 const ROUTES_MAX: usize = 512;
 
 /// How long `iptables` may take.
-const COMMAND_WITHIN: Duration = Duration::from_secs(5);
+const IPTABLES: Limits = Limits { time: Duration::from_secs(5), output: 1 << 20 };
 
 pub(super) const GROUP: Group = Group {
     checks: &[
@@ -109,14 +109,10 @@ fn number(key: &str) -> Option<u64> {
 }
 
 async fn forward(config: &Config) -> Forward {
-    let asked = command::run("iptables", &["-w", "2", "-S", "FORWARD"], COMMAND_WITHIN).await;
-    let rules = match asked {
-        Ok(output) if output.success => {
-            Ok(output.stdout.lines().map(str::to_owned).collect::<Vec<_>>())
-        }
-        Ok(output) => Err(output.stderr.lines().next().unwrap_or_default().to_owned()),
+    let rules = match tool::run(&["iptables", "-w", "2", "-S", "FORWARD"], IPTABLES).await {
+        Ok(said) => Ok(said.text.lines().map(str::to_owned).collect::<Vec<_>>()),
         // No iptables, no policy of it.
-        Err(CommandError::Missing(_)) => Ok(Vec::new()),
+        Err(ToolError::Missing(_)) => Ok(Vec::new()),
         Err(error) => Err(error.to_string()),
     };
     let docker = config.docker_host.strip_prefix("unix://");

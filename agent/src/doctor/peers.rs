@@ -28,6 +28,8 @@ use crate::probe::paths;
 const AT_ONCE: usize = 32;
 /// How long the agent of another host may take for what it can say at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
+/// A thousand years, in microseconds.
+const OFF_MAX_US: i128 = 1000 * 365 * 86_400 * 1_000_000;
 /// How long for what it has to measure.
 const MEASURE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -149,9 +151,11 @@ async fn clock(agent: &Agent, name: &str) -> Result<judge::Offset, NoAnswer> {
         Ok(Clock { unix_us }) => {
             let after = now_us();
             let middle = before / 2 + after / 2;
-            let ahead_us = i64::try_from(i128::from(unix_us) - i128::from(middle));
+            // What another host says is bounded: no clock is a thousand years off.
+            let ahead_us = i128::from(unix_us) - i128::from(middle);
+            let ahead_us = ahead_us.clamp(-OFF_MAX_US, OFF_MAX_US);
             let within_us = after.saturating_sub(before) / 2;
-            Ok(judge::Offset { ahead_us: ahead_us.unwrap_or(i64::MAX), within_us })
+            Ok(judge::Offset { ahead_us: i64::try_from(ahead_us).unwrap_or_default(), within_us })
         }
         Err(error) => Err(no_answer(&error)),
     }

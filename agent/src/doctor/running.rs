@@ -1,9 +1,11 @@
 //! Does an agent run here? Where none answers: why, as exactly as it can be seen from outside.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::geteuid;
 use ovl_vxlan::netns;
 
 use super::settings::{ENVIRONMENT_FILE, Settings};
@@ -89,13 +91,18 @@ impl Absence {
     }
 }
 
-/// The processes of this network namespace that are called as the agent is.
+/// The processes of this network namespace that are called as the agent is. Those of other users are not
+/// looked at: anybody may call a process so, and its settings name files that root reads.
 fn processes() -> Vec<Process> {
     let namespace = |pid: &str| netns::identify(Path::new(&format!("/proc/{pid}/ns/net"))).ok();
     let own = namespace("thread-self");
     let entries = fs::read_dir("/proc").ok();
     let pids = entries.into_iter().flatten().flatten().filter_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
+        let owner = fs::metadata(format!("/proc/{name}")).ok()?.uid();
+        if owner != 0 && owner != geteuid().as_raw() {
+            return None;
+        }
         let command = fs::read_to_string(format!("/proc/{name}/comm")).ok()?;
         // Where it cannot be seen, it may be ours.
         let here = namespace(&name).is_none_or(|of_it| Some(of_it) == own);

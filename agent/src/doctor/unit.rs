@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::command::{self, Output};
 use super::{Check, Group, Host, Look, blocking};
 use crate::control::api::doctor::Finding;
+use crate::tool::{self, Limits};
 
 const UNIT: &str = "systemd.unit";
 
@@ -20,7 +20,7 @@ const OURS: &str = include_str!("../../../packaging/systemd/ovl-agent.service");
 /// There where systemd is process 1 (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
 
-const SHOW_WITHIN: Duration = Duration::from_secs(5);
+const SHOW: Limits = Limits { time: Duration::from_secs(5), output: 1 << 20 };
 
 /// An agent that was started again by systemd lives shorter than this, or has recovered.
 const RECOVERED: u64 = 600;
@@ -49,14 +49,8 @@ impl Unit {
         if !runs_here() {
             return Err("this host does not run systemd".to_owned());
         }
-        match command::run("systemctl", &["show", NAME, PROPERTIES], SHOW_WITHIN).await {
-            Ok(Output { success: true, stdout, .. }) => Ok(Unit::read(&stdout)),
-            Ok(Output { stderr, .. }) => {
-                let said = stderr.lines().next().unwrap_or("nothing").to_owned();
-                Err(format!("systemctl failed: {said}"))
-            }
-            Err(error) => Err(error.to_string()),
-        }
+        let shown = tool::run(&["systemctl", "show", NAME, PROPERTIES], SHOW).await;
+        shown.map(|said| Unit::read(&said.text)).map_err(|error| error.to_string())
     }
 
     /// Lines of the form `Name=value`.

@@ -1,26 +1,35 @@
 //! What probes add to the verdict of each hop. Pure.
 
-use super::hops::{At, Verdicts};
+use super::hops::{At, Judged, Verdicts};
 use super::points::{Loss, Names, Outcome, Spot};
 use crate::control::api::trace::{ProbeKind, Verdict, Way};
 use crate::core::VXLAN_OVERHEAD;
 
-/// What probes add to the verdict of each hop.
-pub(crate) fn settle(verdicts: &mut Verdicts, outcomes: &[Outcome], names: &Names<'_>) {
+/// Adds it. The answer is the spot before which packets are lost, and the hop that is blamed for it, where
+/// none was known to be broken.
+pub(crate) fn settle(
+    verdicts: &mut Verdicts,
+    outcomes: &[Outcome],
+    names: &Names<'_>,
+) -> Option<(Spot, At)> {
     let of = |kind| outcomes.iter().find(|outcome| outcome.kind == kind);
     let (echo, udp) = (of(ProbeKind::Echo), of(ProbeKind::Udp));
     for outcome in [echo, udp].into_iter().flatten() {
         confirm(verdicts, outcome, names);
     }
-    if let Some(outcome) = echo.filter(|echo| echo.loss().is_some()).or(udp) {
-        let only_large = outcome.kind == ProbeKind::Udp && echo.is_some_and(|e| e.answered > 0);
+    // A kernel answers UDP only so often (icmp_ratelimit): silence alone says nothing.
+    let is_told = |udp: &&Outcome| udp.arrived() || !udp.loss().is_some_and(|loss| loss.blind);
+    let udp = udp.filter(is_told);
+    let lost = echo.filter(|echo| echo.loss().is_some()).or(udp);
+    let blamed = lost.and_then(|outcome| {
         // Of two that arrive, one answer is enough: a container need not answer everything.
-        let arrives = outcome.arrived() && outcomes.iter().any(|o| o.answers_from_within());
-        if let Some(loss) = outcome.loss().filter(|_| !arrives) {
-            blame(verdicts, outcome, loss, only_large, names);
-        }
-    }
+        let arrives = outcome.arrived() && outcomes.iter().any(Outcome::answers_from_within);
+        let loss = outcome.loss().filter(|_| !arrives)?;
+        let only_large = outcome.kind == ProbeKind::Udp && echo.is_some_and(|e| e.answered > 0);
+        blame(verdicts, outcome, loss, only_large, names)
+    });
     doubt(verdicts, udp.filter(|udp| udp.bytes >= names.mtu), echo);
+    blamed
 }
 
 /// Hops that only a probe can tell of, and that one has passed.
@@ -61,42 +70,28 @@ fn blame(
     loss: Loss,
     only_large: bool,
     names: &Names<'_>,
-) {
+) -> Option<(Spot, At)> {
     let place = placed(outcome, loss, names);
-    // With nobody watching in between, any of the hops from there on may be it.
-    let spots = outcome.seen.iter().map(|(spot, _)| *spot);
-    let last = loss.before.unwrap_or(Spot::FromIn);
-    let between =
-        spots.filter(|spot| loss.after.is_none_or(|after| *spot > after) && *spot <= last);
-    let suspects: Vec<At> = between.flat_map(Spot::hops_before).copied().collect();
-    if let Some(known) =
-        verdicts.hops.iter_mut().find(|j| j.is_broken() && suspects.contains(&j.at))
-    {
+    let suspects: Vec<At> = outcome.behind(loss).flat_map(Spot::hops_before).copied().collect();
+    let known = |judged: &&mut Judged| judged.is_broken() && suspects.contains(&judged.at);
+    if let Some(known) = verdicts.hops.iter_mut().find(known) {
         known.hop.evidence.push(place);
-        return;
+        return None;
     }
-    if only_large && let Some(doubt) = verdicts.doubts.first().cloned() {
-        if let Some(judged) = verdicts.hop(doubt.at) {
-            judged.breaks(format!("{}; {place}", doubt.says), doubt.fix);
-        }
-        return;
+    if let Some(doubt) = verdicts.doubts.first().filter(|_| only_large).cloned() {
+        let judged = verdicts.hop(doubt.at)?;
+        judged.breaks(format!("{}; {place}", doubt.says), doubt.fix);
+        return None;
     }
-    let first = outcome
-        .seen
-        .iter()
-        .map(|(spot, _)| *spot)
-        .find(|spot| loss.after.is_none_or(|after| *spot > after));
-    let Some(spot) = (if loss.blind { first } else { loss.before }) else {
-        return;
+    let spot = match loss.before {
+        Some(before) if !loss.blind => before,
+        Some(_) | None => outcome.behind(loss).next()?,
     };
     let there = |at: &&At| verdicts.hops.iter().any(|judged| judged.at == **at);
-    let Some(at) = spot.hops_before().iter().rev().find(there).copied() else {
-        return;
-    };
+    let at = spot.hops_before().iter().rev().find(there).copied()?;
     let (why, fix) = cause(spot, loss, outcome, only_large, names);
-    if let Some(judged) = verdicts.hop(at) {
-        judged.breaks(format!("{place}: {why}"), fix);
-    }
+    verdicts.hop(at)?.breaks(format!("{place}: {why}"), fix);
+    (!loss.blind).then_some((spot, at))
 }
 
 /// `an echo of 84 bytes was seen at eth1 on bee-1, and not at eth1 on bee-2`.
@@ -110,7 +105,7 @@ fn placed(outcome: &Outcome, loss: Loss, names: &Names<'_>) -> String {
         },
     );
     match (loss.before, loss.blind) {
-        (Some(before), false) if before == Spot::ToOut => format!("{seen}, and not answered"),
+        (Some(Spot::ToOut), false) => format!("{seen}, and not answered"),
         (Some(before), false) => format!("{seen}, and not at {}", names.spot(before)),
         (_, _) => format!("{seen}, and no answer came back; in between nobody watched"),
     }
@@ -242,3 +237,7 @@ fn doubt(verdicts: &mut Verdicts, udp: Option<&Outcome>, echo: Option<&Outcome>)
         }
     }
 }
+
+#[cfg(test)]
+#[path = "blame_tests.rs"]
+mod tests;

@@ -83,10 +83,15 @@ fn works(from: &str, to: &str, outcomes: &[Outcome]) -> String {
     let large = outcomes.iter().find(|o| o.kind == ProbeKind::Udp && o.arrived());
     let large =
         large.map(|udp| format!(", also packets of {} bytes", udp.bytes)).unwrap_or_default();
+    let silent = outcomes.iter().find(|o| o.kind == ProbeKind::Udp && o.sent > 0 && !o.arrived());
+    let silent = silent.map(|udp| {
+        format!("; whether packets of {} bytes arrive is not known: they were not answered, and nobody watched there", udp.bytes)
+    });
+    let silent = silent.unwrap_or_default();
     let unsent = outcomes.iter().find_map(|outcome| {
         let why = outcome.refused.as_ref()?;
         Some(format!("; one of {} bytes was not sent: {why}", outcome.bytes))
     });
     let unsent = unsent.unwrap_or_default();
-    format!("the way from {from} to {to} works: {to} answered{time}{large}{unsent}")
+    format!("the way from {from} to {to} works: {to} answered{time}{large}{silent}{unsent}")
 }

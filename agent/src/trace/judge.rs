@@ -126,11 +126,11 @@ fn from(facts: &Facts) -> Judged {
 }
 
 impl Way<'_> {
-    fn from_name(&self) -> &str {
+    fn start(&self) -> &str {
         name_of(&self.facts.from)
     }
 
-    fn to_name(&self) -> &str {
+    fn goal(&self) -> &str {
         name_of(self.to)
     }
 
@@ -153,11 +153,11 @@ impl Way<'_> {
         let near = &self.facts.near;
         let device = self.device(At::Device, near, verdicts);
         let from = end::Side {
-            name: self.from_name(),
+            name: self.start(),
             own: self.from_address,
             prefix: self.prefix(),
             mac: self.facts.from.mac.to_string(),
-            other_name: self.to_name(),
+            other_name: self.goal(),
             other: self.to_address,
             other_mac: self.to.mac.to_string(),
             siblings: &self.facts.asked.siblings,
@@ -172,11 +172,11 @@ impl Way<'_> {
     fn arrives(&self, far: &End, device_ok: bool, verdicts: &mut Verdicts) {
         let nobody = Vec::new();
         let to = end::Side {
-            name: self.to_name(),
+            name: self.goal(),
             own: Some(self.to_address),
             prefix: self.prefix(),
             mac: self.to.mac.to_string(),
-            other_name: self.from_name(),
+            other_name: self.start(),
             other: self.from_address.unwrap_or(self.to_address),
             other_mac: self.facts.from.mac.to_string(),
             siblings: &nobody,
@@ -213,7 +213,7 @@ impl Way<'_> {
         verdicts.push(Judged::unknown(
             At::BackDevice,
             &near.host,
-            format!("not tried: answers to {}", self.from_name()),
+            format!("not tried: answers to {}", self.start()),
         ));
     }
 

@@ -132,6 +132,14 @@ impl Outcome {
         self.seen.iter().any(|(at, seen)| *at == spot && seen.is_some_and(|seen| seen > 0))
     }
 
+    /// The spots behind the last that saw it, up to the first that should have. With nobody watching in
+    /// between, it may have been lost before any of them.
+    pub(super) fn behind(&self, loss: Loss) -> impl Iterator<Item = Spot> {
+        let last = loss.before.unwrap_or(Spot::FromIn);
+        let spots = self.seen.iter().map(|(spot, _)| *spot);
+        spots.filter(move |spot| loss.after.is_none_or(|after| *spot > after) && *spot <= last)
+    }
+
     /// None: it was answered, or not sent.
     pub(crate) fn loss(&self) -> Option<Loss> {
         if self.answered > 0 || self.sent == 0 {

@@ -12,13 +12,13 @@ use super::facts::End;
 use super::gather::{self, Toward};
 use super::hops::{At, Verdicts};
 use super::judge::{self, Asked, Facts, Far, own_address};
-use super::points::{Names, Outcome};
+use super::points::{Names, Outcome, Spot};
 use super::probe::Volley;
 use super::remote;
 use super::select::{self, Target, Way, name};
 use super::tried::Tried;
 use super::watch::{Places, Report, Wanted, Watch};
-use super::{arp, blame};
+use super::{arp, blame, filters};
 use crate::control::api::trace::{ProbeKind, Trace, TraceWay};
 use crate::core::trace::{Ends, Here, Known, Place, Question};
 use crate::core::{Refusal, Request, Response};
@@ -171,7 +171,14 @@ async fn traced(agent: &Agent, wanted: &TraceWay, facts: Facts) -> Trace {
         mtu: facts.near.mtu.into(),
     };
     let outcomes = tried.outcomes(matches!(facts.far, Far::Same(_)));
-    settle(&mut verdicts, &facts, &tried.near, &outcomes, &names);
+    let lost = settle(&mut verdicts, &facts, &tried.near, &outcomes, &names);
+    if let Some((spot, at)) = lost
+        && let Some(is_far) = filters::is_far(spot)
+        && let Some(finding) = filters::examine(agent, is_far.then_some(far)).await
+        && let Some(judged) = verdicts.hop(at)
+    {
+        filters::name(judged, if is_far { far } else { names.near }, finding);
+    }
     let conclusion = conclude((&from, &to), &verdicts, &outcomes, unprobed.as_deref());
     answer(&facts, verdicts, conclusion, &outcomes, &names, unprobed, &tried)
 }
@@ -182,7 +189,7 @@ fn settle(
     near: &Report,
     outcomes: &[Outcome],
     names: &Names<'_>,
-) {
+) -> Option<(Spot, At)> {
     if let (Target::Endpoint { known, address, .. }, Some(outcome)) =
         (&facts.target, outcomes.iter().find(|outcome| outcome.kind == ProbeKind::Arp))
     {
@@ -194,7 +201,7 @@ fn settle(
         };
         arp::settle(verdicts, outcome, &answers, names);
     }
-    blame::settle(verdicts, outcomes, names);
+    blame::settle(verdicts, outcomes, names)
 }
 
 fn to_name(facts: &Facts) -> String {
@@ -248,7 +255,7 @@ fn volley(
             vni: facts.near.vni,
         },
     };
-    Ok((volley, known.clone()))
+    Ok((volley, known.as_ref().clone()))
 }
 
 /// The interface and its device are there, and up.

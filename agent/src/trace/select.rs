@@ -31,7 +31,7 @@ pub(crate) enum Target {
     /// To an endpoint of the same network.
     Endpoint {
         /// Which one.
-        known: Known,
+        known: Box<Known>,
         /// Which address of it.
         address: IpAddr,
         /// Others that the name stands for, too.
@@ -84,15 +84,19 @@ pub(crate) fn way(from: &str, to: &str, ends: &Ends) -> Result<Way, Refusal> {
 /// Endpoints of that name, address or id themselves go before those that have it as an alias.
 fn own_first<'a>(text: &str, known: &'a [Known]) -> Vec<&'a Known> {
     let is_own = |k: &&Known| {
-        k.id == text
-            || text.parse::<IpAddr>().is_ok()
-            || k.names.first().is_some_and(|name| {
-                let text = text.trim_end_matches('.');
-                text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
-            })
+        let named = k.names.first().is_some_and(|name| is_called(text, name));
+        named || k.id == text || text.parse::<IpAddr>().is_ok()
     };
     let own: Vec<&Known> = known.iter().filter(is_own).collect();
     if own.is_empty() { known.iter().collect() } else { own }
+}
+
+/// `text` is the name, or the name with something behind a dot.
+pub(super) fn is_called(text: &str, name: &str) -> bool {
+    let text = text.trim_end_matches('.');
+    let rest = text.get(..name.len()).filter(|start| start.eq_ignore_ascii_case(name));
+    let rest = rest.and_then(|_| text.get(name.len()..));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 fn is_pair(start: &Known, goal: &Known) -> bool {
@@ -146,7 +150,7 @@ fn target(to: &str, start: &Known, goals: &[&Known], ends: &Ends) -> Result<Targ
     if let Some((first, also)) = fits.split_first() {
         let address = asked.unwrap_or(IpAddr::V4(first.ipv4));
         let also = also.iter().map(|k| (*k).clone()).collect();
-        return Ok(Target::Endpoint { known: (*first).clone(), address, also });
+        return Ok(Target::Endpoint { known: Box::new((*first).clone()), address, also });
     }
     if goals.iter().any(|goal| is_same(start, goal)) {
         return Err(Refusal::invalid(format!(

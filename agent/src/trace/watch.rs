@@ -383,3 +383,7 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

@@ -68,7 +68,11 @@ pub(super) async fn run(doctor: Doctor, client: &Client, output: &Output) -> Res
 }
 
 /// By the agent, else by this program. Another host only its agent can examine.
-async fn examine(names: &[String], only: &Only, client: &Client) -> Result<Examination, Error> {
+pub(super) async fn examine(
+    names: &[String],
+    only: &Only,
+    client: &Client,
+) -> Result<Examination, Error> {
     let names = (!names.is_empty()).then(|| names.join(","));
     let target = with_query(path(&["doctor"]), &[("only", names.as_deref())]);
     let patient = client.patient(EXAMINE_WITHIN);

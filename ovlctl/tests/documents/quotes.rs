@@ -24,15 +24,20 @@ fn every_sentence_of_doctor_is_one_that_it_says() {
     are_said("docs/doctor.md", of_faults, 25);
 }
 
-/// The sentences in those cells of a page, at least so many, are in the code.
-fn are_said(page: &str, cell: impl Fn(&[String]) -> Option<String>, least: usize) {
+/// The code, as its sentences are read.
+fn said() -> String {
     let code = code();
     // A literal that goes over lines, and quotes inside of one.
     let mut said = String::new();
     for part in code.split("\\\n") {
         said.push_str(part.trim_start());
     }
-    let said = said.replace("\\\"", "\"");
+    said.replace("\\\"", "\"")
+}
+
+/// The sentences in those cells of a page, at least so many, are in the code.
+fn are_said(page: &str, cell: impl Fn(&[String]) -> Option<String>, least: usize) {
+    let said = said();
     let mut complaints = Vec::new();
     let mut seen = 0;
     for (line, cells) in document(page).rows() {
@@ -61,6 +66,32 @@ fn every_check_of_doctor_has_its_row() {
     let unknown =
         named.iter().filter(|id| !checks.contains(id)).map(|id| format!("{id} is no check"));
     none_of(missing.chain(unknown).collect());
+}
+
+#[test]
+fn every_hop_and_every_sentence_of_a_trace_is_one_that_the_agent_says() {
+    let said = said();
+    let mut complaints = Vec::new();
+    let mut seen = 0;
+    for (line, cells) in document("docs/trace.md").rows() {
+        let spans = |cell: &str| -> Vec<String> {
+            cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        };
+        let (hops, sentences) = match cells.as_slice() {
+            [hops, _, _] if hops.starts_with('`') => (spans(hops), Vec::new()),
+            [fault, hops, sentences] if !fault.starts_with('`') => (spans(hops), spans(sentences)),
+            _ => continue,
+        };
+        let ids = hops.iter().map(|hop| format!("\"{hop}\""));
+        for expected in ids.chain(sentences) {
+            seen += 1;
+            if !said.contains(&expected) {
+                complaints.push(format!("line {line}: nobody says `{expected}`"));
+            }
+        }
+    }
+    assert!(seen > 60, "only {seen} were found");
+    none_of(complaints);
 }
 
 fn is_sentence(span: &str) -> bool {

@@ -65,10 +65,7 @@ fn a_bundle_holds_what_is_known_and_no_secret() {
         written["parts"].as_array().unwrap().iter().map(|part| text(&part["path"])).collect();
     assert_eq!(listed.len() + 1, files.len());
     assert!(listed.iter().all(|path| files.contains_key(path)));
-    assert!(
-        of("agent/state.json.missing.txt").contains("state.json"),
-        "it has not been written yet"
-    );
+    assert!(of("settings/daemon.json.missing.txt").contains("daemon.json"));
     let manifest = json("manifest.json");
     assert_eq!(manifest["parts"], written["parts"]);
     assert_eq!(manifest["host"], "bee-1");

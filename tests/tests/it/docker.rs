@@ -14,3 +14,4 @@ mod outside;
 mod restarts;
 mod rig;
 mod scope;
+mod trace;

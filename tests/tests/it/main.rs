@@ -28,4 +28,5 @@ mod reload;
 mod restart;
 mod secrets;
 mod support;
+mod top;
 mod trace;

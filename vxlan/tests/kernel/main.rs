@@ -6,6 +6,7 @@
 
 mod adoption;
 mod compare;
+mod counters;
 mod device;
 mod host;
 mod ipv6;

@@ -12,7 +12,6 @@ pub const READ_WAIT_MAX: u32 = 20;
 
 /// Asks for a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct StartCapture {
     /// Of this network only.
     #[serde(default)]

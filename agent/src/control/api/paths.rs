@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 /// Asks an agent to ping other hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct PingHosts {
     /// Their names; empty: all other members that are alive or suspect.
     #[serde(default)]
@@ -73,7 +72,6 @@ impl Series {
 
 /// Asks an agent what the way to a host is like.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct LookAtPath {
     /// The host's name.
     pub to: String,

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 /// Asks to follow a way. The agent sends packets for it, unless `probe` is false.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct TraceWay {
     /// A container's name, a name with its network (`web.blue`), an address, or an id.
     pub from: String,

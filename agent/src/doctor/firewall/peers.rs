@@ -5,8 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use ipnet::Ipv4Net;
-use nix::ifaddrs::getifaddrs;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::RouteAttribute;
 
@@ -91,19 +89,4 @@ async fn find_routes(peers: &mut [Peer]) {
         peer.via = name.map(|name| name.to_string_lossy().into_owned());
     }
     task.abort();
-}
-
-/// The interface that has this address, and its network there.
-pub(super) fn interface_of(address: Ipv4Addr) -> (Option<String>, Option<Ipv4Net>) {
-    let mut all = getifaddrs().into_iter().flatten();
-    let found = all.find(|interface| {
-        let ipv4 = interface.address.as_ref().and_then(|a| a.as_sockaddr_in());
-        ipv4.is_some_and(|ipv4| ipv4.ip() == address)
-    });
-    let Some(interface) = found else {
-        return (None, None);
-    };
-    let mask = interface.netmask.as_ref().and_then(|mask| mask.as_sockaddr_in());
-    let network = mask.and_then(|mask| Ipv4Net::with_netmask(address, mask.ip()).ok());
-    (Some(interface.interface_name), network.map(|network| network.trunc()))
 }

@@ -149,8 +149,8 @@ fn agent(facts: &Facts) -> Said {
                 .mend("on {host}: ps -o pid,stat,cmd -C ovl-agent (T: stopped); systemctl restart ovl-agent, no container notices")
         }
         Err(NoAnswer::Older) => {
-            said(Verdict::Warn, "the agent of {host} is of an older version: it cannot be asked, and the ways to it are not looked at")
-                .mend("upgrade ovl on {host}")
+            said(Verdict::Warn, "the agent of {host} closed the connection without a word: it is of an older version, or was just stopped")
+                .mend("ovlctl doctor once more; if it says the same, upgrade ovl on {host}")
         }
         Err(NoAnswer::Other(why)) => said(Verdict::Unchecked, "the agent of {host} gave no good answer").seen(why.clone()),
         Err(NoAnswer::NoConnection(why)) if facts.way.udp.is_answered() || facts.way.vxlan.is_answered() => {
@@ -352,7 +352,8 @@ fn way(
         said = said.seen(format!("on {}: {line}", facts.name));
     }
     match &theirs.fix {
-        Some(fix) => said.mend(format!("on {{host}}: {fix}")),
+        // Its words, not ours: to be read before they are typed.
+        Some(fix) => said.mend(format!("on {{host}}, which advises: {fix}")),
         None => said.mend(open(what.to_owned())),
     }
 }

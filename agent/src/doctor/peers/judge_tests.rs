@@ -86,7 +86,11 @@ fn each_fault_of_a_host_is_named_alone() {
     let faults = [
         (unanswered(NoAnswer::NoAgent, refused), "peer.agent", "no agent runs on b"),
         (unanswered(NoAnswer::Frozen, silent_path()), "peer.agent", "is there and does not answer"),
-        (unanswered(NoAnswer::Older, silent_path()), "peer.agent", "older version"),
+        (
+            unanswered(NoAnswer::Older, silent_path()),
+            "peer.agent",
+            "of an older version, or was just stopped",
+        ),
         (unanswered(no_connection(), silent_path()), "peer.agent", "b gives no sign of life"),
         (
             unanswered(no_connection(), Path { udp: ANSWERED, ..silent_path() }),
@@ -201,5 +205,5 @@ fn what_a_packet_filter_does_is_told_once() {
     let vxlan = told.iter().find(|f| f.check == "peer.vxlan").unwrap();
     assert_eq!(vxlan.verdict, Verdict::Fail);
     assert!(vxlan.evidence.iter().any(|line| line == "on b: rule 3 drops UDP 4789"), "{vxlan:?}");
-    assert_eq!(vxlan.fix.as_deref(), Some("on b: iptables -D INPUT 3"));
+    assert_eq!(vxlan.fix.as_deref(), Some("on b, which advises: iptables -D INPUT 3"));
 }

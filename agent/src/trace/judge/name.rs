@@ -6,7 +6,7 @@ use super::{Facts, some};
 use crate::core::Absence;
 use crate::core::trace::{Known, KnownNetwork, Place, There};
 use crate::trace::hops::{At, Judged};
-use crate::trace::select::{Target, name};
+use crate::trace::select::{Target, is_called, name};
 
 pub(super) fn judge(facts: &Facts) -> Judged {
     match &facts.target {
@@ -62,11 +62,7 @@ fn endpoint(facts: &Facts, known: &Known, address: IpAddr, also: &[Known]) -> Ju
 }
 
 fn is_name(text: &str, known: &Known) -> bool {
-    let text = text.trim_end_matches('.');
-    let begins = |name: &String| {
-        text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
-    };
-    text != known.id && known.names.iter().any(begins)
+    text != known.id && known.names.iter().any(|name| is_called(text, name))
 }
 
 fn unanswered(facts: &Facts, known: &Known, answer: &[IpAddr]) -> String {

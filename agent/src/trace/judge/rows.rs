@@ -23,13 +23,13 @@ impl Way<'_> {
             At::BackNeighbour | At::BackFdb => Other {
                 address: self.from_address,
                 mac: from.mac.to_string(),
-                name: self.from_name(),
+                name: self.start(),
                 behind: end.other.as_ref().map(|_| (near.vtep, near.host.clone())),
             },
             _ => Other {
                 address: Some(self.to_address),
                 mac: self.to.mac.to_string(),
-                name: self.to_name(),
+                name: self.goal(),
                 behind: self.vtep.map(|vtep| (vtep, self.to.host.clone())),
             },
         }
@@ -135,7 +135,7 @@ impl Way<'_> {
     /// Between two containers of one host.
     pub(super) fn sibling(&self, device_ok: bool) -> Judged {
         let (near, address, mac) = (&self.facts.near, self.to_address, self.to.mac.to_string());
-        let (host, name) = (&near.host, self.to_name());
+        let (host, name) = (&near.host, self.goal());
         let rows = match usable(At::Sibling, near, device_ok) {
             Ok(rows) => rows,
             Err(unknown) => return *unknown,

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
 use ovl_agent::control::api::{Member, Status};
-use ovl_agent::doctor::{Only, Unanswered, examine_host};
+use ovl_agent::doctor::Only;
 use ovl_agent::tool::{self, Limits};
 use serde_json::Value;
 
 use super::here::Here;
 use super::parts::{Part, Source, of_host, of_peers};
 use crate::client::{Client, path};
+use crate::commands::doctor::examine;
 
 /// Parts that are gathered at one time.
 const AT_ONCE: usize = 8;
@@ -102,21 +103,14 @@ impl Source {
                 let client = client.to(host.as_deref()).patient(within);
                 json(client.get::<Value>(&target).await.map_err(|error| error.to_string())?)
             }
-            Source::Doctor => doctor(client, within).await,
+            Source::Doctor => {
+                let seen = examine(&[], &Only::all(), client).await;
+                let seen = seen.map_err(|error| error.to_string())?;
+                json(serde_json::to_value(seen).map_err(|error| error.to_string())?)
+            }
             Source::Text(text) => Ok((text, false)),
         }
     }
-}
-
-/// By the agent; where it does not answer, by this program.
-async fn doctor(client: &Client, within: Duration) -> Found {
-    let by_agent = client.patient(within).get::<Value>(&path(&["doctor"])).await;
-    let Err(error) = by_agent else {
-        return json(by_agent.map_err(|error| error.to_string())?);
-    };
-    let unanswered = Unanswered::Other(error.to_string());
-    let seen = examine_host(client.socket(), unanswered, &Only::all()).await;
-    json(serde_json::to_value(seen).map_err(|error| error.to_string())?)
 }
 
 fn json(value: Value) -> Found {

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use ovl_agent::config::{self, Config, Start};
+use ovl_agent::config::{self, Start};
 use tokio::net::UnixStream;
 
 /// The service's variables, one `NAME=VALUE` a line.
@@ -27,7 +27,6 @@ pub(super) struct Here {
     pub(super) config_file: PathBuf,
     /// None: there is no such file, or it cannot be read.
     pub(super) config_text: Option<String>,
-    pub(super) config: Option<Config>,
     pub(super) state_dir: PathBuf,
 }
 
@@ -68,13 +67,11 @@ impl Here {
             config_text = Some(text.clone());
             Ok(text)
         });
-        let config = match start {
-            Start::Run(config, _) => Some(*config),
-            Start::Show(_) | Start::Refuse(_) => None,
+        let state_dir = match start {
+            Start::Run(config, _) => config.state_dir,
+            Start::Show(_) | Start::Refuse(_) => STATE_DIR.into(),
         };
-        let state_dir = config.as_ref().map(|config| config.state_dir.clone());
-        let state_dir = state_dir.unwrap_or_else(|| STATE_DIR.into());
-        Here { host_name, argv, variables, config_file, config_text, config, state_dir }
+        Here { host_name, argv, variables, config_file, config_text, state_dir }
     }
 }
 
@@ -128,7 +125,7 @@ mod tests {
         let argv = ["ovl-agent", "--state-dir", "/srv/ovl", "--config", "/nowhere/agent.toml"];
         let here = Here::of("bee-1".into(), argv.map(os).to_vec(), Vec::new());
         assert_eq!(here.config_file, Path::new("/nowhere/agent.toml"));
-        assert!(here.config.is_none(), "the file is missing");
+        assert_eq!(here.state_dir, Path::new(STATE_DIR), "the file is missing");
         let variables = [("OVL_STATE_DIR", "/a"), ("OVL_STATE_DIR", "/b"), ("OVL_JUNK", "x")];
         let variables = variables.map(|(name, value)| (os(name), os(value))).to_vec();
         let here = Here::of("bee-1".into(), vec![os("ovl-agent")], variables[..2].to_vec());

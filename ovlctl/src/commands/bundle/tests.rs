@@ -19,7 +19,6 @@ fn here() -> Here {
         variables: vec![password],
         config_file: "/etc/ovl/agent.toml".into(),
         config_text: None,
-        config: None,
         state_dir: "/var/lib/ovl".into(),
     }
 }
