@@ -34,7 +34,7 @@ pub(super) async fn gather() -> (Ruleset, Vec<Gap>) {
     (Ruleset { tables }, gaps)
 }
 
-/// Tables of iptables-legacy. They are asked for only where there are some: asking makes them.
+/// Tables of iptables-legacy, whose tool is asked only where the kernel has some.
 async fn legacy() -> Result<Vec<Table>, Gap> {
     let names = std::fs::read_to_string(LEGACY).unwrap_or_default();
     if names.trim().is_empty() {
