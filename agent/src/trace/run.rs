@@ -255,7 +255,7 @@ fn volley(
             vni: facts.near.vni,
         },
     };
-    Ok((volley, known.as_ref().clone()))
+    Ok((volley, Known::clone(known)))
 }
 
 /// The interface and its device are there, and up.

@@ -139,7 +139,7 @@ fn probes(trace: &Trace, output: &Output) -> String {
             found.map_or_else(|| String::new().into(), |point| seen(point, probe.sent > 0))
         })
     }));
-    rows.push(row("answered", kinds, |probe| answered(probe)));
+    rows.push(row("answered", kinds, answered));
     let mut text = output.table(["PROBES", "ARP", "ECHO", "UDP"], rows);
     text.push('\n');
     for probe in &trace.probes {
