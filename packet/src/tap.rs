@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessageOwned, LinkAddr, MsgFlags, getsockname, recvmsg, setsockopt, sockopt,
+};
 use pnet_datalink::NetworkInterface;
 use socket2::{Domain, SockFilter, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
@@ -22,6 +24,10 @@ use crate::filter::Filter;
 /// Most bytes of one frame that a tap gives; further ones are cut off. As large as the frames that
 /// the kernel puts together from what arrives (GRO), or takes apart later (GSO), with their outer headers.
 pub const SNAPLEN_MAX: usize = 66 << 10;
+
+/// Interfaces whose frames begin with an Ethernet header (linux/if_arp.h).
+const ARPHRD_ETHER: u16 = 1;
+const ARPHRD_LOOPBACK: u16 = 772;
 
 /// `sll_pkttype` (linux/if_packet.h).
 const HOST: u8 = 0;
@@ -64,6 +70,16 @@ pub enum TapError {
         "raw packets need the capability CAP_NET_RAW, and AF_PACKET in the unit's RestrictAddressFamilies="
     )]
     Denied(#[source] io::Error),
+    /// Its frames begin in another way, as those of WireGuard's interfaces do.
+    #[error(
+        "frames of interface {interface:?} are no Ethernet frames (ARPHRD {kind}), and are not read"
+    )]
+    NotEthernet {
+        /// The interface.
+        interface: String,
+        /// `ARPHRD_*` (linux/if_arp.h).
+        kind: u16,
+    },
     /// Anything else.
     #[error("could not {what} at interface {interface:?}")]
     Failed {
@@ -114,6 +130,10 @@ impl RawTap {
             .and_then(|()| setsockopt(&socket, sockopt::RxqOvfl, &1));
         options.map_err(|e| failed("set the options of a packet socket")(e.into()))?;
         bind(&socket, interface, index).map_err(failed("bind a packet socket"))?;
+        let kind = hardware(&socket).map_err(failed("ask the kind of a packet socket"))?;
+        if kind != ARPHRD_ETHER && kind != ARPHRD_LOOPBACK {
+            return Err(TapError::NotEthernet { interface: interface.to_owned(), kind });
+        }
         Ok(RawTap { socket, snaplen: snaplen.min(SNAPLEN_MAX) })
     }
 
@@ -148,6 +168,12 @@ impl RawTap {
 fn denied(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EPERM | Errno::EACCES | Errno::EAFNOSUPPORT))
+}
+
+/// What the interface is, as `ARPHRD_*`.
+fn hardware(socket: &Socket) -> io::Result<u16> {
+    let address: LinkAddr = getsockname(socket.as_raw_fd())?;
+    Ok(address.hatype())
 }
 
 /// Binds to the interface, for all protocols.

@@ -26,12 +26,16 @@ use crate::probe::paths;
 
 /// Hosts that are looked at together.
 const AT_ONCE: usize = 32;
+/// How long all hosts together may take.
+const GATHER_WITHIN: Duration = Duration::from_secs(19);
+/// Hosts that are named of those for which there was no time.
+const NAMED_MAX: usize = 10;
 /// How long the agent of another host may take for what it can say at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 /// A thousand years, in microseconds.
 const OFF_MAX_US: i128 = 1000 * 365 * 86_400 * 1_000_000;
 /// How long for what it has to measure.
-const MEASURE_WITHIN: Duration = Duration::from_secs(10);
+const MEASURE_WITHIN: Duration = Duration::from_secs(12);
 
 const CHECKS: [Check; 6] = [
     Check {
@@ -82,13 +86,23 @@ fn look(host: Host, agent: Agent) -> BoxFuture<'static, Vec<Finding>> {
             let alone = "this host knows no other host of the cluster";
             return CHECKS.iter().map(|check| Finding::ok(check.id, alone)).collect();
         }
-        let own_filter = own_filter(&host, &agent).await;
-        let facts: Vec<Facts> = futures::stream::iter(others)
+        let names: Vec<String> = others.iter().map(|member| member.name.to_string()).collect();
+        let facts = futures::stream::iter(others)
             .map(|member| gather(&agent, member))
             .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
-        told::told(judge::all(&facts, &own_filter))
+            // What is known by then is told.
+            .take_until(tokio::time::sleep(GATHER_WITHIN))
+            .collect::<Vec<Facts>>();
+        let (own_filter, facts) = tokio::join!(own_filter(&host, &agent), facts);
+        let mut findings = told::told(judge::all(&facts, &own_filter));
+        let late = names.iter().filter(|name| !facts.iter().any(|known| known.name == **name));
+        let late: Vec<&str> = late.map(String::as_str).collect();
+        if !late.is_empty() {
+            let why = format!("there was no time left for {} hosts", late.len());
+            let named = late.iter().take(NAMED_MAX).map(|name| (*name).to_owned());
+            findings.push(Finding::unchecked("peer.agent", why).all_seen(named));
+        }
+        findings
     })
 }
 

@@ -94,7 +94,8 @@ impl Kernel {
         if self.awaited > 0 {
             return;
         }
-        if !self.inspections.is_empty() {
+        // Whoever looks on, and however often, the audit that is due comes first.
+        if !self.inspections.is_empty() && !self.audit {
             return self.look(version, core);
         }
         if version == self.sent && !self.audit {

@@ -17,6 +17,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(600);
 const CONNECT_WITHIN: Duration = Duration::from_millis(3500);
 /// Probes of a kind before a way counts as closed.
 const TRIES: u32 = 3;
+/// The largest packet is looked for until it is known within so many bytes.
+const PRECISION: u16 = 3;
 /// Bytes of the smallest packet whose passing is looked for.
 const SMALLEST: u16 = 68;
 
@@ -83,12 +85,12 @@ async fn vxlan(prober: &Prober, to: SocketAddrV4, nonce: u64, packet: u16) -> Re
     Reach::Silent
 }
 
-/// The largest packet that passes, below one that does not. Each size is given two tries, so that one
+/// The largest packet that passes, within [`PRECISION`], below one that does not. Each size is given two tries, so that one
 /// lost packet does not count.
 async fn largest(prober: &Prober, to: SocketAddrV4, too_large: u16) -> Option<u16> {
     let (mut passes, mut fails) = (None, too_large);
     let mut next = SMALLEST;
-    while next < fails && passes.is_none_or(|passes| passes < next) {
+    while next < fails && passes.is_none_or(|passes| passes + PRECISION <= next) {
         let mut through = false;
         for seq in 0..2 {
             let answer = prober.probe(*to.ip(), rand::random(), seq, next, ANSWER_WITHIN / 2).await;

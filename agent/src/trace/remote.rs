@@ -175,7 +175,6 @@ pub(crate) struct Watches(Arc<Mutex<Begins>>);
 
 #[derive(Default)]
 struct Begins {
-    last: u64,
     kept: BTreeMap<u64, Kept>,
 }
 
@@ -223,8 +222,8 @@ impl Watches {
         if begins.kept.len() >= WATCHES_MAX {
             return Err(too_many());
         }
-        begins.last += 1;
-        let id = begins.last;
+        // Not to be guessed: who has it may end it.
+        let id = rand::random();
         begins.kept.insert(id, Kept::Watching(watch));
         Ok(id)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::RouteAttribute;
 
@@ -57,11 +57,12 @@ async fn members(host: &Host) -> Vec<Member> {
 
 /// Addresses of the hosts to join by; of those whose names are not known, none.
 async fn seeds(join: &[String]) -> Vec<Ipv4Addr> {
+    // One after another: each takes a thread until the resolver answers, however long it was waited for.
     let looks = join.iter().map(|seed| async move {
         let found = tokio::net::lookup_host(seed.as_str()).await;
         found.map(Iterator::collect::<Vec<SocketAddr>>).unwrap_or_default()
     });
-    let found = futures::future::join_all(looks).await;
+    let found: Vec<Vec<SocketAddr>> = futures::stream::iter(looks).buffered(1).collect().await;
     let ipv4 = |address: SocketAddr| match address.ip() {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,

@@ -50,7 +50,9 @@ async fn legacy() -> Result<Vec<Table>, Gap> {
         let todo = Some("install the package iptables".to_owned());
         return Err(Gap { why: format!("{what}: there is no iptables-legacy-save"), todo });
     }
-    Ok(iptables::parse(&text, Tool::Iptables(command)))
+    parsed(move || iptables::parse(&text, Tool::Iptables(command)))
+        .await
+        .map_err(|why| Gap { why, todo: None })
 }
 
 /// Tables in nftables, made by nft or by iptables.
@@ -96,7 +98,8 @@ async fn of_iptables() -> Vec<Table> {
         if let Ok(said) = ask(&[save]).await
             && is_of_nft(&said.text)
         {
-            return iptables::parse(&said.text, Tool::Iptables(command));
+            let parse = move || iptables::parse(&said.text, Tool::Iptables(command));
+            return parsed(parse).await.unwrap_or_default();
         }
     }
     Vec::new()
@@ -108,8 +111,16 @@ async fn of_nft() -> Result<Vec<Table>, Gap> {
     let json = json.map_err(|error| gap(what, &error, "nftables"))?.text;
     // Without it rules are shown in JSON.
     let listing = ask(&["nft", "-a", "list", "ruleset"]).await.map(|said| said.text);
-    let tables = nft::parse(&json, &listing.unwrap_or_default());
-    tables.map_err(|why| Gap { why: format!("{what}: {why}"), todo: None })
+    let tables = parsed(move || nft::parse(&json, &listing.unwrap_or_default())).await;
+    let failed = |why: String| Gap { why: format!("{what}: {why}"), todo: None };
+    tables.map_err(failed)?.map_err(|why| failed(why.to_string()))
+}
+
+/// Megabytes of rules are read on a thread for that: the agent's own goes on.
+async fn parsed<T: Send + 'static>(
+    parse: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    crate::doctor::blocking(parse).await
 }
 
 async fn ask(argv: &[&str]) -> Result<Said, ToolError> {

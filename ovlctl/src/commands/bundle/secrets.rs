@@ -23,7 +23,7 @@ const SHORTEST: usize = 4;
 const TOKEN_MAX: u64 = 64 << 10;
 
 /// Names of settings, variables, headers and flags that hold secrets.
-const NAMES: &str = "token|secret|passw(?:or)?d|passphrase|credential|api[-_]?key|private[-_]?key|preshared[-_]?key|access[-_]?key|encrypt(?:ion)?[-_]?key|psk";
+const NAMES: &str = "token|secret|http[-_]?auth|passw(?:or)?d|passphrase|credential|api[-_]?key|private[-_]?key|preshared[-_]?key|access[-_]?key|encrypt(?:ion)?[-_]?key|psk";
 
 /// What knows this host's secrets.
 pub(super) struct Secrets {

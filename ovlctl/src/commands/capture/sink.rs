@@ -1,7 +1,7 @@
 //! Where captured packets go.
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -122,7 +122,12 @@ fn create(path: &Path, capture: &Capture) -> io::Result<Writer<Box<dyn Write>>> 
     } else {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
-        Box::new(options.open(path)?)
+        let file = options.open(path)?;
+        // One that was there before: packets are for its owner alone.
+        if file.metadata()?.is_file() {
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
+        Box::new(file)
     };
     let interface = Interface {
         name: &capture.interface,
