@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::RouteAttribute;
 
@@ -57,17 +57,18 @@ async fn members(host: &Host) -> Vec<Member> {
 
 /// Addresses of the hosts to join by; of those whose names are not known, none.
 async fn seeds(join: &[String]) -> Vec<Ipv4Addr> {
+    let mut found = Vec::new();
     // One after another: each takes a thread until the resolver answers, however long it was waited for.
-    let looks = join.iter().map(|seed| async move {
-        let found = tokio::net::lookup_host(seed.as_str()).await;
-        found.map(Iterator::collect::<Vec<SocketAddr>>).unwrap_or_default()
-    });
-    let found: Vec<Vec<SocketAddr>> = futures::stream::iter(looks).buffered(1).collect().await;
+    for seed in join {
+        if let Ok(addresses) = tokio::net::lookup_host(seed.as_str()).await {
+            found.extend(addresses);
+        }
+    }
     let ipv4 = |address: SocketAddr| match address.ip() {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
     };
-    found.into_iter().flatten().filter_map(ipv4).collect()
+    found.into_iter().filter_map(ipv4).collect()
 }
 
 /// Asks the kernel for the way to each.
