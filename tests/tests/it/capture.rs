@@ -9,7 +9,9 @@ use ovl_tests::programs::Programs;
 use ovl_tests::{Container, Host, Outcome, StoreKind, exec, process};
 use serde_json::Value;
 
-use crate::support::{SPREAD, TestLab, address_of, ctl, eventually, holds, pings, vni};
+use crate::support::{
+    PROBES, SPREAD, TestLab, address_of, ctl, eventually, holds, link, pings, vni,
+};
 
 const HOSTS: [&str; 2] = ["bee-1", "bee-2"];
 
@@ -288,12 +290,17 @@ fn taps(host: &Host) -> usize {
     waiting(host).len()
 }
 
-/// The bytes that wait in each packet socket of a host.
+/// The bytes that wait in each packet socket of a host, but for the agent's own at the device for probes.
 fn waiting(host: &Host) -> Vec<String> {
     let table = host.run(&["cat", "/proc/net/packet"]).unwrap().require().unwrap().stdout;
+    let probes = link(host, PROBES).map(|device| device["ifindex"].to_string());
     // sk RefCnt Type Proto Iface R Rmem User Inode
-    let rows = table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(6));
-    rows.map(str::to_owned).collect()
+    let rows = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let others = fields.get(4).map(|index| (*index).to_owned()) != probes;
+        fields.get(6).filter(|_| others).map(|bytes| (*bytes).to_owned())
+    });
+    rows.collect()
 }
 
 /// The fields of each packet of a file, as tshark reads them, with the file's names.

@@ -15,7 +15,7 @@ struct Fault {
     words: &'static str,
 }
 
-const ON_THE_OTHER_HOST: [Fault; 5] = [
+const ON_THE_OTHER_HOST: [Fault; 4] = [
     Fault {
         make: &["iptables", "-A", "INPUT", "-p", "udp", "--dport", "4789", "-j", "DROP"],
         mend: &["iptables", "-F", "INPUT"],
@@ -39,12 +39,6 @@ const ON_THE_OTHER_HOST: [Fault; 5] = [
         mend: &["ip", "link", "set", "eth1", "mtu", "1500"],
         check: "peer.mtu",
         words: "bytes inside VXLAN do not pass between this host and bee-2",
-    },
-    Fault {
-        make: &["ip", "link", "set", "ovl-16777215", "down"],
-        mend: &["ip", "link", "set", "ovl-16777215", "up"],
-        check: "peer.vxlan",
-        words: "bee-2",
     },
 ];
 
@@ -130,7 +124,9 @@ fn a_clock_that_is_off_is_named_and_whose_it_is() {
     let [here, there] = [lab.host("bee-1").unwrap(), lab.host("bee-2").unwrap()];
     nothing_is_wrong(&here);
     there.stop_agent().unwrap();
-    there.spawn_agent_under(&["faketime", "--exclude-monotonic", "-f", "+10s"]).unwrap();
+    let preload = format!("LD_PRELOAD={}", faketime());
+    let wrapper = ["env", &preload, "FAKETIME=+10s", "FAKETIME_DONT_FAKE_MONOTONIC=1"];
+    there.spawn_agent_under(&wrapper).unwrap();
     eventually("a finding about the clock", SPREAD, || {
         let found = troubles(&here, "peer");
         let words = "the clock of bee-2 is 10.0 s ahead of those of most other hosts";
@@ -142,6 +138,14 @@ fn a_clock_that_is_off_is_named_and_whose_it_is() {
         let words = "this host's clock is 10.0 s ahead of those of most other hosts";
         holds(found.len() == 1 && text(&found[0]["summary"]).starts_with(words), found)
     });
+}
+
+/// Debian's libfaketime, of whichever architecture.
+fn faketime() -> String {
+    let folders = std::fs::read_dir("/usr/lib").unwrap().flatten();
+    let libraries = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    let found = libraries.into_iter().find(|library| library.exists());
+    found.expect("the package faketime is installed").display().to_string()
 }
 
 #[test]
