@@ -87,7 +87,7 @@ async fn a_member_of_the_group_reads_and_changes_nothing() {
     let (status, _) = ask(watchers(), MEMBER, &Method::HEAD, "/v1/status", "").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     for (method, path, body) in CHANGES {
-        let (status, told) = ask(watchers(), MEMBER, &method, path, body).await;
+        let (status, told) = ask(watchers(), MEMBER, method, path, body).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}");
         for word in ["user 1001", "root", "sudo", "group watchers"] {
             assert!(told.contains(word), "{word} in {told}");
@@ -113,7 +113,7 @@ async fn root_and_the_agents_user_may_do_all() {
     for user in [ROOT, me] {
         for access in [watchers(), Access::of(None)] {
             for (method, path, body) in CHANGES {
-                let (status, _) = ask(access.clone(), user, &method, path, body).await;
+                let (status, _) = ask(access.clone(), user, method, path, body).await;
                 assert_ne!(status, StatusCode::FORBIDDEN, "{method} {path}");
             }
             let (status, _) = ask(access, user, &Method::GET, "/v1/status", "").await;

@@ -198,7 +198,7 @@ fn what_a_packet_filter_does_is_told_once() {
     let facts = Facts { way: lost.clone(), back: Ok(lost), arrived: Some(0), came: 3, ..fine("b") };
     let rule = Finding::fail("firewall.vxlan", "rule 3 drops UDP 4789").mend("iptables -D INPUT 3");
     // Ours is a finding of its own.
-    let said = bad(&[facts.clone()], std::slice::from_ref(&rule));
+    let said = bad(std::slice::from_ref(&facts), std::slice::from_ref(&rule));
     assert!(said.iter().all(|(_, verdict, _)| *verdict == Verdict::Unchecked), "{said:?}");
     // Theirs is evidence, and the fix.
     let told = told(all(&[Facts { their_filter: vec![rule], ..facts }], &[]));
