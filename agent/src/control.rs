@@ -11,6 +11,7 @@ pub(crate) mod paths;
 mod peers;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -72,6 +73,7 @@ fn routes(agent: Agent) -> Router {
         .merge(audit::routes())
         .merge(doctor::routes())
         .merge(paths::routes())
+        .merge(trace::routes())
         .merge(captures::routes())
         .fallback(|| async { Refusal::not_found("there is no such path in this agent's API; are ovlctl and ovl-agent of one version?") })
         .layer(DefaultBodyLimit::max(BODY_MAX))
@@ -126,6 +128,7 @@ impl IntoResponse for Response {
             | Response::Diagnosis(_)
             | Response::Explained(_)
             | Response::NetworkId(_)
+            | Response::TraceEnds(_)
             | Response::Pool(..)
             | Response::Address(_)
             | Response::Mac(_)

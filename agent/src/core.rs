@@ -21,6 +21,7 @@
 //! - `explain`: why a name has its addresses.
 //! - `audit`: the kernel against what it should be, on demand.
 //! - `view`: answers for the control API.
+//! - `trace`: what is known of the ends of a way.
 //! - `diagnosis`: what is wrong, by topic, for examinations of the host.
 
 mod audit;
@@ -38,6 +39,7 @@ mod store;
 mod tell;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -58,6 +60,7 @@ pub use self::event::{
 pub use self::explain::{Asked, Explained};
 pub use self::local::{Sandbox, Target};
 pub use self::notice::{Kind, Notice};
+pub use self::remote::Absence;
 pub use self::state::{FORMAT as STATE_FORMAT, State};
 use self::{
     diagnosis::Trouble,
@@ -357,6 +360,9 @@ impl Core {
             },
             Request::NetworkId(name) => {
                 self.network_or_refuse(&name).map(|n| Some(Response::NetworkId(n.id.0)))
+            }
+            Request::TraceEnds(question) => {
+                self.trace_ends(&question).map(|ends| Some(Response::TraceEnds(Box::new(ends))))
             }
             Request::CreateNetwork(spec) => {
                 self.call(StoreCall::CreateNetwork(spec), store::Continuation::Create(id));

@@ -55,6 +55,10 @@ const WITHIN: Duration = Duration::from_secs(25);
 /// How long the agent's own loop may take to say how it is, before it counts as not answering.
 const STATUS_WITHIN: Duration = Duration::from_secs(5);
 
+/// Threads that wait for disks, of all examinations together: the agent needs its others itself. When all
+/// of them hang, what else wants one is unchecked.
+static THREADS: Semaphore = Semaphore::const_new(6);
+
 /// Findings of one check that are told, the worst ones; of more, one more says how many are left
 /// out.
 const FINDINGS_MAX: usize = 64;
@@ -80,6 +84,8 @@ enum Look {
 
 /// All groups, in the order in which people are told.
 const GROUPS: &[&Group] = &[
+    &running::GROUP,
+    &unit::GROUP,
     &kernel::GROUP,
     &features::GROUP,
     &ports::GROUP,
@@ -91,8 +97,6 @@ const GROUPS: &[&Group] = &[
     &store::GROUP,
     &cluster::GROUP,
     &docker::GROUP,
-    &running::GROUP,
-    &unit::GROUP,
 ];
 
 /// Examines the host of this agent.
@@ -234,11 +238,17 @@ fn unix_now() -> u64 {
     now.map(|now| now.as_secs()).unwrap_or_default()
 }
 
-/// Runs what may wait for a disk on a thread for that.
+/// Runs what may wait for a disk on a thread for that. One that hangs keeps its thread, and its place.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
     let fault = |fault| format!("it could not be looked at: {fault}");
+    // Never closed.
+    let place = THREADS.acquire().await;
+    let work = move || {
+        let _place = place;
+        work()
+    };
     tokio::task::spawn_blocking(work).await.map_err(fault)
 }
 

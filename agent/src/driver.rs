@@ -49,6 +49,7 @@ use crate::docker::Daemon;
 use crate::events::Log;
 use crate::peers::Peers;
 use crate::probe::Prober;
+use crate::trace::Watches;
 
 /// Exit code of an agent whose host has left the cluster: it is not to be started again by itself.
 pub const EXIT_LEFT: u8 = 3;
@@ -79,6 +80,7 @@ pub struct Agent {
     registry: registry::Found,
     peers: Peers,
     prober: Prober,
+    watches: Watches,
     captures: Arc<Captures>,
 }
 
@@ -143,6 +145,7 @@ impl Agent {
             registry: Arc::new(RwLock::new(Err("it was not asked yet".to_owned()))),
             peers: Peers::alone(),
             prober: Prober::ended(),
+            watches: Watches::default(),
             captures: Arc::new(Captures::new(String::new(), std::net::Ipv4Addr::LOCALHOST, 4789)),
         }
     }
@@ -190,6 +193,11 @@ impl Agent {
     /// The other hosts' agents.
     pub(crate) fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// Where probes of traces are watched for.
+    pub(crate) fn watches(&self) -> &Watches {
+        &self.watches
     }
 
     /// Probes of the ways to other hosts.

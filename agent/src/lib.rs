@@ -17,6 +17,7 @@ mod probe;
 pub mod purge;
 pub mod systemd;
 pub mod tool;
+mod trace;
 pub mod unix_socket;
 
 /// The version of the programs: the workspace's own, unless the build was told another one (a

@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::commands::Doctor;
 use crate::commands::capture::Capture;
 use crate::commands::{audit, events, resolve};
 use crate::complete;
@@ -15,7 +16,8 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0   done
   1   the agent said no, this user may not, or there is no such thing
-  4   what was looked at is broken (ping)
+  2   not all could be looked at (trace)
+  4   what was looked at is not as it should be (ping, audit, doctor, trace)
   64  wrong usage
   69  the agent does not answer, or not in a way that is understood
   75  not now: the store or the kernel did not do it in time; try again later";
@@ -81,12 +83,29 @@ pub(crate) enum Command {
     /// address, state, underlay: {sent, received, min_us, avg_us, max_us, error}, vxlan: {…}}], the
     /// times in microseconds, or {from, host, error} where the agent of `from` could not be asked.
     Ping(crate::commands::ping::Args),
+    /// Follow the way from one container to another, and say where it is broken
+    ///
+    /// Looks at both hosts what their kernels would do with a packet and with its answer, marks the first
+    /// hop that is broken, and says what mends it. Then sends probes out of the first container's own
+    /// interface (ARP, an echo, UDP that must not be fragmented), and shows at which points they were
+    /// seen. Needs root. Exit code 0: the way works; 4: it is broken; 2: that could not be told. JSON:
+    /// {from, to: {name, host, address, mac}, network: {name, vni, mtu}, verdict, broken, conclusion,
+    /// fix, hops: [{hop, host, verdict, says, evidence, fix}], probes: [{probe, bytes, sent, answered,
+    /// answer, microseconds, points: [{host, container, interface, direction, way, seen}]}], unprobed,
+    /// unwatched}; a verdict is ok, unknown or broken.
+    Trace(crate::commands::trace::Args),
     /// Hold the kernel of this host against what it should be, row by row
     ///
-    /// Changes nothing without --repair. Exit code 1 when something differs; with --repair, when something
+    /// Changes nothing without --repair. Exit code 4 when something differs; with --repair, when something
     /// is left. JSON: {networks, rows, endpoints, differences: [{kind, network, vni, endpoint, netns,
     /// device, what, want, have}], left_out, repair: {done, failures, left: [difference]}}.
     Audit(audit::Ask),
+    /// Put all that is known of this host into one archive, for a bug report
+    ///
+    /// Versions, settings, state, logs, kernel tables, firewall rules, and what doctor says of this
+    /// host and of the others. Secrets are taken out, names and addresses are not. Works without an
+    /// agent, too; what cannot be had is named. JSON: {file, bytes, parts: [{path, bytes, error, cut}]}.
+    Bundle(crate::commands::bundle::Args),
     /// Show what happened on this host and in its cluster
     ///
     /// Hosts that joined, left, were suspected or down; endpoints that came, went or moved; networks,
@@ -94,6 +113,8 @@ pub(crate) enum Command {
     /// {seq, at, kind, summary}, and where it applies host, network, endpoint, address, count, reason,
     /// details; docs/events.md lists the kinds.
     Events(events::Events),
+    /// Look for everything that is known to break an overlay on this host
+    Doctor(Doctor),
     /// Let the agent read its configuration again
     ///
     /// Says which settings differ, and which of them are in force only after a restart. A

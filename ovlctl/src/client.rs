@@ -1,6 +1,6 @@
 //! One HTTP request over the agent's unix socket, bounded in time and size.
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -45,9 +45,24 @@ impl Client {
         Client { host: host.map(str::to_owned), ..self.clone() }
     }
 
+    /// The other host whose agent is asked; `None`: this one's.
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// The control socket of this host's agent.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// The same agent, for what takes it longer; never less patient than this.
     pub(crate) fn patient(&self, patience: Duration) -> Client {
         Client { patience: patience.max(self.patience), ..self.clone() }
+    }
+
+    /// The same agent, for what it does at once; never more patient than this.
+    pub(crate) fn hasty(&self, patience: Duration) -> Client {
+        Client { patience: patience.min(self.patience), ..self.clone() }
     }
 
     /// Somebody accepts connections.
@@ -140,7 +155,7 @@ impl Client {
             io::ErrorKind::PermissionDenied => return Error::Closed { socket },
             _ => error.to_string(),
         };
-        Error::NoAgent { socket, why }
+        Error::NoAgent { socket, why, kind: error.kind() }
     }
 
     fn broken(&self, error: &hyper::Error) -> Error {
@@ -148,7 +163,7 @@ impl Client {
             return self.garbage(causes(error));
         }
         let why = format!("it hung up before it answered, look at its log: {}", causes(error));
-        Error::NoAgent { socket: self.socket.clone(), why }
+        Error::NoAgent { socket: self.socket.clone(), why, kind: io::ErrorKind::Other }
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> Error {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// The agent said no, or there is no such thing.
 pub(crate) const EXIT_REFUSED: u8 = 1;
+/// Not all could be looked at.
+pub(crate) const EXIT_UNTOLD: u8 = 2;
 /// What was looked at is broken.
 pub(crate) const EXIT_BROKEN: u8 = 4;
 /// Wrong usage (`EX_USAGE` of sysexits.h).
@@ -19,7 +21,7 @@ pub(crate) const EXIT_TRY_LATER: u8 = 75;
 pub(crate) enum Error {
     /// Nobody listens.
     #[error("no agent answers on {}: {why}", socket.display())]
-    NoAgent { socket: PathBuf, why: String },
+    NoAgent { socket: PathBuf, why: String, kind: io::ErrorKind },
     /// Somebody may listen, but not to this user.
     #[error(
         "{} is not open to this user: try it with sudo, or, to read only, as a member of the \
@@ -54,18 +56,24 @@ pub(crate) enum Error {
     /// Several things were asked for, and not all were done; each has been told already.
     #[error("{done} of {all} were done")]
     Partly { done: usize, all: usize, code: u8 },
-    /// Something was looked at, and is not as it should be.
-    #[error("{0}")]
-    Differs(String),
-    /// What was looked at is broken.
+    /// What was looked at is not as it should be.
     #[error("{0}")]
     Broken(String),
+    /// What was found has been told already; the exit code is its verdict.
+    #[error("exit code {0}")]
+    Told(u8),
+    /// Whether it is broken could not be told.
+    #[error("{0}")]
+    Untold(String),
     /// Something was not taken away from this host.
     #[error("{0}")]
     Kept(String),
     /// The user did not say yes; nothing was done.
     #[error("{0}")]
     Unconfirmed(&'static str),
+    /// The command line asks for what cannot be.
+    #[error("{0}")]
+    Usage(String),
     /// What came before is shown, or written.
     #[error("the capture ended: {why}")]
     CaptureEnded { why: String, code: u8 },
@@ -85,18 +93,25 @@ impl Error {
         match self {
             Error::NoAgent { .. } | Error::Slow { .. } | Error::Garbage { .. } => EXIT_UNAVAILABLE,
             Error::Closed { .. } => EXIT_REFUSED,
-            Error::BadSocket { .. } | Error::Unconfirmed(_) => EXIT_USAGE,
+            Error::BadSocket { .. } | Error::Usage(_) | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
             Error::Broken(_) => EXIT_BROKEN,
-            Error::Partly { code, .. } | Error::CaptureEnded { code, .. } => *code,
+            Error::Partly { code, .. } | Error::CaptureEnded { code, .. } | Error::Told(code) => {
+                *code
+            }
+            Error::Untold(_) => EXIT_UNTOLD,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
-            | Error::Differs(_)
             | Error::Kept(_)
             | Error::File { .. }
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
         }
+    }
+
+    /// Nothing is left to be said.
+    pub(crate) fn is_told(&self) -> bool {
+        matches!(self, Error::Told(_))
     }
 
     /// The reader of our output went away.

@@ -41,7 +41,9 @@ pub fn run_from_command_line() -> ExitCode {
         // Whoever reads has enough.
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
-            output.complain(&error.to_string());
+            if !error.is_told() {
+                output.complain(&error.to_string());
+            }
             ExitCode::from(error.exit_code())
         }
     }
@@ -53,7 +55,10 @@ fn run(args: Args, output: &Output) -> Result<(), Error> {
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;
-    runtime.block_on(commands::run(args.command, &client, output))
+    let done = runtime.block_on(commands::run(args.command, &client, output));
+    // What hangs on a disk is not waited for.
+    runtime.shutdown_background();
+    done
 }
 
 /// Help and version are asked for, all else is wrong usage.

@@ -1,79 +1,81 @@
 //! What is printed: tables for people, JSON for programs, complaints on standard error.
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use anstyle::{AnsiColor, Style};
 use comfy_table::presets::NOTHING;
-use comfy_table::{Color, Table};
+use comfy_table::{Attribute, Color, Table};
 use serde::Serialize;
 
 use crate::error::Error;
+
+/// Columns that text for people is wrapped to.
+const WIDTH: usize = 80;
 
 /// Where answers go.
 pub(crate) struct Output {
     json: bool,
     terminal: bool,
-    colour: bool,
+    colours: bool,
 }
 
-/// How a word looks on a terminal; elsewhere it is the word alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Shade {
-    #[default]
-    Plain,
+/// What a piece of text is to its reader; terminals show it in colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
     Good,
     Doubtful,
     Bad,
-}
-
-impl Shade {
-    fn colour(self) -> Option<(Color, &'static str)> {
-        match self {
-            Shade::Plain => None,
-            Shade::Good => Some((Color::Green, "32")),
-            Shade::Doubtful => Some((Color::Yellow, "33")),
-            Shade::Bad => Some((Color::Red, "31")),
-        }
-    }
+    Unknown,
+    Strong,
+    Faint,
 }
 
 /// A cell of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cell {
-    pub(crate) text: String,
-    pub(crate) shade: Shade,
+    text: String,
+    tone: Option<Tone>,
 }
 
 impl Cell {
-    pub(crate) fn new(text: impl Into<String>, shade: Shade) -> Cell {
-        Cell { text: text.into(), shade }
+    pub(crate) fn toned(tone: Tone, text: impl Into<String>) -> Cell {
+        Cell { text: text.into(), tone: Some(tone) }
     }
 }
 
 impl From<String> for Cell {
     fn from(text: String) -> Cell {
-        Cell::new(text, Shade::Plain)
+        Cell { text, tone: None }
     }
 }
 
 impl Output {
-    /// Colours are for terminals, and for those who did not say no (<https://no-color.org>).
     pub(crate) fn new(json: bool) -> Output {
-        let terminal = !json && io::stdout().is_terminal();
-        let set = |name: &str| std::env::var_os(name).unwrap_or_default();
-        let colour = terminal && set("NO_COLOR").is_empty() && set("TERM") != "dumb";
-        Output { json, terminal, colour }
+        let terminal = io::stdout().is_terminal();
+        let (no_color, term) = (std::env::var_os("NO_COLOR"), std::env::var_os("TERM"));
+        let colours = has_colours(terminal, no_color.as_deref(), term.as_deref());
+        Output { json, terminal: terminal && !json, colours }
     }
 
-    /// A word in a text; `text` is made printable.
-    pub(crate) fn paint(&self, text: &str, shade: Shade) -> String {
+    /// The text in its colour, where colours are shown; without what else could steer a terminal.
+    pub(crate) fn toned(&self, tone: Tone, text: &str) -> String {
         let text = printable(text);
-        match shade.colour().filter(|_| self.colour) {
-            Some((_, code)) => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
-            None => text,
+        if !self.colours {
+            return text;
         }
+        let style = match tone {
+            Tone::Good => AnsiColor::Green.on_default(),
+            Tone::Doubtful => AnsiColor::Yellow.on_default(),
+            Tone::Bad => AnsiColor::Red.on_default().bold(),
+            Tone::Unknown => AnsiColor::Cyan.on_default(),
+            Tone::Strong => Style::new().bold(),
+            Tone::Faint => Style::new().dimmed(),
+        };
+        format!("{style}{text}{style:#}")
     }
 
-    /// As [`table`], with shades.
+    /// As [`table`], with tones.
     pub(crate) fn table<const N: usize>(
         &self,
         header: [&str; N],
@@ -82,15 +84,20 @@ impl Output {
         let mut table = Table::new();
         table.load_style(NOTHING).set_header(header);
         table.add_rows(rows.into_iter().map(|row| {
-            row.map(|Cell { text, shade }| {
+            row.map(|Cell { text, tone }| {
                 let cell = comfy_table::Cell::new(printable(&text));
-                match shade.colour() {
-                    Some((colour, _)) => cell.fg(colour),
+                match tone {
+                    Some(Tone::Good) => cell.fg(Color::Green),
+                    Some(Tone::Doubtful) => cell.fg(Color::Yellow),
+                    Some(Tone::Bad) => cell.fg(Color::Red),
+                    Some(Tone::Unknown) => cell.fg(Color::Cyan),
+                    Some(Tone::Strong) => cell.add_attribute(Attribute::Bold),
+                    Some(Tone::Faint) => cell.add_attribute(Attribute::Dim),
                     None => cell,
                 }
             })
         }));
-        if self.colour {
+        if self.colours {
             table.enforce_styling();
         } else {
             table.force_no_tty();
@@ -213,6 +220,22 @@ fn unpadded(table: &mut Table) -> String {
     text
 }
 
+/// Whether colours are shown: on a terminal that has them, unless the user does not want any
+/// (<https://no-color.org>).
+fn has_colours(terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
+    let unwanted = no_color.is_some_and(|value| !value.is_empty());
+    terminal && !unwanted && term != Some(OsStr::new("dumb"))
+}
+
+/// The text in lines of at most 80 columns, of which `indent` are spaces; the first line begins in column
+/// `used` of one that is begun already. A longer word, a path for one, stays in one piece.
+pub(crate) fn wrapped(text: &str, used: usize, indent: usize) -> String {
+    let (first, rest) = (" ".repeat(used), " ".repeat(indent));
+    let options = textwrap::Options::new(WIDTH).initial_indent(&first).subsequent_indent(&rest);
+    let lines = textwrap::wrap(&printable(text), options.break_words(false)).join("\n");
+    lines.trim_start_matches(' ').to_owned()
+}
+
 /// On one line, and without what could steer a terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || turns_text(c) { ' ' } else { c }).collect()
@@ -235,6 +258,37 @@ pub(crate) fn word<T: Serialize>(value: &T) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_of_those_who_want_them() {
+        let some = |text: &'static str| Some(OsStr::new(text));
+        for (terminal, no_color, term, expected) in [
+            (true, None, some("xterm"), true),
+            (true, some(""), None, true),
+            (true, some("1"), some("xterm"), false),
+            (true, None, some("dumb"), false),
+            (false, None, some("xterm"), false),
+        ] {
+            assert_eq!(has_colours(terminal, no_color, term), expected);
+        }
+        let (plain, coloured) =
+            [false, true].map(|colours| Output { json: false, terminal: colours, colours }).into();
+        assert_eq!(plain.toned(Tone::Bad, "a\u{1b}b"), "a b");
+        assert_eq!(coloured.toned(Tone::Bad, "a\u{1b}b"), "\u{1b}[1m\u{1b}[31ma b\u{1b}[0m");
+    }
+
+    #[test]
+    fn text_is_wrapped_by_its_width_and_words_stay_whole() {
+        let text = "日本 ".repeat(30);
+        let lines = wrapped(&text, 10, 4);
+        for (number, line) in lines.lines().enumerate() {
+            let used = if number == 0 { 10 } else { 0 };
+            assert!(used + textwrap::core::display_width(line) <= WIDTH, "{line}");
+        }
+        assert!(lines.lines().nth(1).unwrap().starts_with("    日"));
+        let long = "x".repeat(200);
+        assert_eq!(wrapped(&format!("a {long}"), 0, 2), format!("a\n  {long}"));
+    }
 
     #[test]
     fn columns_line_up_without_borders_or_trailing_spaces() {

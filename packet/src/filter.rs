@@ -31,7 +31,6 @@ const IPV6_HEADER: u32 = 40;
 const OUTER_UDP: u32 = ETHERNET;
 const VXLAN_HEADER: u32 = OUTER_UDP + UDP_HEADER;
 const INNER: u32 = VXLAN_HEADER + VXLAN;
-const INNER_PAYLOAD: u32 = INNER + ETHERNET;
 
 /// A program of the kernel's classic BPF. What does not pass it is never copied for the tap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,8 +86,20 @@ impl Filter {
         if addresses.is_empty() {
             filter.0.push(PASS);
         } else {
-            filter.require_address(addresses);
+            filter.require_address(INNER, addresses);
         }
+        Ok(filter)
+    }
+
+    /// Frames that have one of the addresses, as inside of [`Filter::vxlan`], without a VLAN tag. None
+    /// of no addresses.
+    pub fn addresses(addresses: &[IpAddr]) -> Result<Filter, TooManyAddresses> {
+        if addresses.len() > ADDRESSES_MAX {
+            return Err(TooManyAddresses(addresses.len()));
+        }
+        let mut filter = Filter(Vec::new());
+        // X is 0 where a program begins.
+        filter.require_address(0, addresses);
         Ok(filter)
     }
 
@@ -102,16 +113,17 @@ impl Filter {
         self.0.extend([test(IF_EQUAL, value, 1, 0), REFUSE]);
     }
 
-    /// Ends the program: passes what has one of the addresses inside.
-    fn require_address(&mut self, addresses: &[IpAddr]) {
+    /// Ends the program: passes what has one of the addresses, the frame beginning at X + `start`.
+    fn require_address(&mut self, start: u32, addresses: &[IpAddr]) {
         let v4: Vec<Ipv4Addr> = addresses.iter().filter_map(as_v4).collect();
         let v6: Vec<Ipv6Addr> = addresses.iter().filter_map(as_v6).collect();
-        self.0.push(plain(LOAD_HALF_X, INNER + 12));
-        self.only_for(ARP, &one_of_v4(&v4, [INNER_PAYLOAD + 14, INNER_PAYLOAD + 24]));
-        self.only_for(IPV4, &one_of_v4(&v4, [INNER_PAYLOAD + 12, INNER_PAYLOAD + 16]));
-        let mut block = one_of_v6(&v6, INNER_PAYLOAD + 8);
-        block.extend(one_of_v6(&v6, INNER_PAYLOAD + 24));
-        block.extend(neighbour_of(&v6));
+        let payload = start + ETHERNET;
+        self.0.push(plain(LOAD_HALF_X, start + 12));
+        self.only_for(ARP, &one_of_v4(&v4, [payload + 14, payload + 24]));
+        self.only_for(IPV4, &one_of_v4(&v4, [payload + 12, payload + 16]));
+        let mut block = one_of_v6(&v6, payload + 8);
+        block.extend(one_of_v6(&v6, payload + 24));
+        block.extend(neighbour_of(payload, &v6));
         self.only_for(IPV6, &block);
         self.0.push(REFUSE);
     }
@@ -179,18 +191,19 @@ fn words(address: Ipv6Addr) -> [u32; 4] {
     [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
 }
 
-/// Passes neighbour discovery for one of the addresses, refuses all else (RFC 4861, 4.3 and 4.4).
-fn neighbour_of(addresses: &[Ipv6Addr]) -> Vec<Instruction> {
+/// Passes neighbour discovery for one of the addresses, refuses all else (RFC 4861, 4.3 and 4.4). The
+/// IPv6 header begins at X + `start`.
+fn neighbour_of(start: u32, addresses: &[Ipv6Addr]) -> Vec<Instruction> {
     let mut block = vec![
-        plain(LOAD_BYTE_X, INNER_PAYLOAD + 6),
+        plain(LOAD_BYTE_X, start + 6),
         test(IF_EQUAL, ICMPV6.into(), 1, 0),
         REFUSE,
-        plain(LOAD_BYTE_X, INNER_PAYLOAD + IPV6_HEADER),
+        plain(LOAD_BYTE_X, start + IPV6_HEADER),
         test(IF_EQUAL, 135, 2, 0),
         test(IF_EQUAL, 136, 1, 0),
         REFUSE,
     ];
-    block.extend(one_of_v6(addresses, INNER_PAYLOAD + IPV6_HEADER + 8));
+    block.extend(one_of_v6(addresses, start + IPV6_HEADER + 8));
     block
 }
 

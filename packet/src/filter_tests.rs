@@ -129,6 +129,7 @@ fn only_the_vni_passes() {
 fn only_frames_with_the_address_pass() {
     let (marker, mac) = (Marker { run: 0, sequence: 0 }, MacAddr::zero());
     let filter = Filter::vxlan(PORT, Some(7), &[v4(2).into(), v6(2).into()]).unwrap();
+    let bare = Filter::addresses(&[v4(2).into(), v6(2).into()]).unwrap();
     for (inner, expected, what) in [
         (udp(Addresses::V4(v4(1), v4(2))), true, "to it"),
         (udp(Addresses::V4(v4(2), v4(1))), true, "from it"),
@@ -145,6 +146,7 @@ fn only_frames_with_the_address_pass() {
         (vec![0xff; 60], false, "another protocol"),
     ] {
         assert_eq!(passes(&filter, &tunnelled(PORT, 7, 2, &inner)), expected, "{what}: {inner:x?}");
+        assert_eq!(passes(&bare, &inner), expected, "{what}, not tunnelled: {inner:x?}");
     }
 }
 
@@ -162,6 +164,7 @@ fn more_addresses_than_fit_are_refused() {
     let addresses = vec![IpAddr::V4(v4(1)); ADDRESSES_MAX + 1];
     let refused = Filter::vxlan(PORT, None, &addresses).unwrap_err();
     assert_eq!(refused, TooManyAddresses(17));
+    assert_eq!(Filter::addresses(&addresses).unwrap_err(), refused);
     assert!(refused.to_string().contains("17"));
 }
 

@@ -9,6 +9,7 @@
 //! - [`Dataplane`] looks at the kernel, plans and carries out. What one pass did is in its
 //!   [`Report`].
 //!   [`Comparison`] is the same look without carrying anything out.
+//! - [`Observer`] shows what stands in the kernel, to whoever hunts a fault.
 //! - [`DnsRedirect`] leads a container's DNS to the agent while the agent lives.
 //! - [`netns`] is about network namespaces by path.
 //!
@@ -35,6 +36,7 @@ pub mod netns;
 mod nft;
 mod nft_redirect;
 mod observe;
+mod observer;
 mod pass;
 mod plan;
 mod plan_inside;
@@ -55,6 +57,9 @@ pub use error::{ApplyError, KernelError, NetlinkError, OpenError};
 pub use host::MAX_USED_SUBNETS;
 pub use ifname::{IfName, ParseIfNameError};
 pub use mac::{Mac, ParseMacError};
+pub use observer::{
+    FdbRow, Interface, InterfaceKind, Lookup, Neighbour, Observer, Route, VxlanSettings,
+};
 pub use probe::{Probe, probe};
 pub use purge::{PurgeError, Purged, purge};
 pub use redirect::{DnsRedirect, RedirectError};

@@ -96,7 +96,7 @@ impl Kernel {
         Ok(answers.into_iter().filter_map(read).collect())
     }
 
-    async fn neighbours(
+    pub(crate) async fn neighbours(
         &mut self,
         family: AddressFamily,
         index: u32,

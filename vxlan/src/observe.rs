@@ -30,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) mac: Option<Mac>,
     pub(crate) mtu: u32,
     pub(crate) up: bool,
+    /// What is below it carries frames.
+    pub(crate) carrier: bool,
     pub(crate) alias: String,
     pub(crate) kind: Kind,
     pub(crate) quiet: Quiet,
@@ -112,6 +114,7 @@ impl From<LinkMessage> for Link {
         let mut link = Self {
             index: message.header.index,
             up: message.header.flags.contains(LinkFlags::Up),
+            carrier: message.header.flags.contains(LinkFlags::LowerUp),
             ..Self::default()
         };
         let mut parent = None;

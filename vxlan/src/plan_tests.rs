@@ -258,6 +258,7 @@ fn device(want: &DesiredNetwork, index: u32) -> Link {
         mac: Some(device_mac(want.local)),
         mtu: want.mtu.into(),
         up: true,
+        carrier: true,
         alias: device_alias(want),
         kind: Kind::Vxlan(Vxlan {
             vni: want.vni,

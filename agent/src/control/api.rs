@@ -26,6 +26,8 @@
 //! | `POST /v1/paths` | [`paths::LookAtPath`] | [`paths::Path`] |
 //! | `GET /v1/probes/{nonce}` | | [`paths::Seen`] |
 //! | `GET /v1/clock` | | [`paths::Clock`] |
+//! | `POST /v1/trace` | [`trace::TraceWay`] | [`trace::Trace`] |
+//! | `GET /v1/trace/end`, `POST /v1/watch`, `POST /v1/watch/{id}` | | what agents ask of each other for a trace |
 //!
 //! With the header `ovl-host: NAME` a request is handed to the agent of that host, and `ovl-within:
 //! SECONDS` says how long its answer is waited for (10 s); what other hosts answer at all stands in
@@ -46,6 +48,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub mod doctor;
+pub mod trace;
 
 /// Why a request was not carried out, as one sentence for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,5 @@
 //! `GET /v1/doctor`: the examination of this host.
 
-use std::sync::LazyLock;
-
 use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -16,7 +14,7 @@ use crate::driver::Agent;
 /// Examinations at once; who asks for one more is told to wait.
 const AT_ONCE: usize = 2;
 
-static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(AT_ONCE));
+static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
 
 pub(super) fn routes() -> Router<Agent> {
     Router::new().route("/v1/doctor", get(examine))

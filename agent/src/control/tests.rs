@@ -43,7 +43,7 @@ async fn ask(
 }
 
 /// Every route that reads, and every one that changes something.
-const READS: [&str; 9] = [
+const READS: [&str; 10] = [
     "/v1/resolve/explain?name=a",
     "/v1/audit",
     "/v1/status",
@@ -53,10 +53,11 @@ const READS: [&str; 9] = [
     "/v1/endpoints",
     "/v1/resolve?name=a&network=n",
     "/v1/doctor",
+    "/v1/trace/end?network=n&id=a&address=10.0.0.1&mac=02:00:00:00:00:01&vtep=192.0.2.1",
 ];
 /// The same of what the agent answers without its core.
 const READS_AT_ONCE: [&str; 1] = ["/v1/events"];
-const CHANGES: [(Method, &str, &str); 8] = [
+const CHANGES: &[(Method, &str, &str)] = &[
     (Method::POST, "/v1/audit", ""),
     (Method::POST, "/v1/networks", r#"{"name":"blue"}"#),
     (Method::DELETE, "/v1/networks/blue", ""),
@@ -66,6 +67,10 @@ const CHANGES: [(Method, &str, &str); 8] = [
     (Method::POST, "/v1/captures", r#"{"network":"n"}"#),
     (Method::POST, "/v1/captures/0/read?after=0&wait=0", ""),
     (Method::DELETE, "/v1/captures/0", ""),
+    // It sends packets, and watches for them.
+    (Method::POST, "/v1/trace", r#"{"from":"a","to":"b"}"#),
+    (Method::POST, "/v1/watch", "{}"),
+    (Method::POST, "/v1/watch/0", ""),
 ];
 
 #[tokio::test]

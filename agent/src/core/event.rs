@@ -8,7 +8,7 @@ use ovl_gossip::{Changes, Endpoint, NodeName};
 use ovl_ipam::{Lease, Network, NetworkId, NetworkName, NetworkSpec, Networks, Wanted};
 use ovl_vxlan::{IfName, Mac, Report};
 
-use super::{Asked, Diagnosis, Explained, Inspection, Notice, Sandbox, Target};
+use super::{Asked, Diagnosis, Explained, Inspection, Notice, Sandbox, Target, trace};
 use crate::control::api;
 use crate::docker::{DockerNetwork, NetworkConfig, Scope};
 
@@ -105,6 +105,8 @@ pub enum Request {
     Network(String),
     /// A network's id, for `GET /v1/resolve`.
     NetworkId(String),
+    /// What is known of the ends of a way, for `POST /v1/trace`.
+    TraceEnds(trace::Question),
     /// `POST /v1/networks`
     CreateNetwork(NetworkSpec),
     /// `DELETE /v1/networks/{name}`
@@ -174,6 +176,8 @@ pub enum Response {
     Network(api::NetworkDetail),
     /// To `NetworkId`.
     NetworkId(u64),
+    /// To `TraceEnds`.
+    TraceEnds(Box<trace::Ends>),
     /// To `Endpoints`.
     Endpoints(Vec<api::Endpoint>),
     /// To `Attach`.
@@ -214,6 +218,7 @@ impl Request {
             | Request::Networks
             | Request::Network(_)
             | Request::NetworkId(_)
+            | Request::TraceEnds(_)
             | Request::LeaveCluster { .. }
             | Request::Audit { .. }
             | Request::Explain(_)

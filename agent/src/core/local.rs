@@ -483,9 +483,18 @@ impl Core {
 
     /// What DNS in this sandbox serves once that network is there, too.
     pub(super) fn scope_with(&self, netns: &std::path::Path, network: u64) -> Vec<u64> {
+        let mut scope = self.scope_of(netns);
+        if let Err(at) = scope.binary_search(&network) {
+            scope.insert(at, network);
+        }
+        scope
+    }
+
+    /// What DNS in this sandbox serves.
+    pub(super) fn scope_of(&self, netns: &std::path::Path) -> Vec<u64> {
         let here = |l: &&Local| l.serving && l.sandbox.as_ref().is_some_and(|s| s.netns == netns);
         let scope: std::collections::BTreeSet<u64> =
-            self.local.values().filter(here).map(|l| l.network).chain([network]).collect();
+            self.local.values().filter(here).map(|l| l.network).collect();
         scope.into_iter().collect()
     }
 

@@ -31,39 +31,34 @@ struct Host {
     address: SocketAddrV4,
     state: MemberState,
     vtep: Ipv4Addr,
-    endpoints: BTreeMap<String, Held>,
+    endpoints: BTreeMap<String, Endpoint>,
+    /// When each of them was heard of as it is now.
+    heard: BTreeMap<String, Instant>,
     away: Option<Away>,
 }
 
-/// An endpoint of another host.
-#[derive(Clone, Debug)]
-pub(super) struct Held {
-    pub(super) endpoint: Endpoint,
-    /// When it was heard of as it is now.
-    since: Instant,
+/// Whether a host's agent is away, and what follows from that here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// It is not.
+    None,
+    /// It is, for so short a time that names and rows of its endpoints stay.
+    Recent,
+    /// Its host answers, so rows stay; names are not answered any more.
+    Nameless,
+    /// Its host gave no sign of life: its names and rows were taken back.
+    Silent,
 }
 
-/// An endpoint of another host, and what is known of it here.
-pub(super) struct Known<'a> {
-    pub(super) endpoint: &'a Endpoint,
-    pub(super) since: Instant,
-    away: Option<&'a Away>,
-}
-
-impl Known<'_> {
-    /// Why its names are not answered, if they are not.
-    pub(super) fn withheld(&self, now: Instant) -> Option<String> {
-        let away = self.away.filter(|away| away.silent || away.nameless)?;
-        if away.silent {
-            let why = "its host gives no sign of life, so its endpoints are withdrawn";
-            return Some(why.to_owned());
-        }
-        let for_long = now.saturating_duration_since(away.names_until) + NAMES_HELD;
-        let seconds = for_long.as_secs();
-        Some(format!(
-            "its host's agent has been away for {seconds} s: nobody vouches for its names, though packets still reach it"
-        ))
-    }
+/// An announcement, and the host that it came from.
+#[derive(Debug)]
+pub(super) struct Heard<'a> {
+    pub(super) node: &'a NodeName,
+    pub(super) address: Ipv4Addr,
+    pub(super) vtep: Ipv4Addr,
+    pub(super) state: MemberState,
+    pub(super) absence: Absence,
+    pub(super) since: Option<Instant>,
 }
 
 /// Its agent does not answer.
@@ -100,6 +95,15 @@ impl Host {
     fn reachable(&self) -> bool {
         self.away.as_ref().is_none_or(|away| !away.silent)
     }
+
+    fn absence(&self) -> Absence {
+        match &self.away {
+            None => Absence::None,
+            Some(Away { silent: true, .. }) => Absence::Silent,
+            Some(Away { nameless: true, .. }) => Absence::Nameless,
+            Some(_) => Absence::Recent,
+        }
+    }
 }
 
 impl Remotes {
@@ -121,22 +125,37 @@ impl Remotes {
     /// Endpoints whose names are answered.
     pub(super) fn visible(&self) -> impl Iterator<Item = (&NodeName, &Endpoint)> {
         let hosts = self.hosts.iter().filter(|(_, host)| host.named());
-        hosts.flat_map(|(node, host)| host.endpoints.values().map(move |e| (node, &e.endpoint)))
+        hosts.flat_map(|(node, host)| host.endpoints.values().map(move |e| (node, e)))
     }
 
-    /// All endpoints that are remembered, also those whose names are not answered.
-    pub(super) fn known(&self) -> impl Iterator<Item = (&NodeName, Known<'_>)> {
+    /// Every endpoint that was announced, those of hosts that are away included.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Heard<'_>, &Endpoint)> {
         self.hosts.iter().flat_map(|(node, host)| {
-            host.endpoints.values().map(move |held| {
-                let (endpoint, since, away) = (&held.endpoint, held.since, host.away.as_ref());
-                (node, Known { endpoint, since, away })
+            host.endpoints.values().map(move |endpoint| {
+                let heard = Heard {
+                    node,
+                    address: *host.address.ip(),
+                    vtep: host.vtep,
+                    state: host.state,
+                    absence: host.absence(),
+                    since: host.heard.get(&endpoint.id).copied(),
+                };
+                (heard, endpoint)
             })
         })
     }
 
-    /// The same, without what is known of them.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&NodeName, &Endpoint)> {
-        self.known().map(|(node, known)| (node, known.endpoint))
+    /// Who claims an address, as (generation, host, endpoint id).
+    pub(super) fn claims(
+        &self,
+        network: u64,
+        address: IpAddr,
+    ) -> impl Iterator<Item = (u64, &NodeName, &str)> {
+        let claims = self.claims.get(&network).and_then(|network| network.get(&address));
+        claims
+            .into_iter()
+            .flatten()
+            .map(|((generation, node, id), _)| (*generation, node, id.as_str()))
     }
 
     /// Endpoints that are reachable, but not named any more.
@@ -257,6 +276,7 @@ impl Core {
             state: member.state,
             vtep: *member.address.ip(),
             endpoints: BTreeMap::new(),
+            heard: BTreeMap::new(),
             away: None,
         });
         host.address = member.address;
@@ -353,32 +373,32 @@ impl Core {
             state: MemberState::Alive,
             vtep: new.vtep,
             endpoints: BTreeMap::new(),
+            heard: BTreeMap::new(),
             away: None,
         });
         let (named, reachable) = (host.named(), host.reachable());
         let moved = std::mem::replace(&mut host.vtep, new.vtep) != new.vtep;
-        let now = self.now;
-        let known = |e: &Endpoint| host.endpoints.get(&e.id).filter(|held| held.endpoint == *e);
-        let held =
-            |e: Endpoint| Held { since: known(&e).map_or(now, |held| held.since), endpoint: e };
-        let endpoints: BTreeMap<String, Held> =
-            new.endpoints.into_iter().map(|e| (e.id.clone(), held(e))).collect();
+        let endpoints: BTreeMap<String, Endpoint> =
+            new.endpoints.into_iter().map(|e| (e.id.clone(), e)).collect();
         let old = std::mem::replace(&mut host.endpoints, endpoints.clone());
+        host.heard.retain(|id, _| !moved && old.get(id) == endpoints.get(id));
+        endpoints.keys().for_each(|id| {
+            host.heard.entry(id.clone()).or_insert(self.now);
+        });
         self.tell_endpoints_of(&new.node, &old, &endpoints);
-        let differs = |held: &&Held, other: &BTreeMap<String, Held>| {
-            let other = other.get(&held.endpoint.id).map(|other| &other.endpoint);
-            moved || other != Some(&held.endpoint)
+        let differs = |id: &String, e: &Endpoint, other: &BTreeMap<String, Endpoint>| {
+            moved || other.get(id) != Some(e)
         };
-        for Held { endpoint: e, .. } in old.values().filter(|held| differs(held, &endpoints)) {
+        for (_, e) in old.iter().filter(|(id, e)| differs(id, e, &endpoints)) {
             self.remotes.unclaim(&new.node, e);
-            if endpoints.get(&e.id).is_none_or(|n| n.endpoint.network != e.network) {
+            if endpoints.get(&e.id).is_none_or(|n| n.network != e.network) {
                 self.actions.push_back(Action::Names(NamesChange::Remove(
                     e.network,
                     (new.node.to_string(), e.id.clone()),
                 )));
             }
         }
-        for Held { endpoint: e, .. } in endpoints.values().filter(|held| differs(held, &old)) {
+        for (_, e) in endpoints.iter().filter(|(id, e)| differs(id, e, &old)) {
             if reachable {
                 self.remotes.claim(&new.node, new.vtep, e);
             }
@@ -395,8 +415,7 @@ impl Core {
             return;
         };
         let (vtep, named) = (host.vtep, host.named());
-        let endpoints = host.endpoints.values().map(|held| held.endpoint.clone());
-        for e in endpoints.collect::<Vec<_>>() {
+        for e in host.endpoints.values().cloned().collect::<Vec<_>>() {
             self.remotes.claim(node, vtep, &e);
             if named {
                 self.actions.push_back(set_names(node, &e));
@@ -409,7 +428,7 @@ impl Core {
         let Some(host) = self.remotes.hosts.get(node) else {
             return;
         };
-        for Held { endpoint: e, .. } in host.endpoints.values() {
+        for e in host.endpoints.values() {
             self.actions.push_back(Action::Names(NamesChange::Remove(
                 e.network,
                 (node.to_string(), e.id.clone()),
@@ -421,8 +440,7 @@ impl Core {
         let Some(host) = self.remotes.hosts.get(node) else {
             return;
         };
-        let endpoints = host.endpoints.values().map(|held| held.endpoint.clone());
-        for e in endpoints.collect::<Vec<_>>() {
+        for e in host.endpoints.values().cloned().collect::<Vec<_>>() {
             self.remotes.unclaim(node, &e);
         }
         self.touch_desired();

@@ -66,12 +66,13 @@ async fn look(host: Host) -> Vec<Finding> {
         return CHECKS.iter().map(|check| Finding::unchecked(check.id, why)).collect();
     };
     let docker = host.status().is_some_and(|status| status.docker == "connected");
-    judge(diagnosis, docker)
+    judge(diagnosis, docker, host.only.wants("peer.agent"))
 }
 
-/// `docker`: it is connected, and so what ails DNS is told by its checks.
-fn judge(diagnosis: &Diagnosis, docker: bool) -> Vec<Finding> {
-    let mut findings = members(diagnosis);
+/// `docker`: it is connected, and so what ails DNS is told by its checks. `asked`: the agents of other
+/// hosts are asked as well, and which of them is away is told there.
+fn judge(diagnosis: &Diagnosis, docker: bool, asked: bool) -> Vec<Finding> {
+    let mut findings = members(diagnosis, asked);
     findings.push(names(diagnosis));
     findings.extend(addresses(diagnosis));
     findings.extend(drift(diagnosis));
@@ -79,14 +80,14 @@ fn judge(diagnosis: &Diagnosis, docker: bool) -> Vec<Finding> {
     findings
 }
 
-fn members(diagnosis: &Diagnosis) -> Vec<Finding> {
+fn members(diagnosis: &Diagnosis, asked: bool) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         diagnosis.texts(Topic::Release).map(|text| Finding::fail(MEMBERS, text)).collect();
     for (state, what) in [
         (MemberState::Down, "is down: its agent does not answer"),
         (MemberState::Suspect, "is suspected to be down: its agent answered no probe lately"),
     ] {
-        findings.extend(diagnosis.in_state(state).map(|member| {
+        findings.extend(diagnosis.in_state(state).filter(|_| !asked).map(|member| {
             let Member { name, address, .. } = member;
             Finding::warn(MEMBERS, format!("host {name} ({address}) {what}"))
                 .about(name)
@@ -101,11 +102,20 @@ fn members(diagnosis: &Diagnosis) -> Vec<Finding> {
         let alive = diagnosis.in_state(MemberState::Alive).count();
         let summary = match alive {
             1 => "this host is alone, and no other is awaited".to_owned(),
-            alive => format!("{alive} hosts are alive"),
+            alive => format!("{alive} hosts are alive{}", away(diagnosis)),
         };
         findings.push(Finding::ok(MEMBERS, summary));
     }
     findings
+}
+
+/// How many are not, in words.
+fn away(diagnosis: &Diagnosis) -> String {
+    let away = [MemberState::Suspect, MemberState::Down].map(|s| diagnosis.in_state(s).count());
+    match away.iter().sum() {
+        0_usize => String::new(),
+        count => format!(", {count} suspected or down: see peer.agent"),
+    }
 }
 
 fn names(diagnosis: &Diagnosis) -> Finding {
@@ -244,7 +254,7 @@ mod tests {
 
     /// What is not fine.
     fn amiss(diagnosis: &Diagnosis, docker: bool) -> Vec<(String, Verdict)> {
-        let findings = judge(diagnosis, docker);
+        let findings = judge(diagnosis, docker, false);
         for check in CHECKS {
             assert!(findings.iter().any(|finding| finding.check == check.id), "{}", check.id);
         }
@@ -290,7 +300,7 @@ mod tests {
             member("c", 3, MemberState::Suspect),
             member("d", 4, MemberState::Left),
         ];
-        let findings = judge(&Diagnosis { members, ..healthy() }, false);
+        let findings = judge(&Diagnosis { members, ..healthy() }, false, false);
         let named: Vec<_> = findings.iter().filter_map(|f| f.subject.as_deref()).collect();
         assert_eq!(named, ["b", "c"]);
     }

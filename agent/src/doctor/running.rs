@@ -253,7 +253,8 @@ pub(super) fn settle(findings: &mut [Finding], absence: &Absence) {
 /// What an agent of this host has for settings: that of its process, if there is one, else that of a new one.
 pub(super) fn settings(absence: &Absence) -> Settings {
     let process = absence.processes.first().and_then(|process| Settings::of_process(process.pid));
-    process.unwrap_or_else(|| Settings::of_this_host(Path::new(ENVIRONMENT_FILE)))
+    process
+        .unwrap_or_else(|| Settings::of_a_start(absence.unit.as_ref(), Path::new(ENVIRONMENT_FILE)))
 }
 
 #[cfg(test)]

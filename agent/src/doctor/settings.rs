@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use super::unit::Unit;
 use crate::config::{self, Config, Start};
 
 /// Variables for the service, one `NAME=VALUE` a line.
@@ -34,16 +35,25 @@ impl Settings {
         Some(Settings::read(words(&line).collect(), variables(&environment)))
     }
 
-    /// Those that a new agent would have, by this process's environment and the service's file of
-    /// variables.
-    pub(super) fn of_this_host(file: &Path) -> Settings {
+    /// Those that a new agent would have: by this process's environment, by its unit, and by the service's
+    /// file of variables.
+    pub(super) fn of_a_start(unit: Option<&Unit>, file: &Path) -> Settings {
         let mut variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-        if let Some(text) = read(file) {
-            // The service has these and no others, but who sets one by hand here means it.
-            let named = |name: &OsString| std::env::var_os(name).is_some();
-            variables.extend(assignments(&text).filter(|(name, _)| !named(name)));
-        }
-        Settings::read(vec!["ovl-agent".into()], variables)
+        let mut add = |more: Vec<(OsString, OsString)>| {
+            // The service has its own and no others, but who sets one by hand here means it.
+            for (name, value) in more {
+                if !variables.iter().any(|(known, _)| *known == name) {
+                    variables.push((name, value));
+                }
+            }
+        };
+        // Of the two, the file counts (systemd.exec(5)).
+        add(read(file).map(|text| assignments(&text).collect()).unwrap_or_default());
+        let set = unit.map_or("", |unit| unit.get("Environment"));
+        add(set.split_whitespace().filter_map(|word| pair(word.as_bytes())).collect());
+        let line = unit.map(Unit::command_line).unwrap_or_default();
+        let argv: Vec<OsString> = line.iter().map(OsString::from).collect();
+        Settings::read(if argv.is_empty() { vec!["ovl-agent".into()] } else { argv }, variables)
     }
 
     fn read(argv: Vec<OsString>, variables: Vec<(OsString, OsString)>) -> Settings {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::command::{self, Output};
-use super::{Check, Group, Host, Look};
+use super::{Check, Group, Host, Look, blocking};
 use crate::control::api::doctor::Finding;
 
 const UNIT: &str = "systemd.unit";
@@ -26,7 +26,7 @@ const SHOW_WITHIN: Duration = Duration::from_secs(5);
 const RECOVERED: u64 = 600;
 
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,UnitFileState,FragmentPath,\
-                          DropInPaths,NeedDaemonReload,MainPID,ExecMainCode,ExecMainStatus,NRestarts,StatusText";
+                          DropInPaths,NeedDaemonReload,MainPID,ExecMainCode,ExecMainStatus,NRestarts,StatusText,ExecStart,Environment";
 
 pub(super) const GROUP: Group = Group {
     checks: &[Check {
@@ -46,7 +46,7 @@ pub(super) struct Unit(BTreeMap<String, String>);
 impl Unit {
     /// None: this host does not run systemd, or it does not say.
     pub(super) async fn show() -> Result<Unit, String> {
-        if !Path::new(BOOTED).exists() {
+        if !runs_here() {
             return Err("this host does not run systemd".to_owned());
         }
         match command::run("systemctl", &["show", NAME, PROPERTIES], SHOW_WITHIN).await {
@@ -70,6 +70,13 @@ impl Unit {
         self.0.get(name).map_or("", String::as_str)
     }
 
+    /// The words of its `ExecStart=`, the program first; empty: systemd does not say.
+    pub(super) fn command_line(&self) -> Vec<&str> {
+        // { path=/usr/bin/ovl-agent ; argv[]=/usr/bin/ovl-agent --log debug ; ignore_errors=no ; … }
+        let line = self.get("ExecStart").split(" ; ").find_map(|part| part.strip_prefix("argv[]="));
+        line.unwrap_or_default().split_whitespace().collect()
+    }
+
     pub(super) fn number(&self, name: &str) -> u64 {
         self.get(name).parse().unwrap_or_default()
     }
@@ -79,12 +86,20 @@ impl Unit {
     }
 }
 
+fn runs_here() -> bool {
+    Path::new(BOOTED).exists()
+}
+
 async fn look(host: Host) -> Vec<Finding> {
+    if !runs_here() {
+        return vec![Finding::ok(UNIT, "this host does not run systemd, and needs no unit")];
+    }
     let unit = match Unit::show().await {
         Ok(unit) => unit,
         Err(why) => return vec![Finding::unchecked(UNIT, why)],
     };
-    let file = fs::read_to_string(unit.get("FragmentPath")).ok();
+    let path = unit.get("FragmentPath").to_owned();
+    let file = blocking(move || fs::read_to_string(path).ok()).await.ok().flatten();
     let runs = host.status().map(|status| (std::process::id(), status.uptime_seconds));
     vec![judge(&unit, file.as_deref(), runs)]
 }
@@ -186,6 +201,15 @@ mod tests {
         let found = judge(&unit, Some(OURS), None);
         assert_eq!(found.verdict, Verdict::Ok);
         assert_eq!(found.evidence[1..], ["drop-in /etc/a.conf", "drop-in /etc/b.conf"]);
+    }
+
+    #[test]
+    fn the_command_line_is_read_with_the_flags_of_drop_ins() {
+        let unit = Unit::read(
+            "ExecStart={ path=/usr/bin/ovl-agent ; argv[]=/usr/bin/ovl-agent --advertise eth1 ; ignore_errors=no ; pid=0 }\n",
+        );
+        assert_eq!(unit.command_line(), ["/usr/bin/ovl-agent", "--advertise", "eth1"]);
+        assert!(Unit::default().command_line().is_empty());
     }
 
     #[test]

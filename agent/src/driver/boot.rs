@@ -32,6 +32,7 @@ use crate::peers::Peers;
 use crate::preflight::{self, Failure};
 use crate::probe::Prober;
 use crate::systemd::{Kept, Manager};
+use crate::trace::Watches;
 use crate::unix_socket::{BindError, UnixSocket};
 
 /// The driver's name in Docker: `docker network create -d ovl`.
@@ -197,6 +198,7 @@ pub async fn run(
             vxlan_mtu: underlay_mtu.saturating_sub(VXLAN_OVERHEAD),
         },
         prober: Prober::start(vtep),
+        watches: Watches::default(),
         captures: Arc::new(Captures::new(config.node_name.to_string(), vtep, config.vxlan_port)),
         registry: store.found(),
     };

@@ -29,11 +29,11 @@ pub(crate) async fn run(asked: Ask, client: &Client, output: &Output) -> Result<
     output.show(&audit, in_words)?;
     let found = audit.differences.len() + audit.left_out;
     match &audit.repair {
-        None if found > 0 => Err(Error::Differs(format!(
+        None if found > 0 => Err(Error::Broken(format!(
             "{} from what it should be; mend it with: ovlctl audit --repair",
             things(found, "the kernel differs in")
         ))),
-        Some(repair) if !repair.left.is_empty() => Err(Error::Differs(format!(
+        Some(repair) if !repair.left.is_empty() => Err(Error::Broken(format!(
             "{} from what it should be, as the kernel did not take it",
             things(repair.left.len(), "the kernel still differs in")
         ))),

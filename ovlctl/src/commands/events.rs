@@ -9,7 +9,7 @@ use ovl_agent::core::Kind;
 
 use crate::client::{Client, path, with_query};
 use crate::error::Error;
-use crate::output::{Output, Shade, printable};
+use crate::output::{Output, Tone, printable};
 
 /// How long one question waits for news; the agent allows no more.
 const WAIT: Duration = Duration::from_secs(20);
@@ -193,7 +193,10 @@ impl Show<'_> {
         let reason = event.reason.as_ref().map(|reason| format!(": {reason}"));
         let reason = reason.unwrap_or_default();
         // Padded before it is painted: escapes have no width.
-        let kind = self.output.paint(&format!("{:<20}", event.kind), shade(&event.kind));
+        let kind = match tone(&event.kind) {
+            Some(tone) => self.output.toned(tone, &format!("{:<20}", event.kind)),
+            None => printable(&format!("{:<20}", event.kind)),
+        };
         let what = printable(&format!("{}{reason}", event.summary));
         let details = event.details.iter().map(|detail| format!("\n    - {}", printable(detail)));
         format!("{}  {kind}  {what}{}\n", local(&event.at), details.collect::<String>())
@@ -202,16 +205,16 @@ impl Show<'_> {
 
 /// What wants a look is red, what is well again green, what is in between yellow. Kinds of later
 /// releases are neither.
-fn shade(kind: &str) -> Shade {
+fn tone(kind: &str) -> Option<Tone> {
     let ends = |ends: &[&str]| ends.iter().any(|end| kind.ends_with(end));
     if ends(&["-lost", "-failed", "-down", "-silent", "-conflict", "-orphaned", "-refused"]) {
-        return Shade::Bad;
+        return Some(Tone::Bad);
     }
     if ends(&["-back", "-answers", "-over", "-ready", "-joined"]) {
-        return Shade::Good;
+        return Some(Tone::Good);
     }
     let doubtful = ends(&["-suspected", "-withheld", "-repaired", "-left", "-format"]);
-    if doubtful { Shade::Doubtful } else { Shade::Plain }
+    doubtful.then_some(Tone::Doubtful)
 }
 
 /// By the clock on this wall. What is no time is shown as it is.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::client::{Client, path};
 use crate::complete;
 use crate::error::Error;
-use crate::output::{Cell, Output, Shade, printable};
+use crate::output::{Cell, Output, Tone, printable};
 
 /// Hosts that ping at one time.
 const AT_ONCE: usize = 16;
@@ -225,7 +225,7 @@ fn row(way: &Way) -> [Cell; 6] {
         }
         Towards::Failed { host, .. } => {
             let to = host.clone().unwrap_or_else(dash).into();
-            let unknown = || Cell::new("not asked", Shade::Bad);
+            let unknown = || Cell::toned(Tone::Bad, "not asked");
             [from, to, dash().into(), unknown(), dash().into(), unknown()]
         }
     }
@@ -245,12 +245,12 @@ fn time(series: &Series) -> Cell {
 fn loss(series: &Series) -> Cell {
     let lost = series.sent.saturating_sub(series.received);
     let percent = 100 * lost / series.sent.max(1);
-    let shade = match (lost, series.received) {
-        (0, _) => Shade::Good,
-        (_, 0) => Shade::Bad,
-        _ => Shade::Doubtful,
+    let tone = match (lost, series.received) {
+        (0, _) => Tone::Good,
+        (_, 0) => Tone::Bad,
+        _ => Tone::Doubtful,
     };
-    Cell::new(format!("{percent} %"), shade)
+    Cell::toned(tone, format!("{percent} %"))
 }
 
 fn folded(ways: &[Way], fine: usize) -> String {

@@ -8,7 +8,7 @@ use super::cluster::duration;
 use crate::client::{Client, path, with_query};
 use crate::complete;
 use crate::error::Error;
-use crate::output::{Cell, Output, Shade, printable};
+use crate::output::{Cell, Output, Tone, printable};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Resolve {
@@ -102,9 +102,9 @@ fn in_words(explanation: &Explanation, output: &Output) -> String {
 
 fn row(record: &Record) -> [Cell; 7] {
     let addresses: Vec<String> = record.addresses.iter().map(ToString::to_string).collect();
-    let (answers, shade) = if record.answers { ("yes", Shade::Good) } else { ("no", Shade::Bad) };
+    let (answers, tone) = if record.answers { ("yes", Tone::Good) } else { ("no", Tone::Bad) };
     [
-        Cell::new(answers, shade),
+        Cell::toned(tone, answers),
         record.endpoint.clone().into(),
         addresses.join(", ").into(),
         record.network.clone().into(),

@@ -3,6 +3,7 @@
 
 mod answers;
 mod capture;
+mod doctor;
 mod failures;
 mod stand_in;
 

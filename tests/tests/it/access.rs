@@ -4,7 +4,7 @@ use std::time::Duration;
 use ovl_tests::{Host, Outcome, exec};
 
 use crate::refusals::{NO, USAGE, agent};
-use crate::support::{TestLab, ctl, one_sentence};
+use crate::support::{SPREAD, TestLab, ctl, eventually, one_sentence};
 
 /// Made in the host's own /etc.
 const GROUP: &str = "watchers";
@@ -26,7 +26,10 @@ fn a_member_of_the_group_reads_and_a_foreign_user_is_refused() {
     host.start_agent().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(socket(&host), format!("660 0 {GID}"));
 
-    ctl(&host, &["network", "create", "net"]);
+    // The agent answers before it has heard of its store.
+    eventually("the store", SPREAD, || {
+        host.ctl_json(&["network", "create", "net"]).map_err(|error| error.chain())
+    });
     for member in [MEMBER, PRIMARY] {
         for args in [&["status"][..], &["members"], &["network", "inspect", "net"]] {
             let read = as_user(&host, &member, args);

@@ -52,7 +52,7 @@ fn names(host: &Host, words: &[&str], break_it: impl Fn() -> Result<(), String>)
         break_it()?;
         let found = host.ctl(&["--json", "audit"]).map_err(|e| e.chain())?;
         names_it(&found.json().map_err(|e| e.chain())?["differences"], words)?;
-        assert_eq!(found.code, Some(1), "something differs");
+        assert_eq!(found.code, Some(4), "something differs");
         Ok(())
     });
     eventually(&format!("{words:?} being mended on demand"), FAILURE, || {

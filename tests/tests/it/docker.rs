@@ -5,6 +5,7 @@
 mod addresses;
 mod compose;
 mod dns;
+mod doctor;
 mod leftovers;
 mod load;
 mod names;

@@ -7,11 +7,13 @@
 
 mod access;
 mod audit;
+mod bundle;
 mod capture;
 mod cluster;
 mod crash;
 mod demo;
 mod docker;
+mod doctor;
 mod events;
 mod firewall;
 mod journal;
@@ -26,3 +28,4 @@ mod reload;
 mod restart;
 mod secrets;
 mod support;
+mod trace;

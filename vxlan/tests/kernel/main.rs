@@ -10,6 +10,7 @@ mod device;
 mod host;
 mod ipv6;
 mod lab;
+mod observer;
 mod ownership;
 mod probe;
 mod purge;

@@ -179,7 +179,13 @@ pub(super) struct Neighbours {
 
 pub(super) fn neighbours(table: &Neighbours) -> Finding {
     let Neighbours { family, folder, limit, counted, to_come, full, release } = table;
-    let (Some(limit), Some((permanent, others))) = (*limit, *counted) else {
+    let Some(limit) = *limit else {
+        let why = format!(
+            "the limits of {family} neighbours are those of the machine's own network namespace, and not seen here"
+        );
+        return Finding::unchecked(NEIGHBOURS, why).about(*family);
+    };
+    let Some((permanent, others)) = *counted else {
         let why = format!("the table of {family} neighbours cannot be read");
         return Finding::unchecked(NEIGHBOURS, why).about(*family);
     };

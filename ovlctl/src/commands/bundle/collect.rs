@@ -1,0 +1,148 @@
+//! Gathers the parts: a few at a time, each within its limits.
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt as _};
+use ovl_agent::control::api::{Member, Status};
+use ovl_agent::doctor::{Only, Unanswered, examine_host};
+use ovl_agent::tool::{self, Limits};
+use serde_json::Value;
+
+use super::here::Here;
+use super::parts::{Part, Source, of_host, of_peers};
+use crate::client::{Client, path};
+
+/// Parts that are gathered at one time.
+const AT_ONCE: usize = 8;
+
+/// Bytes of a part; of a longer one the end is left out, and that is said.
+const PART_MAX: usize = 8 << 20;
+
+/// Bytes of all parts together; what comes after is left out, and that is said.
+const ALL_MAX: usize = 96 << 20;
+
+/// What `journalctl` prints where it finds nothing, also where there is no journal.
+const NO_ENTRIES: &str = "-- No entries --";
+
+/// A part, or why it could not be had.
+pub(super) struct Collected {
+    path: String,
+    pub(super) found: Result<String, String>,
+    /// There is more of it.
+    pub(super) cut: bool,
+}
+
+impl Collected {
+    pub(super) fn new(path: &str, found: Result<String, String>, cut: bool) -> Collected {
+        Collected { path: path.to_owned(), found, cut }
+    }
+
+    /// Its file in the archive, and what stands in it.
+    pub(super) fn file(&self) -> (String, String) {
+        match &self.found {
+            Ok(text) => (self.path.clone(), text.clone()),
+            Err(why) => (format!("{}.missing.txt", self.path), format!("{why}\n")),
+        }
+    }
+}
+
+/// All parts, in their order.
+pub(super) async fn all(here: &Here, client: &Client, peers: bool) -> Vec<Collected> {
+    let mut parts = of_host(here);
+    if peers {
+        // Without an agent there is nobody to ask for others.
+        let members: Vec<Member> = client.get(&path(&["members"])).await.unwrap_or_default();
+        let status: Option<Status> = client.get(&path(&["status"])).await.ok();
+        parts.extend(of_peers(&members, status.as_ref().map(|status| status.node.as_str())));
+    }
+    let mut collected = stream::iter(parts).map(|part| one(part, client)).buffered(AT_ONCE);
+    let mut all: Vec<Collected> = Vec::new();
+    let mut bytes = 0;
+    while let Some(mut part) = collected.next().await {
+        bytes += part.found.as_ref().map_or(0, String::len);
+        if bytes > ALL_MAX {
+            part.found =
+                Err(format!("it is left out: all parts are more than {} MiB", ALL_MAX >> 20));
+        }
+        all.push(part);
+    }
+    all
+}
+
+async fn one(part: Part, client: &Client) -> Collected {
+    let Part { path, source, within } = part;
+    let found = tokio::time::timeout(within, source.find(client, within)).await;
+    let late = || Err(format!("it took longer than {} s", within.as_secs()));
+    match found.unwrap_or_else(|_| late()) {
+        Ok((text, cut)) => Collected::new(&path, Ok(text), cut),
+        Err(why) => Collected::new(&path, Err(why), false),
+    }
+}
+
+/// A text, and whether its end is left out; else why there is none.
+type Found = Result<(String, bool), String>;
+
+impl Source {
+    async fn find(self, client: &Client, within: Duration) -> Found {
+        match self {
+            Source::Program(argv) => {
+                let limits = Limits { time: within, output: PART_MAX };
+                let said = tool::run(&argv, limits).await.map_err(|error| error.to_string())?;
+                match said.text.trim() {
+                    NO_ENTRIES => Err(format!("the journal has no entries. {}", said.complaint)),
+                    // Some programs find nothing, and say so there.
+                    "" => Ok((said.complaint + "\n", false)),
+                    _ => Ok((said.text, said.cut)),
+                }
+            }
+            Source::File(file) => read(&file),
+            Source::Files(files) => Ok((each(&files), false)),
+            Source::Agent { target, host } => {
+                let client = client.to(host.as_deref()).patient(within);
+                json(client.get::<Value>(&target).await.map_err(|error| error.to_string())?)
+            }
+            Source::Doctor => doctor(client, within).await,
+            Source::Text(text) => Ok((text, false)),
+        }
+    }
+}
+
+/// By the agent; where it does not answer, by this program.
+async fn doctor(client: &Client, within: Duration) -> Found {
+    let by_agent = client.patient(within).get::<Value>(&path(&["doctor"])).await;
+    let Err(error) = by_agent else {
+        return json(by_agent.map_err(|error| error.to_string())?);
+    };
+    let unanswered = Unanswered::Other(error.to_string());
+    let seen = examine_host(client.socket(), unanswered, &Only::all()).await;
+    json(serde_json::to_value(seen).map_err(|error| error.to_string())?)
+}
+
+fn json(value: Value) -> Found {
+    let text = serde_json::to_string_pretty(&value).map_err(|error| error.to_string())?;
+    match text.len() {
+        0..=PART_MAX => Ok((text + "\n", false)),
+        bytes => Err(format!("it is too large: {bytes} bytes")),
+    }
+}
+
+fn read(file: &Path) -> Found {
+    let failed = |error: std::io::Error| format!("{}: {error}", file.display());
+    let mut bytes = Vec::new();
+    let most = u64::try_from(PART_MAX).unwrap_or(u64::MAX);
+    let opened = std::fs::File::open(file).map_err(failed)?;
+    opened.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let cut = bytes.len() > PART_MAX;
+    bytes.truncate(PART_MAX);
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), cut))
+}
+
+/// `/proc/sys/net/ipv4/ip_forward = 1`.
+fn each(files: &[PathBuf]) -> String {
+    let line = |file: &PathBuf| {
+        let (text, _) = read(file).ok()?;
+        Some(format!("{} = {}\n", file.display(), text.trim()))
+    };
+    files.iter().filter_map(line).collect()
+}
