@@ -7,6 +7,7 @@ mod captures;
 mod doctor;
 mod events;
 mod explain;
+mod metrics;
 pub(crate) mod paths;
 mod peers;
 #[cfg(test)]
@@ -70,6 +71,7 @@ fn routes(agent: Agent) -> Router {
         .route("/v1/resolve", get(resolve))
         .merge(events::routes())
         .merge(explain::routes())
+        .merge(metrics::routes())
         .merge(audit::routes())
         .merge(doctor::routes())
         .merge(paths::routes())
@@ -127,6 +129,7 @@ impl IntoResponse for Response {
             Response::Done
             | Response::Diagnosis(_)
             | Response::Explained(_)
+            | Response::Figures(_)
             | Response::NetworkId(_)
             | Response::TraceEnds(_)
             | Response::Pool(..)

@@ -43,7 +43,8 @@ async fn ask(
 }
 
 /// Every route that reads, and every one that changes something.
-const READS: [&str; 10] = [
+const READS: [&str; 11] = [
+    "/v1/metrics",
     "/v1/resolve/explain?name=a",
     "/v1/audit",
     "/v1/status",

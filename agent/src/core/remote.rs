@@ -158,6 +158,11 @@ impl Remotes {
             .map(|((generation, node, id), _)| (*generation, node, id.as_str()))
     }
 
+    /// Every address of a network that an endpoint elsewhere has.
+    pub(super) fn claimed(&self, network: u64) -> impl Iterator<Item = IpAddr> {
+        self.claims.get(&network).into_iter().flatten().map(|(address, _)| *address)
+    }
+
     /// Endpoints that are reachable, but not named any more.
     pub(super) fn held(&self) -> usize {
         self.hosts.values().filter(|h| h.reachable() && !h.named()).map(|h| h.endpoints.len()).sum()
