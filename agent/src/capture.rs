@@ -156,6 +156,11 @@ impl Captures {
         Ok(())
     }
 
+    /// How many run.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.running).len()
+    }
+
     /// Ends all, as the agent ends. Who reads one is told.
     pub(crate) fn close(&self) {
         for session in std::mem::take(&mut *lock(&self.running)).into_values() {

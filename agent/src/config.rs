@@ -10,7 +10,7 @@
 //! bound or created in here, and nobody is contacted.
 use crate::docker::Scope;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
@@ -69,6 +69,8 @@ pub struct Config {
     pub control_group: Option<Group>,
     /// What agents of other hosts may ask of this one.
     pub answer_peers: AnswerPeers,
+    /// Where metrics are served; none: nowhere.
+    pub metrics_address: Option<SocketAddr>,
     /// Where Docker finds the plugin; its file name is the driver's name. Absolute, at most 107
     /// bytes.
     pub plugin_socket: PathBuf,

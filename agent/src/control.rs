@@ -8,6 +8,7 @@ mod counters;
 mod doctor;
 mod events;
 mod explain;
+mod metrics;
 pub(crate) mod paths;
 mod peers;
 #[cfg(test)]
@@ -72,6 +73,7 @@ fn routes(agent: Agent) -> Router {
         .merge(events::routes())
         .merge(counters::routes())
         .merge(explain::routes())
+        .merge(metrics::routes())
         .merge(audit::routes())
         .merge(doctor::routes())
         .merge(paths::routes())
@@ -129,6 +131,7 @@ impl IntoResponse for Response {
             Response::Done
             | Response::Diagnosis(_)
             | Response::Explained(_)
+            | Response::Figures(_)
             | Response::NetworkId(_)
             | Response::TraceEnds(_)
             | Response::Pool(..)

@@ -19,6 +19,7 @@
 //! - `leaving`: this host on its way out of the cluster.
 //! - `notice`, `tell`: what happened, for whoever wants to know afterwards.
 //! - `explain`: why a name has its addresses.
+//! - `figures`: levels and counters, for metrics.
 //! - `audit`: the kernel against what it should be, on demand.
 //! - `view`: answers for the control API.
 //! - `trace`: what is known of the ends of a way.
@@ -29,6 +30,7 @@ mod diagnosis;
 mod docker;
 mod event;
 mod explain;
+mod figures;
 mod kernel;
 mod leaving;
 mod local;
@@ -58,6 +60,7 @@ pub use self::event::{
     RequestId, Response, StoreAnswer, StoreCall,
 };
 pub use self::explain::{Asked, Explained};
+pub use self::figures::{Figures, PoolUse};
 pub use self::local::{Sandbox, Target};
 pub use self::notice::{Kind, Notice};
 pub use self::remote::Absence;
@@ -187,6 +190,8 @@ struct Health {
     docker: Option<String>,
     disk: Option<String>,
     dns: Vec<String>,
+    /// Why metrics are not served.
+    metrics: Option<String>,
     /// A network of the store that cannot be what it says.
     foreign: Option<String>,
     name_conflict: Option<std::net::SocketAddr>,
@@ -194,6 +199,8 @@ struct Health {
     other_format: Option<(Instant, OtherFormat)>,
     dataplane: Vec<Trouble>,
     repaired: u64,
+    /// What the last audit found changed by others.
+    drift: u64,
     /// The last audit that put something right.
     repaired_at: Option<Instant>,
 }
@@ -287,6 +294,10 @@ impl Core {
             Event::DnsHealth(errors) => {
                 self.level(Level::Dns, errors.first().map(String::as_str));
                 self.health.dns = errors;
+            }
+            Event::MetricsHealth(error) => {
+                self.level(Level::Metrics, error.as_deref());
+                self.health.metrics = error;
             }
             Event::Reconfigured { warnings, changes } => {
                 self.me.warnings = warnings;
@@ -384,6 +395,7 @@ impl Core {
                 answer => answer.map(|()| None),
             },
             Request::LeaveCluster { force } => self.leave_cluster(id, force).map(|()| None),
+            Request::Figures => Ok(Some(Response::Figures(Box::new(self.figures())))),
             Request::Explain(asked) => {
                 self.explain(&asked).map(|told| Some(Response::Explained(Box::new(told))))
             }

@@ -65,7 +65,7 @@ pub use embedded::Embedded;
 pub use forward::Limits;
 pub use names::{Names, Resolution, ReverseResolution};
 pub use reply::TTL;
-pub use resolver::{Counts, Resolver};
+pub use resolver::{Counts, Durations, Resolver};
 pub use serve::SandboxDns;
 pub use sockets::{DnsError, KeptSockets, Sockets};
 

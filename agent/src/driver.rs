@@ -44,9 +44,10 @@ use crate::capture::Captures;
 use crate::config::Config;
 use crate::control::api::Reloaded;
 use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
-use crate::dns::{Names, Resolver};
+use crate::dns::{Counts, Durations, Names, Resolver};
 use crate::docker::Daemon;
 use crate::events::Log;
+use crate::metrics::{Instruments, Metrics};
 use crate::peers::Peers;
 use crate::probe::Prober;
 use crate::trace::Watches;
@@ -82,6 +83,8 @@ pub struct Agent {
     prober: Prober,
     watches: Watches,
     captures: Arc<Captures>,
+    counters: dataplane::Counters,
+    instruments: Instruments,
 }
 
 impl Agent {
@@ -145,6 +148,8 @@ impl Agent {
             registry: Arc::new(RwLock::new(Err("it was not asked yet".to_owned()))),
             peers: Peers::alone(),
             prober: Prober::ended(),
+            counters: dataplane::Counters::ended(),
+            instruments: Instruments::default(),
             watches: Watches::default(),
             captures: Arc::new(Captures::new(String::new(), std::net::Ipv4Addr::LOCALHOST, 4789)),
         }
@@ -158,6 +163,21 @@ impl Agent {
     /// The host's resolvers, in the order in which they are asked now.
     pub fn upstreams(&self) -> Vec<std::net::SocketAddr> {
         self.resolver.upstreams()
+    }
+
+    /// Counters of the devices, since each was made; `None`: the kernel does not tell in time.
+    pub(crate) async fn traffic(&self) -> Option<Vec<ovl_vxlan::Traffic>> {
+        self.counters.read().await
+    }
+
+    /// What is counted and timed as it happens.
+    pub(crate) fn instruments(&self) -> &Instruments {
+        &self.instruments
+    }
+
+    /// What DNS in containers has done, and how long answers took.
+    pub(crate) fn dns_figures(&self) -> (Counts, Durations) {
+        (self.resolver.counts(), self.resolver.durations())
     }
 
     /// What happened.
@@ -231,6 +251,8 @@ struct Driver {
     state_file: disk::StateFile,
     settings: Settings,
     readiness: Readiness,
+    metrics: Metrics,
+    instruments: Instruments,
     /// The host has left the cluster.
     left: bool,
 }
@@ -252,6 +274,7 @@ impl Driver {
                 self.sandboxes.begin();
             }
             if let Some(notice) = self.readiness.tell(now(), &self.core, self.sandboxes.settled()) {
+                self.instruments.ready();
                 self.log.push(wall_clock(), notice);
             }
             let wake = tokio::time::Instant::from_std(self.core.poll_timeout());
@@ -292,6 +315,9 @@ impl Driver {
     async fn flush(&mut self) {
         let disk = self.state_file.keep(&self.core);
         let durable = !matches!(disk, Some(Err(_)));
+        if !durable {
+            self.instruments.write_failed();
+        }
         if let Some(news) = disk {
             self.feed(Event::DiskHealth(news.err()));
         }

@@ -60,6 +60,11 @@ impl Log {
         Log { ring: Mutex::default(), newest, started }
     }
 
+    /// When this agent started.
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
     /// Keeps one more.
     pub fn push(&self, now: Timestamp, notice: Notice) {
         let newest = self.ring().push(now, notice);

@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod driver;
 pub mod events;
 pub mod log;
+pub mod metrics;
 pub mod peers;
 pub mod preflight;
 mod probe;

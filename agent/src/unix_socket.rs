@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{UnixListener, UnixSocket as Unbound, UnixStream, unix};
+use tokio::net::{TcpStream, UnixListener, UnixSocket as Unbound, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
@@ -198,23 +198,23 @@ fn listen_and_rename(
 }
 
 /// Accepts no more connections than there are permits; further ones wait in the kernel's queue.
-pub struct Limited {
-    listener: UnixListener,
+pub struct Limited<L = UnixListener> {
+    listener: L,
     permits: Arc<Semaphore>,
     guests: Option<Arc<Semaphore>>,
     within: Option<Duration>,
 }
 
-impl Limited {
+impl<L> Limited<L> {
     /// Limits the connections of a listener to `most` at a time.
-    pub fn new(listener: UnixListener, most: usize) -> Limited {
+    pub fn new(listener: L, most: usize) -> Limited<L> {
         Limited { listener, permits: Arc::new(Semaphore::new(most)), guests: None, within: None }
     }
 
     /// Of these, at most `most` are of other users than root and our own, so that they cannot keep
     /// those out; one more of theirs is closed at once.
     #[must_use]
-    pub fn with_guests(self, most: usize) -> Limited {
+    pub fn with_guests(self, most: usize) -> Limited<L> {
         Limited { guests: Some(Arc::new(Semaphore::new(most))), ..self }
     }
 
@@ -230,23 +230,44 @@ impl Limited {
     /// Ends each connection after that time, whatever it does, so that idle ones do not keep others
     /// out for ever.
     #[must_use]
-    pub fn ending_after(self, within: Duration) -> Limited {
+    pub fn ending_after(self, within: Duration) -> Limited<L> {
         Limited { within: Some(within), ..self }
     }
 }
 
-impl Listener for Limited {
-    type Io = Held;
-    type Addr = unix::SocketAddr;
+/// A connection that may know which user is at its other end.
+pub trait Peered {
+    /// Its number; `None`: that cannot be known.
+    fn user(&self) -> Option<u32>;
+}
 
-    async fn accept(&mut self) -> (Held, Self::Addr) {
+impl Peered for UnixStream {
+    fn user(&self) -> Option<u32> {
+        self.peer_cred().ok().map(|cred| cred.uid())
+    }
+}
+
+impl Peered for TcpStream {
+    fn user(&self) -> Option<u32> {
+        None
+    }
+}
+
+impl<L> Listener for Limited<L>
+where
+    L: Listener,
+    L::Io: Peered,
+{
+    type Io = Held<L::Io>;
+    type Addr = L::Addr;
+
+    async fn accept(&mut self) -> (Held<L::Io>, Self::Addr) {
         let permit = self.permits.clone().acquire_owned().await;
         // Never closed: no permit would only mean one connection too many.
         let permit = permit.ok();
         loop {
             let (stream, address) = Listener::accept(&mut self.listener).await;
-            let user = stream.peer_cred().ok().map(|cred| cred.uid());
-            let Ok(place) = self.place(user) else {
+            let Ok(place) = self.place(stream.user()) else {
                 continue;
             };
             let deadline = self.within.map(|within| Box::pin(tokio::time::sleep(within)));
@@ -260,8 +281,8 @@ impl Listener for Limited {
 }
 
 /// A connection that holds its permit until it is closed.
-pub struct Held {
-    stream: UnixStream,
+pub struct Held<S = UnixStream> {
+    stream: S,
     deadline: Option<Pin<Box<Sleep>>>,
     _permits: (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>),
 }
@@ -270,7 +291,7 @@ impl Held {
     /// The effective user of the process that connected, at that moment, as the kernel tells it
     /// (SO_PEERCRED, unix(7)); None when it does not.
     pub fn peer_user(&self) -> Option<u32> {
-        self.stream.peer_cred().ok().map(|cred| cred.uid())
+        self.stream.user()
     }
 
     /// The process that connected, as this process numbers it; None when it cannot see it.
@@ -280,7 +301,7 @@ impl Held {
     }
 }
 
-impl AsyncRead for Held {
+impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -295,7 +316,7 @@ impl AsyncRead for Held {
     }
 }
 
-impl AsyncWrite for Held {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

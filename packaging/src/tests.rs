@@ -8,6 +8,8 @@ use ovl_agent::config::{self, Key, Start};
 use super::*;
 use crate::program::below;
 
+mod monitoring;
+
 /// The files that people edit, as they are.
 const UNIT: &str = include_str!("../systemd/ovl-agent.service");
 

@@ -36,6 +36,7 @@ impl Key {
             Key::ControlSocket => &CONTROL_SOCKET,
             Key::ControlGroup => &CONTROL_GROUP,
             Key::AnswerPeers => &ANSWER_PEERS,
+            Key::MetricsAddress => &METRICS_ADDRESS,
             Key::PluginSocket => &PLUGIN_SOCKET,
             Key::DockerHost => &DOCKER_HOST,
             Key::DockerScope => &DOCKER_SCOPE,
@@ -177,6 +178,18 @@ const ANSWER_PEERS: About = About {
            member is known by its address alone.",
     expected: "`all`, `read` or `none`",
     example: "all",
+    reload: true,
+};
+
+const METRICS_ADDRESS: About = About {
+    name: "metrics-address",
+    value: "IP:PORT",
+    help: "Where Prometheus gets metrics: http://IP:PORT/metrics",
+    more: "An IPv4 address, or an IPv6 one in brackets, and a TCP port. Off unless set. Whoever reaches \
+           the port may read, so name an address between the hosts, or 127.0.0.1 behind a proxy. The \
+           control socket has the same metrics at /v1/metrics.",
+    expected: "an IP address and a port, such as 10.132.0.11:9646 or [fd00::11]:9646",
+    example: "10.132.0.11:9646",
     reload: true,
 };
 

@@ -1,6 +1,7 @@
 //! Settings on their way to a [`Config`]: each parsed by itself, then completed with defaults,
 //! then checked against each other.
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -55,6 +56,7 @@ struct Draft {
     control_socket: Option<PathBuf>,
     control_group: Option<Option<Group>>,
     answer_peers: Option<AnswerPeers>,
+    metrics_address: Option<Option<SocketAddr>>,
     plugin_socket: Option<PathBuf>,
     docker_host: Option<String>,
     docker_scope: Option<Option<Scope>>,
@@ -78,6 +80,7 @@ impl Draft {
             Key::ControlSocket => self.control_socket = Some(value::socket_path(text)?),
             Key::ControlGroup => self.control_group = Some(value::group(text, self.host.group)?),
             Key::AnswerPeers => self.answer_peers = Some(value::answer_peers(text)?),
+            Key::MetricsAddress => self.metrics_address = Some(value::metrics_address(text)?),
             Key::PluginSocket => self.plugin_socket = Some(value::socket_path(text)?),
             Key::DockerHost => self.docker_host = Some(value::docker_host(text)?),
             Key::DockerScope => self.docker_scope = Some(value::docker_scope(text)?),
@@ -135,6 +138,17 @@ impl Draft {
         {
             problems.push(clash(origins, Key::VxlanPort, Key::GossipPort, &gossip.to_string()));
         }
+        let metrics = self.metrics_address.flatten();
+        if let (Some(metrics), Some(gossip)) = (metrics, self.gossip_port)
+            && metrics.port() == gossip
+        {
+            problems.push(clash(
+                origins,
+                Key::MetricsAddress,
+                Key::GossipPort,
+                &metrics.to_string(),
+            ));
+        }
         let sockets = (&self.control_socket, &self.plugin_socket);
         if let (Some(control), Some(plugin)) = sockets
             && control == plugin
@@ -179,6 +193,7 @@ impl Draft {
             control_socket: self.control_socket?,
             control_group: self.control_group?,
             answer_peers: self.answer_peers?,
+            metrics_address: self.metrics_address?,
             plugin_socket: self.plugin_socket?,
             docker_host: self.docker_host?,
             docker_scope: self.docker_scope?,

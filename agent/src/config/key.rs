@@ -28,6 +28,8 @@ pub enum Key {
     ControlGroup,
     /// What agents of other hosts may ask of this one.
     AnswerPeers,
+    /// Where metrics are served.
+    MetricsAddress,
     /// Where Docker finds the plugin.
     PluginSocket,
     /// Docker's engine.
@@ -42,7 +44,7 @@ pub enum Key {
 
 impl Key {
     /// Every key.
-    pub const ALL: [Key; 17] = [
+    pub const ALL: [Key; 18] = [
         Key::NodeName,
         Key::Advertise,
         Key::Join,
@@ -55,6 +57,7 @@ impl Key {
         Key::ControlSocket,
         Key::ControlGroup,
         Key::AnswerPeers,
+        Key::MetricsAddress,
         Key::PluginSocket,
         Key::DockerHost,
         Key::DockerScope,
@@ -83,6 +86,7 @@ impl Key {
             Key::NodeName => "the host's name".to_owned(),
             Key::Join => "nobody".to_owned(),
             Key::ControlGroup => "none".to_owned(),
+            Key::MetricsAddress => "none, metrics are off".to_owned(),
             Key::Store => format!("sqlite://STATE-DIR/{}", super::draft::REGISTRY_FILE),
             Key::Advertise
             | Key::GossipPort
@@ -106,7 +110,7 @@ impl Key {
         let text = match self {
             Key::NodeName | Key::Store => return None,
             Key::Advertise => "auto",
-            Key::Join | Key::ControlGroup => "",
+            Key::Join | Key::ControlGroup | Key::MetricsAddress => "",
             Key::GossipPort => "7946",
             Key::VxlanPort => "4789",
             Key::VniRange => return Some(ovl_ipam::Defaults::default().vnis.to_string()),

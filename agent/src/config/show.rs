@@ -81,6 +81,9 @@ impl Config {
                 AnswerPeers::Read => "read".to_owned(),
                 AnswerPeers::All => "all".to_owned(),
             },
+            Key::MetricsAddress => {
+                self.metrics_address.map(|address| address.to_string()).unwrap_or_default()
+            }
             Key::PluginSocket => self.plugin_socket.display().to_string(),
             Key::DockerHost => self.docker_host.clone(),
             Key::DockerScope => match self.docker_scope {

@@ -25,6 +25,7 @@ fn wrong(key: Key) -> &'static str {
         Key::ControlSocket | Key::PluginSocket => "ovl.sock",
         Key::ControlGroup => "nobody-has-it",
         Key::AnswerPeers => "yes",
+        Key::MetricsAddress => "9646",
         Key::DockerHost => "tcp://1.2.3.4:2375",
         Key::DockerScope => "swarm",
         Key::Log => "inof",
@@ -47,6 +48,7 @@ fn right(key: Key) -> &'static str {
         Key::ControlGroup => "4711",
         Key::AnswerPeers => "none",
         Key::PluginSocket => "/srv/plugin.sock",
+        Key::MetricsAddress => "127.0.0.1:9646",
         Key::DockerHost => "unix:///srv/docker.sock",
         Key::DockerScope => "global",
         Key::ResolvConf => "/srv/resolv.conf",
@@ -384,4 +386,20 @@ fn odd_values_are_judged_right() {
     }
     assert!(!fits(Key::ControlSocket, &format!("/{}", "x".repeat(107))));
     assert!(fits(Key::ControlSocket, &format!("/{}", "x".repeat(106))));
+}
+
+#[test]
+fn metrics_are_served_at_one_address_and_one_port_or_nowhere() {
+    let parsed = |text: &str| value::metrics_address(text).ok();
+    assert_eq!(parsed(""), Some(None));
+    for fine in ["0.0.0.0:9646", "10.132.0.11:9646", "[::1]:9646", "[fd00::11]:80"] {
+        assert_eq!(parsed(fine), Some(Some(fine.parse().unwrap())), "{fine}");
+    }
+    for wrong in ["9646", ":9646", "localhost:9646", "10.0.0.1", "10.0.0.1:0", "224.0.0.1:9646"] {
+        assert_eq!(parsed(wrong), None, "{wrong}");
+    }
+    let flags = vec![(Key::MetricsAddress, "10.0.0.1:7946".to_owned())];
+    let problems = parse(&Sources { host_name: Some("h".into()), flags, ..Sources::default() });
+    let problems = problems.unwrap_err();
+    assert!(problems[0].to_string().contains("gossip-port"), "{problems:?}");
 }

@@ -3,7 +3,7 @@
 //! What is expected in general stands in the key's words; an error here only adds to it and may
 //! be empty.
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
@@ -68,6 +68,19 @@ pub(super) fn group(
         })?
     };
     Ok(Some(Group { name: text.to_owned(), gid }))
+}
+
+/// No text is no address.
+pub(super) fn metrics_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address: SocketAddr = text.parse().map_err(|_| String::new())?;
+    match address.port() {
+        0 => Err("the port cannot be 0".to_owned()),
+        _ if address.ip().is_multicast() => Err("this is not the address of one host".to_owned()),
+        _ => Ok(Some(address)),
+    }
 }
 
 pub(super) fn advertise(text: &str) -> Result<Advertise, String> {

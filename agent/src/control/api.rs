@@ -16,6 +16,7 @@
 //! | `GET /v1/resolve` | `?name=…&network=…` | `[address]` |
 //! | `GET /v1/resolve/explain` | `?name=…&network=…&from=…` | [`explain::Explanation`] |
 //! | `GET /v1/events` | `?after=N&wait=SECONDS&limit=N&since=SECONDS` | [`events::Events`] |
+//! | `GET /v1/metrics` | | Prometheus' text format |
 //! | `GET /v1/audit` | | [`audit::Audit`] |
 //! | `POST /v1/audit` | | [`audit::Audit`], with its `repair` |
 //! | `GET /v1/doctor` | `?only=check,…` | [`doctor::Examination`] |

@@ -44,6 +44,7 @@ async fn ask(
 
 /// Every route that reads, and every one that changes something.
 const READS: &[&str] = &[
+    "/v1/metrics",
     "/v1/resolve/explain?name=a",
     "/v1/audit",
     "/v1/status",

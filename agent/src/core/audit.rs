@@ -80,3 +80,21 @@ fn failures(report: &Report) -> Vec<String> {
         .map(|((vni, id), e)| format!("endpoint {id} of VNI {vni}: {}", crate::chain(e)));
     networks.chain(endpoints).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use ovl_vxlan::DifferenceKind;
+
+    #[test]
+    fn every_kind_of_difference_is_in_the_documents_and_no_other() {
+        let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/audit.md"));
+        let rows = page.lines().filter(|line| line.starts_with("| `"));
+        let cells = rows.filter_map(|row| row.split('|').nth(1));
+        let mut listed: Vec<&str> =
+            cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        let mut known: Vec<&str> = DifferenceKind::ALL.iter().map(|kind| kind.name()).collect();
+        listed.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(listed, known);
+    }
+}

@@ -8,7 +8,7 @@ use ovl_gossip::{Changes, Endpoint, NodeName};
 use ovl_ipam::{Lease, Network, NetworkId, NetworkName, NetworkSpec, Networks, Wanted};
 use ovl_vxlan::{IfName, Mac, Report};
 
-use super::{Asked, Diagnosis, Explained, Inspection, Notice, Sandbox, Target, trace};
+use super::{Asked, Diagnosis, Explained, Figures, Inspection, Notice, Sandbox, Target, trace};
 use crate::control::api;
 use crate::docker::{DockerNetwork, NetworkConfig, Scope};
 
@@ -82,6 +82,8 @@ pub enum Event {
     Docker(DockerCall, Result<String, DockerError>),
     /// The state file is written (`None`), or why not.
     DiskHealth(Option<String>),
+    /// Metrics are served where they should be (`None`), or why not.
+    MetricsHealth(Option<String>),
     /// What is wrong with DNS in sandboxes, each as a sentence.
     DnsHealth(Vec<String>),
     /// Docker's engine is connected (`None`), or why not.
@@ -117,6 +119,8 @@ pub enum Request {
         /// See there.
         force: bool,
     },
+    /// Levels and counters, for `GET /metrics`.
+    Figures,
     /// `GET /v1/resolve/explain`
     Explain(Asked),
     /// `GET /v1/audit`; `repair`: `POST`, put right what differs.
@@ -182,6 +186,8 @@ pub enum Response {
     Endpoints(Vec<api::Endpoint>),
     /// To `Attach`.
     Endpoint(api::Endpoint),
+    /// To `Figures`.
+    Figures(Box<Figures>),
     /// To `Explain`.
     Explained(Box<Explained>),
     /// To `Audit`.
@@ -222,6 +228,7 @@ impl Request {
             | Request::LeaveCluster { .. }
             | Request::Audit { .. }
             | Request::Explain(_)
+            | Request::Figures
             | Request::Endpoints(_)
             | Request::Detach { .. }
             | Request::Scope(_)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ovl_gossip::Endpoint;
 
 use super::local::{Local, Origin, Phase};
-use super::remote::addresses;
+use super::remote::{Absence, NAMES_HELD, addresses};
 use super::view::listed;
 use super::{Core, Refusal};
 use crate::config::distance;
@@ -111,7 +111,7 @@ impl Core {
         };
         let me = self.me.node.to_string();
         let here = self.local_endpoints().map(|e| (me.clone(), e));
-        let there = self.remotes.all().map(|(node, e)| (node.to_string(), e.clone()));
+        let there = self.remotes.all().map(|(heard, e)| (heard.node.to_string(), e.clone()));
         let found: Vec<_> = here.chain(there).filter(|(_, e)| called(e)).collect();
         let Some((host, endpoint)) = found.first() else {
             return Err(Refusal::not_found(format!(
@@ -143,7 +143,8 @@ impl Core {
             let shares = |l: &&Local| l.sandbox.is_some() && l.sandbox == local.sandbox;
             scope.extend(self.local.values().filter(shares).map(|l| l.network));
         } else if !endpoint.names.is_empty() {
-            let of_host = self.remotes.all().filter(|(node, _)| node.as_ref() as &str == host);
+            let of_host =
+                self.remotes.all().filter(|(heard, _)| heard.node.as_ref() as &str == host);
             let same = of_host.filter(|(_, e)| e.names.first() == endpoint.names.first());
             scope.extend(same.map(|(_, e)| e.network));
         }
@@ -159,7 +160,7 @@ impl Core {
         let here = self.local.values().filter_map(|local| {
             let endpoint = local.announcement()?;
             let (matched, whole) = self.matched(name, &endpoint)?;
-            let since = self.known_since(&endpoint.id).unwrap_or(now);
+            let since = self.told_since(&endpoint.id).unwrap_or(now);
             let known = now.saturating_duration_since(since);
             let withheld = not_up(local);
             Some(Candidate {
@@ -171,17 +172,12 @@ impl Core {
                 withheld,
             })
         });
-        let there = self.remotes.known().filter_map(|(node, known)| {
-            let (matched, whole) = self.matched(name, known.endpoint)?;
-            let age = now.saturating_duration_since(known.since);
-            Some(Candidate {
-                endpoint: known.endpoint.clone(),
-                host: node.as_ref(),
-                matched,
-                whole,
-                known: age,
-                withheld: known.withheld(now),
-            })
+        let there = self.remotes.all().filter_map(|(heard, endpoint)| {
+            let (matched, whole) = self.matched(name, endpoint)?;
+            let (endpoint, host) = (endpoint.clone(), heard.node.as_ref());
+            let known = now.saturating_duration_since(heard.since.unwrap_or(now));
+            let withheld = not_vouched_for(heard.absence);
+            Some(Candidate { endpoint, host, matched, whole, known, withheld })
         });
         here.chain(there).collect()
     }
@@ -281,6 +277,21 @@ fn not_up(local: &Local) -> Option<String> {
         Phase::Leasing(_) | Phase::Programming(..) => Some("it is just being attached".to_owned()),
         Phase::Created => Some("Docker has made it, and no container has joined".to_owned()),
         Phase::Leaving(..) | Phase::Clearing(_) => Some("it is just being removed".to_owned()),
+    }
+}
+
+/// Why an endpoint of another host is not answered, if it is not.
+fn not_vouched_for(absence: Absence) -> Option<String> {
+    match absence {
+        Absence::None | Absence::Recent => None,
+        Absence::Nameless => Some(format!(
+            "its host's agent has been away for more than {} s: nobody vouches for its names, though packets still reach it",
+            NAMES_HELD.as_secs()
+        )),
+        Absence::Silent => {
+            let why = "its host gives no sign of life, so its endpoints are withdrawn";
+            Some(why.to_owned())
+        }
     }
 }
 

@@ -115,7 +115,11 @@ impl Core {
     fn note_repairs(&mut self, version: u64, audit: bool, report: &Report) {
         let before = self.kernel_has.replace((version, report.is_ok()));
         let count: usize = report.changes.values().sum();
-        if !audit || count == 0 || before.is_none_or(|(had, _)| had != version) {
+        if !audit || before.is_none_or(|(had, _)| had != version) {
+            return;
+        }
+        self.health.drift = count as u64;
+        if count == 0 {
             return;
         }
         self.health.repaired += count as u64;

@@ -193,6 +193,10 @@ kinds! {
     DnsLost "dns-lost" "times DNS was lost"
     /// DNS is served in every container.
     DnsBack "dns-back" "times DNS was back"
+    /// Metrics are not served where they should be.
+    MetricsLost "metrics-lost" "times metrics could not be served"
+    /// They are.
+    MetricsBack "metrics-back" "times metrics were served again"
     /// The agent's state cannot be written.
     StateLost "state-lost" "times the state could not be written"
     /// It is written again.

@@ -31,7 +31,9 @@ struct Host {
     address: SocketAddrV4,
     state: MemberState,
     vtep: Ipv4Addr,
-    endpoints: BTreeMap<String, Held>,
+    endpoints: BTreeMap<String, Endpoint>,
+    /// When each of them was heard of as it is now.
+    heard: BTreeMap<String, Instant>,
     away: Option<Away>,
 }
 
@@ -56,38 +58,7 @@ pub(super) struct Heard<'a> {
     pub(super) vtep: Ipv4Addr,
     pub(super) state: MemberState,
     pub(super) absence: Absence,
-    pub(super) since: Instant,
-}
-
-/// An endpoint of another host.
-#[derive(Clone, Debug)]
-pub(super) struct Held {
-    pub(super) endpoint: Endpoint,
-    /// When it was heard of as it is now.
-    since: Instant,
-}
-
-/// An endpoint of another host, and what is known of it here.
-pub(super) struct Known<'a> {
-    pub(super) endpoint: &'a Endpoint,
-    pub(super) since: Instant,
-    away: Option<&'a Away>,
-}
-
-impl Known<'_> {
-    /// Why its names are not answered, if they are not.
-    pub(super) fn withheld(&self, now: Instant) -> Option<String> {
-        let away = self.away.filter(|away| away.silent || away.nameless)?;
-        if away.silent {
-            let why = "its host gives no sign of life, so its endpoints are withdrawn";
-            return Some(why.to_owned());
-        }
-        let for_long = now.saturating_duration_since(away.names_until) + NAMES_HELD;
-        let seconds = for_long.as_secs();
-        Some(format!(
-            "its host's agent has been away for {seconds} s: nobody vouches for its names, though packets still reach it"
-        ))
-    }
+    pub(super) since: Option<Instant>,
 }
 
 /// Its agent does not answer.
@@ -154,37 +125,22 @@ impl Remotes {
     /// Endpoints whose names are answered.
     pub(super) fn visible(&self) -> impl Iterator<Item = (&NodeName, &Endpoint)> {
         let hosts = self.hosts.iter().filter(|(_, host)| host.named());
-        hosts.flat_map(|(node, host)| host.endpoints.values().map(move |e| (node, &e.endpoint)))
-    }
-
-    /// All endpoints that are remembered, also those whose names are not answered.
-    pub(super) fn known(&self) -> impl Iterator<Item = (&NodeName, Known<'_>)> {
-        self.hosts.iter().flat_map(|(node, host)| {
-            host.endpoints.values().map(move |held| {
-                let (endpoint, since, away) = (&held.endpoint, held.since, host.away.as_ref());
-                (node, Known { endpoint, since, away })
-            })
-        })
-    }
-
-    /// The same, without what is known of them.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&NodeName, &Endpoint)> {
-        self.known().map(|(node, known)| (node, known.endpoint))
+        hosts.flat_map(|(node, host)| host.endpoints.values().map(move |e| (node, e)))
     }
 
     /// Every endpoint that was announced, those of hosts that are away included.
-    pub(super) fn heard(&self) -> impl Iterator<Item = (Heard<'_>, &Endpoint)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (Heard<'_>, &Endpoint)> {
         self.hosts.iter().flat_map(|(node, host)| {
-            host.endpoints.values().map(move |held| {
+            host.endpoints.values().map(move |endpoint| {
                 let heard = Heard {
                     node,
                     address: *host.address.ip(),
                     vtep: host.vtep,
                     state: host.state,
                     absence: host.absence(),
-                    since: held.since,
+                    since: host.heard.get(&endpoint.id).copied(),
                 };
-                (heard, &held.endpoint)
+                (heard, endpoint)
             })
         })
     }
@@ -200,6 +156,11 @@ impl Remotes {
             .into_iter()
             .flatten()
             .map(|((generation, node, id), _)| (*generation, node, id.as_str()))
+    }
+
+    /// Every address of a network that an endpoint elsewhere has.
+    pub(super) fn claimed(&self, network: u64) -> impl Iterator<Item = IpAddr> {
+        self.claims.get(&network).into_iter().flatten().map(|(address, _)| *address)
     }
 
     /// Endpoints that are reachable, but not named any more.
@@ -320,6 +281,7 @@ impl Core {
             state: member.state,
             vtep: *member.address.ip(),
             endpoints: BTreeMap::new(),
+            heard: BTreeMap::new(),
             away: None,
         });
         host.address = member.address;
@@ -416,33 +378,32 @@ impl Core {
             state: MemberState::Alive,
             vtep: new.vtep,
             endpoints: BTreeMap::new(),
+            heard: BTreeMap::new(),
             away: None,
         });
         let (named, reachable) = (host.named(), host.reachable());
         let moved = std::mem::replace(&mut host.vtep, new.vtep) != new.vtep;
-        let now = self.now;
-        let as_before = |held: &&Held, e: &Endpoint| !moved && held.endpoint == *e;
-        let known = |e: &Endpoint| host.endpoints.get(&e.id).filter(|held| as_before(held, e));
-        let held =
-            |e: Endpoint| Held { since: known(&e).map_or(now, |held| held.since), endpoint: e };
-        let endpoints: BTreeMap<String, Held> =
-            new.endpoints.into_iter().map(|e| (e.id.clone(), held(e))).collect();
+        let endpoints: BTreeMap<String, Endpoint> =
+            new.endpoints.into_iter().map(|e| (e.id.clone(), e)).collect();
         let old = std::mem::replace(&mut host.endpoints, endpoints.clone());
+        host.heard.retain(|id, _| !moved && old.get(id) == endpoints.get(id));
+        endpoints.keys().for_each(|id| {
+            host.heard.entry(id.clone()).or_insert(self.now);
+        });
         self.tell_endpoints_of(&new.node, &old, &endpoints);
-        let differs = |held: &&Held, other: &BTreeMap<String, Held>| {
-            let other = other.get(&held.endpoint.id).map(|other| &other.endpoint);
-            moved || other != Some(&held.endpoint)
+        let differs = |id: &String, e: &Endpoint, other: &BTreeMap<String, Endpoint>| {
+            moved || other.get(id) != Some(e)
         };
-        for Held { endpoint: e, .. } in old.values().filter(|held| differs(held, &endpoints)) {
+        for (_, e) in old.iter().filter(|(id, e)| differs(id, e, &endpoints)) {
             self.remotes.unclaim(&new.node, e);
-            if endpoints.get(&e.id).is_none_or(|n| n.endpoint.network != e.network) {
+            if endpoints.get(&e.id).is_none_or(|n| n.network != e.network) {
                 self.actions.push_back(Action::Names(NamesChange::Remove(
                     e.network,
                     (new.node.to_string(), e.id.clone()),
                 )));
             }
         }
-        for Held { endpoint: e, .. } in endpoints.values().filter(|held| differs(held, &old)) {
+        for (_, e) in endpoints.iter().filter(|(id, e)| differs(id, e, &old)) {
             if reachable {
                 self.remotes.claim(&new.node, new.vtep, e);
             }
@@ -459,8 +420,7 @@ impl Core {
             return;
         };
         let (vtep, named) = (host.vtep, host.named());
-        let endpoints = host.endpoints.values().map(|held| held.endpoint.clone());
-        for e in endpoints.collect::<Vec<_>>() {
+        for e in host.endpoints.values().cloned().collect::<Vec<_>>() {
             self.remotes.claim(node, vtep, &e);
             if named {
                 self.actions.push_back(set_names(node, &e));
@@ -473,7 +433,7 @@ impl Core {
         let Some(host) = self.remotes.hosts.get(node) else {
             return;
         };
-        for Held { endpoint: e, .. } in host.endpoints.values() {
+        for e in host.endpoints.values() {
             self.actions.push_back(Action::Names(NamesChange::Remove(
                 e.network,
                 (node.to_string(), e.id.clone()),
@@ -485,8 +445,7 @@ impl Core {
         let Some(host) = self.remotes.hosts.get(node) else {
             return;
         };
-        let endpoints = host.endpoints.values().map(|held| held.endpoint.clone());
-        for e in endpoints.collect::<Vec<_>>() {
+        for e in host.endpoints.values().cloned().collect::<Vec<_>>() {
             self.remotes.unclaim(node, &e);
         }
         self.touch_desired();

@@ -43,6 +43,7 @@ pub(super) enum Level {
     Dns,
     State,
     Name,
+    Metrics,
 }
 
 impl Level {
@@ -67,6 +68,11 @@ impl Level {
             Level::State => (
                 (Kind::StateLost, "the agent's state cannot be written"),
                 (Kind::StateBack, "the agent's state is written again"),
+                false,
+            ),
+            Level::Metrics => (
+                (Kind::MetricsLost, "metrics are not served"),
+                (Kind::MetricsBack, "metrics are served"),
                 false,
             ),
             Level::Name => (

@@ -166,7 +166,7 @@ impl Core {
         let local = self.local.values().filter_map(|l| Some((l, l.announcement()?)));
         let local = local.filter(|(l, e)| wanted(e) || (self.is_container(text, l)));
         let local = local.filter_map(|(l, e)| self.known_here(l, &e));
-        let remote = self.remotes.heard().filter(|(_, e)| wanted(e));
+        let remote = self.remotes.all().filter(|(_, e)| wanted(e));
         let remote = remote.filter_map(|(heard, e)| self.known_there(&heard, e));
         let found: Vec<Known> = local.chain(remote).take(CANDIDATES_MAX + 1).collect();
         if found.len() > CANDIDATES_MAX {
@@ -233,7 +233,7 @@ impl Core {
             vtep: heard.vtep,
             state: heard.state,
             absence: heard.absence,
-            heard: Some(self.now.saturating_duration_since(heard.since)),
+            heard: heard.since.map(|since| self.now.saturating_duration_since(since)),
         };
         self.known(endpoint, heard.node.to_string(), Place::There(there))
     }

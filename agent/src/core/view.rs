@@ -157,16 +157,22 @@ impl Core {
         }
     }
 
-    pub(super) fn status(&self, now: Instant) -> api::Status {
-        let mut counts = api::MemberCounts::default();
-        for member in self.members() {
-            *match member.state {
+    /// This host included.
+    pub(super) fn member_counts(&self) -> api::MemberCounts {
+        let mut counts = api::MemberCounts { alive: 1, ..api::MemberCounts::default() };
+        for (.., state) in self.remotes.members() {
+            *match state {
                 MemberState::Alive => &mut counts.alive,
                 MemberState::Suspect => &mut counts.suspect,
                 MemberState::Down => &mut counts.down,
                 MemberState::Left => &mut counts.left,
             } += 1;
         }
+        counts
+    }
+
+    pub(super) fn status(&self, now: Instant) -> api::Status {
+        let counts = self.member_counts();
         let local = self.local_endpoints().count();
         api::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -236,6 +242,7 @@ impl Core {
             Problem::new(Topic::Disk, text)
         }));
         problems.extend(self.health.dns.iter().cloned().map(of(Topic::Dns)));
+        problems.extend(self.health.metrics.clone().map(of(Topic::Settings)));
         problems.extend(self.health.name_conflict.map(|address| {
             let text = format!(
                 "another host at {address} uses the node name \"{}\" too; give one of the two another --node-name",

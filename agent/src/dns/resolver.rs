@@ -3,12 +3,21 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 use super::Names;
 use super::answer::{Asker, Foreign, Unanswered, Verdict, answer};
 use super::forward::{Forwarder, Limits};
+use crate::metrics::{Histogram, Reading};
+
+/// Bounds for answers from the table, in seconds.
+const TABLE_SECONDS: &[f64] = &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.01];
+
+/// Bounds for answers of others, in seconds.
+const ELSEWHERE_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 4.0];
 
 /// Shared by the DNS servers of all sandboxes. Clones are the same resolver.
 #[derive(Clone, Debug)]
@@ -23,6 +32,8 @@ struct Shared {
     in_flight: Semaphore,
     limits: Limits,
     counters: Counters,
+    table: Histogram,
+    elsewhere: Histogram,
 }
 
 /// What was done since the start, for all sandboxes.
@@ -40,6 +51,15 @@ pub struct Counts {
     pub ignored: u64,
     /// Replies that the kernel did not take.
     pub unsent: u64,
+}
+
+/// How long answers took since the start, for all sandboxes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Durations {
+    /// Those from the names table.
+    pub table: Reading,
+    /// Those from a resolver of the host or from Docker's, and those that did not come.
+    pub elsewhere: Reading,
 }
 
 /// A place among the queries in flight, of the sandbox and of all; free again when dropped.
@@ -78,6 +98,8 @@ impl Resolver {
             in_flight: Semaphore::new(limits.in_flight.min(Semaphore::MAX_PERMITS)),
             limits,
             counters: Counters::default(),
+            table: Histogram::new(TABLE_SECONDS),
+            elsewhere: Histogram::new(ELSEWHERE_SECONDS),
         };
         Resolver { shared: Arc::new(shared) }
     }
@@ -106,6 +128,11 @@ impl Resolver {
         }
     }
 
+    /// How long answers took since the start.
+    pub fn durations(&self) -> Durations {
+        Durations { table: self.shared.table.read(), elsewhere: self.shared.elsewhere.read() }
+    }
+
     #[cfg(test)]
     pub(crate) fn forwarder(&self) -> &Forwarder {
         &self.shared.forwarder
@@ -122,11 +149,16 @@ impl Resolver {
 
     /// Answers from the table, or says that the query has to be forwarded.
     pub(crate) fn answer(&self, asker: Asker<'_>, message: &[u8]) -> Verdict {
+        let begin = Instant::now();
         let names = self.shared.names.read().unwrap_or_else(PoisonError::into_inner);
         let verdict = answer(&names, asker, message);
+        drop(names);
         match &verdict {
             Verdict::Ignore => count(&self.shared.counters.ignored),
-            Verdict::Reply(_) => count(&self.shared.counters.answered),
+            Verdict::Reply(_) => {
+                count(&self.shared.counters.answered);
+                self.shared.table.observe(begin.elapsed());
+            }
             Verdict::Forward(_) => {}
         }
         verdict
@@ -163,8 +195,14 @@ impl Resolver {
         self.shared.forwarder.forward(query).await
     }
 
-    /// Counts how a forwarded query ended, and makes the reply of it.
-    pub(crate) fn settle(&self, query: &Foreign, outcome: Result<Vec<u8>, Unanswered>) -> Vec<u8> {
+    /// Counts how a forwarded query ended and how long it took, and makes the reply of it.
+    pub(crate) fn settle(
+        &self,
+        query: &Foreign,
+        outcome: Result<Vec<u8>, Unanswered>,
+        took: Duration,
+    ) -> Vec<u8> {
+        self.shared.elsewhere.observe(took);
         let counters = &self.shared.counters;
         count(if outcome.is_ok() { &counters.forwarded } else { &counters.unanswered });
         outcome.unwrap_or_else(|reason| reason.reply(query))

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::{Asker, Foreign, Verdict};
 use super::embedded::DockerResolver;
@@ -155,12 +155,13 @@ impl Sandbox {
         admission: Admission<'_>,
         onward: Onward<'_>,
     ) -> Vec<u8> {
+        let begin = Instant::now();
         let outcome = match onward {
             Onward::Host => self.resolver.forward(query).await,
             Onward::Docker(docker) => docker.ask(query).await,
         };
         drop(admission);
-        self.resolver.settle(query, outcome)
+        self.resolver.settle(query, outcome, begin.elapsed())
     }
 }
 

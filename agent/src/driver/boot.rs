@@ -28,6 +28,7 @@ use crate::dns::{Names, Resolver};
 use crate::docker::{Engine, EngineEvent, PluginServer};
 use crate::events::Log;
 use crate::log;
+use crate::metrics::{self, Instruments, Metrics};
 use crate::peers::Peers;
 use crate::preflight::{self, Failure};
 use crate::probe::Prober;
@@ -173,12 +174,13 @@ pub async fn run(
     .await
     .map_err(RunError::Gossip)?;
     tokio::spawn(follow_gossip(gossip.clone(), events_in.clone()));
-    let kernel = Kernel::start(dataplane, events_in.clone());
+    let instruments = Instruments::default();
+    let kernel = Kernel::start(dataplane, instruments.clone(), events_in.clone());
     let store = Store::start(
         config.store.clone(),
         defaults(&config),
         config.node_name.clone(),
-        kernel.routes(),
+        (kernel.routes(), instruments.clone()),
         events_in.clone(),
     );
     let shared = Arc::new(RwLock::new(Arc::new(config.clone())));
@@ -201,7 +203,10 @@ pub async fn run(
         watches: Watches::default(),
         captures: Arc::new(Captures::new(config.node_name.to_string(), vtep, config.vxlan_port)),
         registry: store.found(),
+        counters: kernel.counters(),
+        instruments: instruments.clone(),
     };
+    let (metrics, address) = Metrics::at(config.metrics_address);
     let (engine, told) = Engine::follow(config.docker_host.clone(), DRIVER);
     let sandboxes = Sandboxes::new(resolver.clone(), kernel.preparer(), manager, kept);
     let mut driver = Driver {
@@ -226,10 +231,13 @@ pub async fn run(
         state_file,
         settings: Settings { in_force: config.clone(), shared, read, log, shown },
         readiness: Readiness::new(manager),
+        metrics,
+        instruments,
         left: false,
     };
     let servers = Servers::open(&config, &agent).await?;
     tokio::spawn(control::answer_peers(agent.clone()));
+    tokio::spawn(metrics::follow(agent.clone(), address, events_in.clone()));
     tokio::spawn(follow_docker(told, events_in));
     tracing::info!(gossip = %advertise, control = %config.control_socket.display(), plugin = %config.plugin_socket.display(), "serving");
     let ended = driver.run(pin!(stop)).await;

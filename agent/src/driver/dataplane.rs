@@ -5,14 +5,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use ovl_vxlan::{Dataplane, Desired, IfName, Mac};
+use ovl_vxlan::{Dataplane, Desired, IfName, Mac, Report, Traffic};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::core::{Core, Event, Inspection, RESOLVER, Refusal, RequestId};
+use crate::metrics::Instruments;
 
 /// Passes and look-ups that wait. The driver sends a pass only when none is under way, so this
 /// is filled by look-ups of moving endpoints; at the bound those wait.
 const WORK_MAX: usize = 64;
+
+/// How long the counters of devices may take, a pass that is under way included.
+const COUNTERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Looks at the kernel that wait for it; who asks for one more is told to try again.
 const INSPECTIONS_MAX: usize = 16;
@@ -31,6 +36,7 @@ enum Work {
     Inspect { request: RequestId, version: u64, desired: Desired, is_due: bool, repair: bool },
     Find { netns: PathBuf, mac: Mac, found: oneshot::Sender<Option<IfName>> },
     Subnets(oneshot::Sender<Vec<Ipv4Net>>),
+    Traffic(oneshot::Sender<Option<Vec<Traffic>>>),
     Prepare { netns: PathBuf, done: oneshot::Sender<Result<(), String>> },
 }
 
@@ -50,9 +56,13 @@ pub(super) struct Kernel {
 
 impl Kernel {
     /// Starts the task; results come as [`Event::Applied`].
-    pub(super) fn start(dataplane: Dataplane, events: mpsc::Sender<Event>) -> Kernel {
+    pub(super) fn start(
+        dataplane: Dataplane,
+        instruments: Instruments,
+        events: mpsc::Sender<Event>,
+    ) -> Kernel {
         let (work, inbox) = mpsc::channel(WORK_MAX);
-        tokio::spawn(serve(dataplane, inbox, events));
+        tokio::spawn(serve(dataplane, inbox, instruments, events));
         Kernel {
             work,
             awaited: 0,
@@ -131,6 +141,11 @@ impl Kernel {
         Routes(self.work.clone())
     }
 
+    /// A way to read the counters of the devices.
+    pub(super) fn counters(&self) -> Counters {
+        Counters(self.work.clone())
+    }
+
     /// A way to make sandboxes ready for DNS.
     pub(super) fn preparer(&self) -> Preparer {
         Preparer(self.work.clone())
@@ -163,6 +178,28 @@ impl Preparer {
         // The task ends only with the agent.
         let _ = self.0.send(Work::Prepare { netns: netns.to_owned(), done: sender }).await;
         done.await.unwrap_or_else(|_| Err("the agent is stopping".to_owned()))
+    }
+}
+
+/// See [`Kernel::counters`].
+#[derive(Clone)]
+pub(super) struct Counters(mpsc::Sender<Work>);
+
+impl Counters {
+    /// Of nothing.
+    #[cfg(test)]
+    pub(super) fn ended() -> Counters {
+        Counters(mpsc::channel(1).0)
+    }
+
+    /// Of all our devices; `None`: the kernel did not tell in time.
+    pub(super) async fn read(&self) -> Option<Vec<Traffic>> {
+        let (sender, told) = oneshot::channel();
+        let read = async {
+            self.0.send(Work::Traffic(sender)).await.ok()?;
+            told.await.ok()?
+        };
+        tokio::time::timeout(COUNTERS_WITHIN, read).await.ok()?
     }
 }
 
@@ -201,25 +238,20 @@ async fn find(work: &mpsc::Sender<Work>, netns: &Path, mac: Mac) -> Option<IfNam
 async fn serve(
     mut dataplane: Dataplane,
     mut inbox: mpsc::Receiver<Work>,
+    instruments: Instruments,
     events: mpsc::Sender<Event>,
 ) {
     while let Some(work) = inbox.recv().await {
         match work {
             Work::Pass { version, desired, audit } => {
-                let report = if audit {
-                    dataplane.audit(&desired).await
-                } else {
-                    dataplane.apply(&desired).await
-                };
-                log(&report, audit);
+                let report = pass(&mut dataplane, &desired, audit, &instruments).await;
                 if events.send(Event::Applied { version, audit, report }).await.is_err() {
                     return;
                 }
             }
             Work::Inspect { request, version, desired, is_due, repair } => {
                 if is_due {
-                    let report = dataplane.apply(&desired).await;
-                    log(&report, false);
+                    let report = pass(&mut dataplane, &desired, false, &instruments).await;
                     let applied = Event::Applied { version, audit: false, report };
                     if events.send(applied).await.is_err() {
                         return;
@@ -228,8 +260,7 @@ async fn serve(
                 let found = dataplane.compare(&desired).await;
                 let repair = match repair {
                     true => {
-                        let report = dataplane.audit(&desired).await;
-                        log(&report, true);
+                        let report = pass(&mut dataplane, &desired, true, &instruments).await;
                         Some((report, dataplane.compare(&desired).await))
                     }
                     false => None,
@@ -238,6 +269,9 @@ async fn serve(
                 if events.send(Event::Inspected(request, Ok(inspection))).await.is_err() {
                     return;
                 }
+            }
+            Work::Traffic(told) => {
+                let _ = told.send(dataplane.traffic().await.ok());
             }
             Work::Subnets(used) => {
                 let subnets = dataplane.used_subnets().await.unwrap_or_else(|error| {
@@ -262,7 +296,21 @@ async fn serve(
     }
 }
 
-fn log(report: &ovl_vxlan::Report, audit: bool) {
+async fn pass(
+    dataplane: &mut Dataplane,
+    desired: &Desired,
+    audit: bool,
+    instruments: &Instruments,
+) -> Report {
+    let begin = Instant::now();
+    let report =
+        if audit { dataplane.audit(desired).await } else { dataplane.apply(desired).await };
+    instruments.passed(audit, report.is_ok(), begin.elapsed());
+    log(&report, audit);
+    report
+}
+
+fn log(report: &Report, audit: bool) {
     if audit && !report.changes.is_empty() {
         tracing::warn!(changes = ?report.changes, "the kernel differed from what it should hold, and was put right");
     } else if !report.changes.is_empty() {

@@ -12,9 +12,11 @@ use ovl_ipam::{
     Networks, Registry, RemoveNetworkError, StoreError, StoreUrl,
 };
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::dataplane::Routes;
 use crate::core::{CallId, Event, Refusal, RefusalKind, StoreAnswer, StoreCall};
+use crate::metrics::{Instruments, Outcome, StoreCallKind};
 
 /// No call on the store takes longer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -47,6 +49,7 @@ pub(super) struct Store {
     defaults: Arc<RwLock<Defaults>>,
     node: NodeName,
     routes: Routes,
+    instruments: Instruments,
 }
 
 impl Store {
@@ -55,12 +58,12 @@ impl Store {
         url: StoreUrl,
         defaults: Defaults,
         node: NodeName,
-        routes: Routes,
+        (routes, instruments): (Routes, Instruments),
         events: mpsc::Sender<Event>,
     ) -> Store {
         let found = Arc::new(RwLock::new(Err("it was not asked yet".to_owned())));
         let defaults = Arc::new(RwLock::new(defaults));
-        let store = Store { found, renewing: Arc::default(), defaults, node, routes };
+        let store = Store { found, renewing: Arc::default(), defaults, node, routes, instruments };
         tokio::spawn(store.clone().follow(url, events));
         store
     }
@@ -101,11 +104,14 @@ impl Store {
     pub(super) fn call(&self, id: CallId, call: StoreCall, events: mpsc::Sender<Event>) {
         let found = self.found.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let (node, routes) = (self.node.to_string(), self.routes.clone());
+        let (instruments, kind) = (self.instruments.clone(), StoreCallKind::from(&call));
         tokio::spawn(async move {
+            let begin = Instant::now();
             let answer = match found {
                 Ok(registry) => carry_out(&registry, &node, avoiding(call, &routes).await).await,
                 Err(why) => Err(Refusal::unavailable(format!("the store does not answer: {why}"))),
             };
+            instruments.store_called(kind, outcome(&answer), begin.elapsed());
             // A store that hangs shows in a call before it shows in the watch.
             let health = match &answer {
                 Ok(_) => Some(None),
@@ -144,6 +150,14 @@ impl Store {
 
     fn set(&self, found: Result<Registry, String>) {
         *self.found.write().unwrap_or_else(std::sync::PoisonError::into_inner) = found;
+    }
+}
+
+fn outcome(answer: &Result<StoreAnswer, Refusal>) -> Outcome {
+    match answer {
+        Ok(_) => Outcome::Ok,
+        Err(refusal) if refusal.kind == RefusalKind::Unavailable => Outcome::Failed,
+        Err(_) => Outcome::Refused,
     }
 }
 

@@ -131,6 +131,10 @@ impl Driver {
             }
             // Looked at with each question.
             Key::AnswerPeers => in_force.answer_peers = new.answer_peers,
+            Key::MetricsAddress => {
+                in_force.metrics_address = new.metrics_address;
+                self.metrics.move_to(new.metrics_address);
+            }
             Key::NodeName
             | Key::Advertise
             | Key::Store

@@ -4,6 +4,7 @@
 mod answers;
 mod capture;
 mod doctor;
+mod events;
 mod failures;
 mod stand_in;
 

@@ -185,3 +185,15 @@ fn amounts_and_values_are_read() {
     assert_eq!(value("std::time::Duration::from_millis(1_500)"), Some(1500));
     assert_eq!(value("Other(1)"), None);
 }
+
+#[test]
+fn every_kind_of_event_is_listed_and_no_other() {
+    let first = |(_, cells): (usize, Vec<String>)| cells.into_iter().next().unwrap_or_default();
+    let cells: Vec<String> = document("docs/events.md").rows().into_iter().map(first).collect();
+    let spans = cells.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let mut listed: Vec<&str> = spans.filter(|span| !span.contains(' ')).collect();
+    let mut known: Vec<&str> = ovl_agent::core::Kind::ALL.iter().map(|kind| kind.name()).collect();
+    listed.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(listed, known);
+}

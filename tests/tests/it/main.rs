@@ -19,6 +19,7 @@ mod firewall;
 mod journal;
 mod lab;
 mod leave;
+mod metrics;
 mod outage;
 mod peers;
 mod ping;

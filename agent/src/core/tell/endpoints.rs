@@ -9,7 +9,6 @@ use ovl_gossip::{Endpoint, NodeName};
 use super::EACH_MAX;
 use crate::core::Core;
 use crate::core::notice::{Kind, Notice};
-use crate::core::remote::Held;
 
 /// Endpoints that came or went of late, by which one that moves is known. The oldest go first.
 const RECENT_MAX: usize = 256;
@@ -80,7 +79,7 @@ impl Core {
     }
 
     /// Since when an endpoint of this host is as it is now.
-    pub(in crate::core) fn known_since(&self, id: &str) -> Option<Instant> {
+    pub(in crate::core) fn told_since(&self, id: &str) -> Option<Instant> {
         self.telling.here.get(id).map(|here| here.since)
     }
 
@@ -96,19 +95,15 @@ impl Core {
     pub(in crate::core) fn tell_endpoints_of(
         &mut self,
         node: &NodeName,
-        old: &BTreeMap<String, Held>,
-        new: &BTreeMap<String, Held>,
+        old: &BTreeMap<String, Endpoint>,
+        new: &BTreeMap<String, Endpoint>,
     ) {
         let host: &str = node.as_ref();
-        let without = |set: &BTreeMap<String, Held>, other: &BTreeMap<String, Held>| {
-            let gone = set.values().filter(|held| !other.contains_key(&held.endpoint.id));
-            gone.map(|held| held.endpoint.clone()).collect::<Vec<_>>()
-        };
-        self.tell_set(Kind::EndpointDetached, "lost", host, &without(old, new));
-        self.tell_set(Kind::EndpointAttached, "brought", host, &without(new, old));
-        let both =
-            old.iter().filter_map(|(id, held)| Some((&held.endpoint, &new.get(id)?.endpoint)));
-        for (before, now) in both {
+        let came: Vec<_> = new.values().filter(|e| !old.contains_key(&e.id)).collect();
+        let went: Vec<_> = old.values().filter(|e| !new.contains_key(&e.id)).collect();
+        self.tell_set(Kind::EndpointDetached, "lost", host, &went);
+        self.tell_set(Kind::EndpointAttached, "brought", host, &came);
+        for (before, now) in old.values().filter_map(|e| Some((e, new.get(&e.id)?))) {
             let place = Place { host, endpoint: now };
             if (before.ipv4, before.ipv6, before.network) != (now.ipv4, now.ipv6, now.network) {
                 self.tell_move(&place, host, before.ipv4.into());
@@ -118,7 +113,7 @@ impl Core {
         }
     }
 
-    fn tell_set(&mut self, kind: Kind, verb: &str, host: &str, set: &[Endpoint]) {
+    fn tell_set(&mut self, kind: Kind, verb: &str, host: &str, set: &[&Endpoint]) {
         if set.len() > EACH_MAX {
             let names = set.iter().map(|endpoint| Place { host, endpoint }.name());
             let summary = format!("host {host} {verb} {} endpoints", set.len());

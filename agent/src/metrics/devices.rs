@@ -1,0 +1,74 @@
+//! Counters of devices, summed. Pure.
+//!
+//! A device takes its counters along when it goes, and begins at zero when it is made anew. The sum
+//! over those that are there would fall then, which reads as a restart, and the whole rest of it as new
+//! traffic. So only what each device counted since the last look is added.
+
+use std::collections::BTreeMap;
+
+use ovl_vxlan::{Flow, Traffic};
+
+/// What was summed so far, and what each device had counted at the last look.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// By index of the device.
+    last: BTreeMap<u32, Traffic>,
+    totals: Totals,
+}
+
+/// The sums, since the agent's start, with what the devices had counted by then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Devices that are there.
+    pub devices: usize,
+    /// What came out of the tunnels.
+    pub received: Flow,
+    /// What went into them.
+    pub sent: Flow,
+}
+
+impl Tally {
+    /// Takes in a look at all devices, and tells the sums.
+    pub fn take(&mut self, devices: &[Traffic]) -> Totals {
+        let before = std::mem::take(&mut self.last);
+        for now in devices {
+            let then = before.get(&now.index).filter(|then| then.vni == now.vni).copied();
+            let then = then.unwrap_or_default();
+            add(&mut self.totals.received, now.received, then.received);
+            add(&mut self.totals.sent, now.sent, then.sent);
+            self.last.insert(now.index, *now);
+        }
+        self.totals.devices = devices.len();
+        self.totals
+    }
+}
+
+fn add(sum: &mut Flow, now: Flow, then: Flow) {
+    let more = |now: u64, then: u64| if now < then { now } else { now - then };
+    sum.packets += more(now.packets, then.packets);
+    sum.bytes += more(now.bytes, then.bytes);
+    sum.dropped += more(now.dropped, then.dropped);
+    sum.errors += more(now.errors, then.errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(vni: u32, index: u32, packets: u64) -> Traffic {
+        let flow = Flow { packets, bytes: packets * 100, ..Flow::default() };
+        Traffic { vni, index, received: flow, sent: Flow::default() }
+    }
+
+    #[test]
+    fn the_sum_never_falls_whatever_becomes_of_the_devices() {
+        let mut tally = Tally::default();
+        let mut sum = |devices: &[Traffic]| tally.take(devices).received.packets;
+        assert_eq!(sum(&[device(1, 10, 5), device(2, 20, 7)]), 12);
+        assert_eq!(sum(&[device(1, 10, 6), device(2, 20, 7)]), 13);
+        assert_eq!(sum(&[device(2, 20, 9)]), 15, "one went");
+        assert_eq!(sum(&[device(1, 30, 4), device(2, 20, 9)]), 19, "it was made anew");
+        assert_eq!(sum(&[device(3, 30, 2), device(2, 20, 1)]), 22, "with the index of another");
+        assert_eq!(tally.take(&[]).devices, 0);
+    }
+}
