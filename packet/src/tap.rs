@@ -12,9 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    ControlMessageOwned, LinkAddr, MsgFlags, getsockname, recvmsg, setsockopt, sockopt,
-};
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
 use pnet_datalink::NetworkInterface;
 use socket2::{Domain, SockFilter, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
@@ -130,8 +129,10 @@ impl RawTap {
             .and_then(|()| setsockopt(&socket, sockopt::RxqOvfl, &1));
         options.map_err(|e| failed("set the options of a packet socket")(e.into()))?;
         bind(&socket, interface, index).map_err(failed("bind a packet socket"))?;
-        let kind = hardware(&socket).map_err(failed("ask the kind of a packet socket"))?;
-        if kind != ARPHRD_ETHER && kind != ARPHRD_LOOPBACK {
+        if let Some(kind) = hardware(interface)
+            && kind != ARPHRD_ETHER
+            && kind != ARPHRD_LOOPBACK
+        {
             return Err(TapError::NotEthernet { interface: interface.to_owned(), kind });
         }
         Ok(RawTap { socket, snaplen: snaplen.min(SNAPLEN_MAX) })
@@ -170,10 +171,10 @@ fn denied(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::EPERM | Errno::EACCES | Errno::EAFNOSUPPORT))
 }
 
-/// What the interface is, as `ARPHRD_*`.
-fn hardware(socket: &Socket) -> io::Result<u16> {
-    let address: LinkAddr = getsockname(socket.as_raw_fd())?;
-    Ok(address.hatype())
+/// What an interface of this thread's network namespace is, as `ARPHRD_*`; none: it is not told.
+fn hardware(interface: &str) -> Option<u16> {
+    let mut interfaces = getifaddrs().ok()?.filter(|found| found.interface_name == interface);
+    interfaces.find_map(|found| Some(found.address?.as_link_addr()?.hatype()))
 }
 
 /// Binds to the interface, for all protocols.
