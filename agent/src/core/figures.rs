@@ -81,7 +81,7 @@ impl Core {
         let own: BTreeSet<(u64, IpAddr)> = own.filter(|(_, address)| address.is_ipv4()).collect();
         let uses = self.networks.iter().map(|(id, network)| {
             let here = own.iter().filter(|(network, _)| network == id).count();
-            let there = self.remotes.claimed(*id).filter(|a| a.is_ipv4());
+            let there = self.remotes.claimed(*id).filter(IpAddr::is_ipv4);
             let used = (here + there.filter(|a| !own.contains(&(*id, *a))).count()) as u64;
             PoolUse { network: network.name.to_string(), used, size: network.size() }
         });
