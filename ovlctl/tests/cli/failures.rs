@@ -175,3 +175,24 @@ fn help_is_no_failure_and_names_the_exit_codes() {
         assert!(help.contains(part), "{part} in {help}");
     }
 }
+
+#[test]
+fn a_bundle_is_of_this_host_and_goes_into_a_file_of_its_own() {
+    let agent = agent();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("precious");
+    fs::write(&file, "x").unwrap();
+    let args = |more: &[&str]| -> Vec<String> {
+        let file = file.display().to_string();
+        let all = more.iter().copied().chain(["bundle", "-o", &file]);
+        all.map(str::to_owned).collect()
+    };
+    ovlctl(&agent.socket(), &args(&["--host", "bee-2"])).failed(64, &["bee-2", "without --host"]);
+    ovlctl(&agent.socket(), &args(&[])).failed(64, &["precious", "exists already"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "x");
+}
+
+#[test]
+fn top_needs_a_terminal() {
+    ovlctl(&agent().socket(), &["top"]).failed(64, &["no terminal", "--json"]);
+}

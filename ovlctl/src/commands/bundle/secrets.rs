@@ -19,6 +19,9 @@ const REMOVED: &str = "[removed]";
 /// of innocent words; it goes where its name stands before it.
 const SHORTEST: usize = 4;
 
+/// Values of variables that only say whether: taken out everywhere, they would make holes in all JSON.
+const HARMLESS: [&str; 4] = ["true", "false", "none", "null"];
+
 /// Bytes of a token file that are read.
 const TOKEN_MAX: u64 = 64 << 10;
 
@@ -53,7 +56,8 @@ impl Secrets {
 
     /// Exactly these, in each form in which they may be written.
     fn known(values: impl IntoIterator<Item = String>) -> Secrets {
-        let long = values.into_iter().filter(|value| value.len() >= SHORTEST);
+        let harmless = |value: &str| HARMLESS.contains(&value.to_ascii_lowercase().as_str());
+        let long = values.into_iter().filter(|v| v.len() >= SHORTEST && !harmless(v));
         let forms: BTreeSet<String> = long.flat_map(|value| forms(&value)).collect();
         let mut values: Vec<String> = forms.into_iter().collect();
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
@@ -243,7 +247,8 @@ mod tests {
 
     #[test]
     fn known_values_go_wherever_they_stand_and_in_every_form() {
-        let secrets = Secrets::known(["p/w \"1".to_owned(), "c0ffee".to_owned(), "abc".to_owned()]);
+        let values = ["p/w \"1", "c0ffee", "abc", "False"];
+        let secrets = Secrets::known(values.map(str::to_owned));
         assert_eq!(
             secrets.clean("xc0ffeex p/w \"1 p%2Fw%20%221 {\"m\":\"p/w \\\"1\"} abc"),
             "x[removed]x [removed] [removed] {\"m\":\"[removed]\"} abc",
