@@ -62,6 +62,7 @@ pub use self::event::{
 pub use self::explain::{Asked, Explained};
 pub use self::figures::{Figures, PoolUse};
 pub use self::local::{Sandbox, Target};
+pub(crate) use self::notice::Log;
 pub use self::notice::{Kind, Notice};
 pub use self::remote::Absence;
 pub use self::state::{FORMAT as STATE_FORMAT, State};

@@ -43,7 +43,9 @@ use self::sandboxes::Sandboxes;
 use crate::capture::Captures;
 use crate::config::Config;
 use crate::control::api::Reloaded;
-use crate::core::{Action, Core, Event, NamesChange, Refusal, Request, RequestId, Response};
+use crate::core::{
+    self, Action, Core, Event, NamesChange, Notice, Refusal, Request, RequestId, Response,
+};
 use crate::dns::{Counts, Durations, Names, Resolver};
 use crate::docker::Daemon;
 use crate::events::Log;
@@ -83,7 +85,6 @@ pub struct Agent {
     prober: Prober,
     watches: Watches,
     captures: Arc<Captures>,
-    counters: dataplane::Counters,
     instruments: Instruments,
 }
 
@@ -148,7 +149,6 @@ impl Agent {
             registry: Arc::new(RwLock::new(Err("it was not asked yet".to_owned()))),
             peers: Peers::alone(),
             prober: Prober::ended(),
-            counters: dataplane::Counters::ended(),
             instruments: Instruments::default(),
             watches: Watches::default(),
             captures: Arc::new(Captures::new(String::new(), std::net::Ipv4Addr::LOCALHOST, 4789)),
@@ -163,11 +163,6 @@ impl Agent {
     /// The host's resolvers, in the order in which they are asked now.
     pub fn upstreams(&self) -> Vec<std::net::SocketAddr> {
         self.resolver.upstreams()
-    }
-
-    /// Counters of the devices, since each was made; `None`: the kernel does not tell in time.
-    pub(crate) async fn traffic(&self) -> Option<Vec<ovl_vxlan::Traffic>> {
-        self.counters.read().await
     }
 
     /// What is counted and timed as it happens.
@@ -369,7 +364,10 @@ impl Driver {
                     self.feed(Event::Inspected(request, Err(busy)));
                 }
             }
-            Action::Tell(notice) => self.log.push(wall_clock(), notice),
+            Action::Tell(notice) => {
+                log(&notice);
+                self.log.push(wall_clock(), notice);
+            }
             Action::End => self.left = true,
             Action::CheckSandboxes(list) => {
                 let gone: Vec<String> = list
@@ -408,6 +406,15 @@ impl Driver {
             }
             NamesChange::Remove(network, key) => names.remove(network, &key),
         }
+    }
+}
+
+fn log(notice: &Notice) {
+    let (event, reason) = (notice.kind.name(), notice.reason.as_deref().unwrap_or_default());
+    match notice.kind.log() {
+        core::Log::Info => tracing::info!(event, reason, "{}", notice.summary),
+        core::Log::Debug => tracing::debug!(event, reason, "{}", notice.summary),
+        core::Log::Elsewhere => {}
     }
 }
 

@@ -1,7 +1,7 @@
 //! What happened on this host and in its cluster, kept in memory for whoever asks later.
 //!
-//! A ring: the newest [`KEPT_MAX`] stay. Each has a number, so that who follows sees what fell out
-//! meanwhile. Nothing is written to disk: the log of the agent has the same for longer.
+//! A ring: the newest [`EVENTS_KEPT`] stay. Each has a number, so that who follows sees what fell out
+//! meanwhile. Nothing is written to disk: the log of the agent has most of it for longer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use crate::core::{Kind, Notice};
 
 /// Events that are kept. With one more the oldest falls out, and is counted for those who have not
 /// read it.
-pub const KEPT_MAX: usize = 4096;
+pub const EVENTS_KEPT: usize = 4096;
 
 /// Most events of one answer; the next answer goes on behind them.
 pub const PAGE_MAX: usize = 1000;
@@ -105,7 +105,7 @@ impl Log {
 
 impl Ring {
     fn push(&mut self, now: Timestamp, notice: Notice) -> u64 {
-        if self.kept.len() >= KEPT_MAX {
+        if self.kept.len() >= EVENTS_KEPT {
             self.kept.pop_front();
         }
         self.newest += 1;
@@ -204,14 +204,14 @@ mod tests {
 
     #[test]
     fn the_oldest_fall_out_and_are_counted_for_who_has_not_read_them() {
-        let log = log(KEPT_MAX as u64 + 10);
+        let log = log(EVENTS_KEPT as u64 + 10);
         let page = log.page(at(0), after(0));
         assert_eq!((page.lost, page.events[0].seq), (10, 11));
         assert_eq!(log.page(at(0), after(4)).lost, 6);
         assert_eq!(log.page(at(0), after(11)).lost, 0);
         let (counts, lost) = log.counts();
         assert_eq!((counts.len(), lost), (Kind::ALL.len(), 10));
-        assert!(counts.contains(&(Kind::HostJoined, KEPT_MAX as u64 + 10)));
+        assert!(counts.contains(&(Kind::HostJoined, EVENTS_KEPT as u64 + 10)));
     }
 
     #[test]

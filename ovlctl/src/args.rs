@@ -107,7 +107,7 @@ pub(crate) enum Command {
     ///
     /// Changes nothing without --repair. Exit code 4 when something differs; with --repair, when something
     /// is left. JSON: {networks, rows, endpoints, differences: [{kind, network, vni, endpoint, netns,
-    /// device, what, want, have}], left_out, repair: {done, failures, left: [difference]}}.
+    /// device, what, want, have}], left_out, repair: {done, failures, left: [{…}]}}.
     Audit(audit::Ask),
     /// Put all that is known of this host into one archive, for a bug report
     ///

@@ -10,6 +10,8 @@ use crate::{ApplyError, OpenError, netlink::Kernel, observe::Link, plan};
 /// Counters of one interface since it was made (`IFLA_STATS64`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkCounters {
+    /// Its index: one that was made anew has another.
+    pub index: u32,
     /// Its name.
     pub name: String,
     /// Of a device of ours: its VXLAN network identifier.
@@ -69,7 +71,8 @@ fn counters(answer: RouteNetlinkMessage, underlay: Option<&str>) -> Option<LinkC
     let link = Link::read(answer)?;
     let vni = plan::owned_vni(&link);
     let wanted = vni.is_some() || underlay == Some(link.name.as_str());
-    wanted.then(|| LinkCounters { name: link.name, vni, rx: received(&stats), tx: sent(&stats) })
+    let (index, name, rx, tx) = (link.index, link.name, received(&stats), sent(&stats));
+    wanted.then_some(LinkCounters { index, name, vni, rx, tx })
 }
 
 fn received(stats: &Stats64) -> Passed {

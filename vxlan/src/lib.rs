@@ -49,7 +49,6 @@ mod rows;
 mod sandbox;
 mod socket;
 mod tables;
-mod traffic;
 
 pub use compare::{Comparison, MAX_DIFFERENCES};
 pub use counters::{CountersError, LinkCounters, Passed, link_counters};
@@ -69,4 +68,3 @@ pub use redirect::{DnsRedirect, RedirectError};
 pub use report::{MAX_DONE, Report};
 pub use rows::MAX_REMOTES;
 pub use tables::{NftTable, TablesError, nft_tables};
-pub use traffic::{Flow, Traffic};

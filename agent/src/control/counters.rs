@@ -48,7 +48,7 @@ fn now() -> Instant {
 }
 
 fn device(one: LinkCounters, names: &BTreeMap<u32, String>) -> Device {
-    let LinkCounters { name, vni, rx, tx } = one;
+    let LinkCounters { name, vni, rx, tx, .. } = one;
     let network = vni.and_then(|vni| names.get(&vni).cloned());
     Device { device: name, vni, network, rx: passed(rx), tx: passed(tx) }
 }

@@ -124,7 +124,8 @@ impl Core {
         }
         self.health.repaired += count as u64;
         self.health.repaired_at = Some(self.now);
-        let summary = format!("the kernel was not as it should be: {count} things were put right");
+        let things = if count == 1 { "1 thing was" } else { &format!("{count} things were") };
+        let summary = format!("the kernel was not as it should be: {things} put right");
         let why = match before {
             Some((_, false)) => "an earlier try had failed",
             Some((_, true)) | None => "somebody else changed it",

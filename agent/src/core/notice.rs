@@ -27,7 +27,7 @@ pub struct Notice {
     pub count: Option<usize>,
     /// Why, as far as it is known.
     pub reason: Option<String>,
-    /// What else there is to say, a line each; at most [`DETAILS_MAX`].
+    /// What else there is to say, a line each; at most eight.
     pub details: Vec<String>,
 }
 
@@ -87,8 +87,19 @@ impl Notice {
     }
 }
 
+/// How much the log wants to know of a kind of notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// Each.
+    Info,
+    /// Only for who looks closely: a busy cluster has thousands.
+    Debug,
+    /// Nothing: where it happens it is logged already.
+    Elsewhere,
+}
+
 macro_rules! kinds {
-    ($($(#[doc = $doc:literal])+ $kind:ident $name:literal $several:literal)+) => {
+    ($($(#[doc = $doc:literal])+ $kind:ident $name:literal $several:literal $log:ident)+) => {
         /// What kind of thing happened.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Kind {
@@ -106,6 +117,13 @@ macro_rules! kinds {
                 }
             }
 
+            /// How much the log wants to know of it.
+            pub(crate) const fn log(self) -> Log {
+                match self {
+                    $(Kind::$kind => Log::$log,)+
+                }
+            }
+
             /// Behind a number: what happened that often.
             pub(super) const fn several(self) -> &'static str {
                 match self {
@@ -118,89 +136,89 @@ macro_rules! kinds {
 
 kinds! {
     /// This agent started, and took over what ran.
-    AgentStarted "agent-started" "agents started"
+    AgentStarted "agent-started" "agents started" Elsewhere
     /// It is ready: the service manager was told so.
-    AgentReady "agent-ready" "times this agent was ready"
+    AgentReady "agent-ready" "times this agent was ready" Elsewhere
     /// It stops; endpoints stay.
-    AgentStopping "agent-stopping" "times this agent stopped"
+    AgentStopping "agent-stopping" "times this agent stopped" Elsewhere
     /// This host begins to leave the cluster.
-    Leaving "leaving" "times this host began to leave"
+    Leaving "leaving" "times this host began to leave" Elsewhere
     /// It stays after all.
-    Staying "staying" "times this host stayed"
+    Staying "staying" "times this host stayed" Elsewhere
     /// The configuration was read again.
-    Reloaded "reloaded" "reloads"
+    Reloaded "reloaded" "reloads" Elsewhere
     /// It has mistakes, and nothing was taken.
-    ReloadRefused "reload-refused" "reloads refused"
+    ReloadRefused "reload-refused" "reloads refused" Elsewhere
     /// A host is new in the cluster.
-    HostJoined "host-joined" "hosts joined"
+    HostJoined "host-joined" "hosts joined" Info
     /// A host did not answer a probe.
-    HostSuspected "host-suspected" "hosts are suspected"
+    HostSuspected "host-suspected" "hosts are suspected" Info
     /// A host's agent was given up.
-    HostDown "host-down" "hosts are down"
+    HostDown "host-down" "hosts are down" Info
     /// A host's agent stopped in order.
-    HostLeft "host-left" "hosts left"
+    HostLeft "host-left" "hosts left" Info
     /// A host's agent answers again.
-    HostBack "host-back" "hosts are back"
+    HostBack "host-back" "hosts are back" Info
     /// A host has another address.
-    HostMoved "host-moved" "hosts moved"
+    HostMoved "host-moved" "hosts moved" Info
     /// A host whose agent is away gives no sign of life: its endpoints are withdrawn.
-    HostSilent "host-silent" "hosts are silent"
+    HostSilent "host-silent" "hosts are silent" Info
     /// It gives signs of life again: its endpoints are back.
-    HostAnswers "host-answers" "hosts answer again"
+    HostAnswers "host-answers" "hosts answer again" Info
     /// A host was away for so long that nothing is remembered of it.
-    HostForgotten "host-forgotten" "hosts were forgotten"
+    HostForgotten "host-forgotten" "hosts were forgotten" Info
     /// Names of a host whose agent is away are not answered any more.
-    NamesWithheld "names-withheld" "hosts' names are not answered any more"
+    NamesWithheld "names-withheld" "hosts' names are not answered any more" Info
     /// Another host uses this host's name.
-    NameConflict "name-conflict" "times another host had this host's name"
+    NameConflict "name-conflict" "times another host had this host's name" Info
     /// It does not any more.
-    NameConflictOver "name-conflict-over" "conflicts over this host's name ended"
+    NameConflictOver "name-conflict-over" "conflicts over this host's name ended" Info
     /// A host runs a release that is not understood.
-    OtherFormat "other-format" "hosts of another release were heard"
+    OtherFormat "other-format" "hosts of another release were heard" Elsewhere
     /// An endpoint is on a network.
-    EndpointAttached "endpoint-attached" "endpoints were attached"
+    EndpointAttached "endpoint-attached" "endpoints were attached" Debug
     /// An endpoint is not there any more.
-    EndpointDetached "endpoint-detached" "endpoints were detached"
+    EndpointDetached "endpoint-detached" "endpoints were detached" Debug
     /// An endpoint is on another host, or has another address.
-    EndpointMoved "endpoint-moved" "endpoints moved"
+    EndpointMoved "endpoint-moved" "endpoints moved" Debug
     /// An endpoint has other names.
-    EndpointRenamed "endpoint-renamed" "endpoints got other names"
+    EndpointRenamed "endpoint-renamed" "endpoints got other names" Debug
     /// A network is in the store.
-    NetworkCreated "network-created" "networks were created"
+    NetworkCreated "network-created" "networks were created" Info
     /// A network is not in the store any more.
-    NetworkRemoved "network-removed" "networks were removed"
+    NetworkRemoved "network-removed" "networks were removed" Info
     /// The store forgot a network that is in use here.
-    NetworkOrphaned "network-orphaned" "networks are not known to the store any more"
+    NetworkOrphaned "network-orphaned" "networks are not known to the store any more" Info
     /// An address is held by two endpoints.
-    AddressConflict "address-conflict" "addresses are held twice"
+    AddressConflict "address-conflict" "addresses are held twice" Info
     /// It is not any more.
-    AddressConflictOver "address-conflict-over" "addresses are not held twice any more"
+    AddressConflictOver "address-conflict-over" "addresses are not held twice any more" Info
     /// The kernel was not what it should be, and was put right.
-    KernelRepaired "kernel-repaired" "times the kernel was put right"
+    KernelRepaired "kernel-repaired" "times the kernel was put right" Elsewhere
     /// The kernel did not take what it should hold.
-    KernelFailed "kernel-failed" "things were not taken by the kernel"
+    KernelFailed "kernel-failed" "things were not taken by the kernel" Info
     /// It holds all that it should.
-    KernelBack "kernel-back" "times the kernel took all again"
+    KernelBack "kernel-back" "times the kernel took all again" Info
     /// The store does not answer.
-    StoreLost "store-lost" "times the store was lost"
+    StoreLost "store-lost" "times the store was lost" Elsewhere
     /// The store answers.
-    StoreBack "store-back" "times the store was back"
+    StoreBack "store-back" "times the store was back" Elsewhere
     /// Docker's engine is not connected.
-    DockerLost "docker-lost" "times Docker was lost"
+    DockerLost "docker-lost" "times Docker was lost" Info
     /// Docker's engine is connected.
-    DockerBack "docker-back" "times Docker was back"
+    DockerBack "docker-back" "times Docker was back" Elsewhere
     /// Containers without DNS of ours.
-    DnsLost "dns-lost" "times DNS was lost"
+    DnsLost "dns-lost" "times DNS was lost" Info
     /// DNS is served in every container.
-    DnsBack "dns-back" "times DNS was back"
+    DnsBack "dns-back" "times DNS was back" Info
     /// Metrics are not served where they should be.
-    MetricsLost "metrics-lost" "times metrics could not be served"
+    MetricsLost "metrics-lost" "times metrics could not be served" Info
     /// They are.
-    MetricsBack "metrics-back" "times metrics were served again"
+    MetricsBack "metrics-back" "times metrics were served again" Info
     /// The agent's state cannot be written.
-    StateLost "state-lost" "times the state could not be written"
+    StateLost "state-lost" "times the state could not be written" Elsewhere
     /// It is written again.
-    StateBack "state-back" "times the state was written again"
+    StateBack "state-back" "times the state was written again" Info
 }
 
 #[cfg(test)]

@@ -203,7 +203,6 @@ pub async fn run(
         watches: Watches::default(),
         captures: Arc::new(Captures::new(config.node_name.to_string(), vtep, config.vxlan_port)),
         registry: store.found(),
-        counters: kernel.counters(),
         instruments: instruments.clone(),
     };
     let (metrics, address) = Metrics::at(config.metrics_address);

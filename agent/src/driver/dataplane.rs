@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use ovl_vxlan::{Dataplane, Desired, IfName, Mac, Report, Traffic};
+use ovl_vxlan::{Dataplane, Desired, IfName, Mac, Report};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -15,9 +15,6 @@ use crate::metrics::Instruments;
 /// Passes and look-ups that wait. The driver sends a pass only when none is under way, so this
 /// is filled by look-ups of moving endpoints; at the bound those wait.
 const WORK_MAX: usize = 64;
-
-/// How long the counters of devices may take, a pass that is under way included.
-const COUNTERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Looks at the kernel that wait for it; who asks for one more is told to try again.
 const INSPECTIONS_MAX: usize = 16;
@@ -36,7 +33,6 @@ enum Work {
     Inspect { request: RequestId, version: u64, desired: Desired, is_due: bool, repair: bool },
     Find { netns: PathBuf, mac: Mac, found: oneshot::Sender<Option<IfName>> },
     Subnets(oneshot::Sender<Vec<Ipv4Net>>),
-    Traffic(oneshot::Sender<Option<Vec<Traffic>>>),
     Prepare { netns: PathBuf, done: oneshot::Sender<Result<(), String>> },
 }
 
@@ -141,11 +137,6 @@ impl Kernel {
         Routes(self.work.clone())
     }
 
-    /// A way to read the counters of the devices.
-    pub(super) fn counters(&self) -> Counters {
-        Counters(self.work.clone())
-    }
-
     /// A way to make sandboxes ready for DNS.
     pub(super) fn preparer(&self) -> Preparer {
         Preparer(self.work.clone())
@@ -178,28 +169,6 @@ impl Preparer {
         // The task ends only with the agent.
         let _ = self.0.send(Work::Prepare { netns: netns.to_owned(), done: sender }).await;
         done.await.unwrap_or_else(|_| Err("the agent is stopping".to_owned()))
-    }
-}
-
-/// See [`Kernel::counters`].
-#[derive(Clone)]
-pub(super) struct Counters(mpsc::Sender<Work>);
-
-impl Counters {
-    /// Of nothing.
-    #[cfg(test)]
-    pub(super) fn ended() -> Counters {
-        Counters(mpsc::channel(1).0)
-    }
-
-    /// Of all our devices; `None`: the kernel did not tell in time.
-    pub(super) async fn read(&self) -> Option<Vec<Traffic>> {
-        let (sender, told) = oneshot::channel();
-        let read = async {
-            self.0.send(Work::Traffic(sender)).await.ok()?;
-            told.await.ok()?
-        };
-        tokio::time::timeout(COUNTERS_WITHIN, read).await.ok()?
     }
 }
 
@@ -269,9 +238,6 @@ async fn serve(
                 if events.send(Event::Inspected(request, Ok(inspection))).await.is_err() {
                     return;
                 }
-            }
-            Work::Traffic(told) => {
-                let _ = told.send(dataplane.traffic().await.ok());
             }
             Work::Subnets(used) => {
                 let subnets = dataplane.used_subnets().await.unwrap_or_else(|error| {

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use ovl_vxlan::{Flow, Traffic};
+use ovl_vxlan::{LinkCounters, Passed};
 
 /// What was summed so far, and what each device had counted at the last look.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// By index of the device.
-    last: BTreeMap<u32, Traffic>,
+    last: BTreeMap<u32, LinkCounters>,
     totals: Totals,
 }
 
@@ -22,28 +22,28 @@ pub struct Totals {
     /// Devices that are there.
     pub devices: usize,
     /// What came out of the tunnels.
-    pub received: Flow,
+    pub received: Passed,
     /// What went into them.
-    pub sent: Flow,
+    pub sent: Passed,
 }
 
 impl Tally {
     /// Takes in a look at all devices, and tells the sums.
-    pub fn take(&mut self, devices: &[Traffic]) -> Totals {
+    pub fn take(&mut self, devices: &[LinkCounters]) -> Totals {
         let before = std::mem::take(&mut self.last);
         for now in devices {
-            let then = before.get(&now.index).filter(|then| then.vni == now.vni).copied();
-            let then = then.unwrap_or_default();
-            add(&mut self.totals.received, now.received, then.received);
-            add(&mut self.totals.sent, now.sent, then.sent);
-            self.last.insert(now.index, *now);
+            let then = before.get(&now.index).filter(|then| then.vni == now.vni);
+            let (rx, tx) = then.map(|then| (then.rx, then.tx)).unwrap_or_default();
+            add(&mut self.totals.received, now.rx, rx);
+            add(&mut self.totals.sent, now.tx, tx);
+            self.last.insert(now.index, now.clone());
         }
         self.totals.devices = devices.len();
         self.totals
     }
 }
 
-fn add(sum: &mut Flow, now: Flow, then: Flow) {
+fn add(sum: &mut Passed, now: Passed, then: Passed) {
     let more = |now: u64, then: u64| if now < then { now } else { now - then };
     sum.packets += more(now.packets, then.packets);
     sum.bytes += more(now.bytes, then.bytes);
@@ -55,15 +55,15 @@ fn add(sum: &mut Flow, now: Flow, then: Flow) {
 mod tests {
     use super::*;
 
-    fn device(vni: u32, index: u32, packets: u64) -> Traffic {
-        let flow = Flow { packets, bytes: packets * 100, ..Flow::default() };
-        Traffic { vni, index, received: flow, sent: Flow::default() }
+    fn device(vni: u32, index: u32, packets: u64) -> LinkCounters {
+        let rx = Passed { packets, bytes: packets * 100, ..Passed::default() };
+        LinkCounters { vni: Some(vni), index, rx, ..LinkCounters::default() }
     }
 
     #[test]
     fn the_sum_never_falls_whatever_becomes_of_the_devices() {
         let mut tally = Tally::default();
-        let mut sum = |devices: &[Traffic]| tally.take(devices).received.packets;
+        let mut sum = |devices: &[LinkCounters]| tally.take(devices).received.packets;
         assert_eq!(sum(&[device(1, 10, 5), device(2, 20, 7)]), 12);
         assert_eq!(sum(&[device(1, 10, 6), device(2, 20, 7)]), 13);
         assert_eq!(sum(&[device(2, 20, 9)]), 15, "one went");

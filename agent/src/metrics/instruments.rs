@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ovl_vxlan::Traffic;
+use ovl_vxlan::LinkCounters;
 
 use super::devices::{Tally, Totals};
 use super::histogram::Histogram;
@@ -173,7 +173,7 @@ impl Inner {
     }
 
     /// Adds what the devices counted since the last look.
-    pub(super) fn tally(&self, devices: &[Traffic]) -> Totals {
+    pub(super) fn tally(&self, devices: &[LinkCounters]) -> Totals {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner).take(devices)
     }
 

@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE as CONTENT_TYPE_HEADER;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use ovl_vxlan::{LinkCounters, link_counters};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -127,6 +128,15 @@ async fn metrics(State(agent): State<Agent>) -> Response {
     }
 }
 
+/// Counters of all devices of ours; `None`: the kernel does not tell.
+async fn devices() -> Option<Vec<LinkCounters>> {
+    let read = link_counters(None).await;
+    let read = read.inspect_err(|error| {
+        tracing::debug!(error = crate::chain(error), "the devices' counters cannot be read");
+    });
+    read.ok()
+}
+
 /// All figures as text.
 ///
 /// # Errors
@@ -134,7 +144,7 @@ async fn metrics(State(agent): State<Agent>) -> Response {
 pub(crate) async fn gather(agent: &Agent) -> Result<String, Refusal> {
     let late = |_| Refusal::unavailable("the agent's core does not answer in time");
     let asked = tokio::time::timeout(ANSWER_WITHIN, agent.ask(Request::Figures));
-    let (core, devices) = tokio::join!(asked, agent.traffic());
+    let (core, devices) = tokio::join!(asked, devices());
     let Answer::Figures(core) = core.map_err(late)?? else {
         return Err(Refusal::unavailable("the agent gave an answer to another question"));
     };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ovl_vxlan::{Flow, Traffic};
+use ovl_vxlan::{LinkCounters, Passed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
@@ -130,8 +130,8 @@ fn what_is_counted_and_timed_is_told() {
     instruments.passed(true, false, second);
     instruments.write_failed();
     instruments.ready();
-    let flow = Flow { packets: 3, bytes: 300, dropped: 1, errors: 2 };
-    let device = Traffic { vni: 1, index: 1, received: flow, sent: Flow::default() };
+    let flow = Passed { packets: 3, bytes: 300, dropped: 1, errors: 2 };
+    let device = LinkCounters { vni: Some(1), index: 1, rx: flow, ..LinkCounters::default() };
     let devices = Some(instruments.tally(&[device]));
     let text = text(&Everything { devices, ..everything(1) }, &instruments);
     for line in [
