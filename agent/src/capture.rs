@@ -10,7 +10,7 @@
 mod buffer;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -58,7 +58,6 @@ pub(crate) struct Wanted {
 /// All captures of this host.
 pub(crate) struct Captures {
     host: String,
-    vtep: Ipv4Addr,
     vxlan_port: u16,
     unread_for: Duration,
     running: Mutex<BTreeMap<String, Arc<Running>>>,
@@ -84,13 +83,16 @@ struct State {
 }
 
 impl Captures {
-    /// `vtep` is the address between the hosts.
-    pub(crate) fn new(host: String, vtep: Ipv4Addr, vxlan_port: u16) -> Captures {
-        Captures { host, vtep, vxlan_port, unread_for: UNREAD_FOR, running: Mutex::default() }
+    pub(crate) fn new(host: String, vxlan_port: u16) -> Captures {
+        Captures { host, vxlan_port, unread_for: UNREAD_FOR, running: Mutex::default() }
     }
 
     /// Starts one.
-    pub(crate) fn start(self: &Arc<Self>, wanted: &Wanted) -> Result<Capture, Refusal> {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        interface: &str,
+        wanted: &Wanted,
+    ) -> Result<Capture, Refusal> {
         let buffer = wanted.buffer.unwrap_or(BUFFER);
         if !(BUFFER_MIN..=BUFFER_MAX).contains(&buffer) {
             return Err(Refusal::invalid(format!(
@@ -100,7 +102,9 @@ impl Captures {
         let vni = wanted.network.as_ref().map(|(_, vni)| *vni);
         let filter = Filter::vxlan(self.vxlan_port, vni, &wanted.addresses)
             .map_err(|e| Refusal::invalid(chain(&e)))?;
-        let (interface, index) = interface_of(self.vtep)?;
+        let index = if_nametoindex(interface).map_err(|error| {
+            Refusal::conflict(format!("no capture can be made on {interface}: {error}"))
+        })?;
         let largest = u32::try_from(SNAPLEN_MAX).unwrap_or(u32::MAX);
         let snaplen = wanted.snaplen.unwrap_or(largest).clamp(1, largest);
         let mut running = lock(&self.running);
@@ -110,13 +114,13 @@ impl Captures {
                 UNREAD_FOR.as_secs()
             )));
         }
-        let tap = open(&interface, &filter, snaplen, buffer)?;
+        let tap = open(interface, &filter, snaplen, buffer)?;
         let id = format!("{:016x}", rand::random::<u64>());
         let words = self.in_words(wanted);
         tracing::info!(capture = id, interface, filter = words, "a capture begins");
         let session = Arc::new(Running {
             tap,
-            interface: interface.clone(),
+            interface: interface.to_owned(),
             index,
             state: Mutex::new(State {
                 buffer: Buffer::new(buffer as usize),
@@ -131,7 +135,7 @@ impl Captures {
         Ok(Capture {
             id,
             host: self.host.clone(),
-            interface,
+            interface: interface.to_owned(),
             vxlan_port: self.vxlan_port,
             snaplen,
             filter: words,
@@ -295,23 +299,6 @@ fn no_such_capture() -> Refusal {
         "there is no such capture (any more): one that nobody reads for {} s ends, and all end with their agent; start another",
         UNREAD_FOR.as_secs()
     ))
-}
-
-/// The interface that has the address, and its index.
-fn interface_of(address: Ipv4Addr) -> Result<(String, u32), Refusal> {
-    let failed =
-        |why| Refusal::conflict(format!("the interface of {address} cannot be captured on: {why}"));
-    let all = nix::ifaddrs::getifaddrs().map_err(|e| failed(e.to_string()))?;
-    let of = |interface: &nix::ifaddrs::InterfaceAddress| {
-        Some(interface.address.as_ref()?.as_sockaddr_in()?.ip())
-    };
-    let found = all.into_iter().find(|interface| of(interface) == Some(address));
-    let name = found.ok_or_else(|| failed("no interface has this address now".to_owned()))?;
-    let name = name.interface_name;
-    match if_nametoindex(name.as_str()) {
-        Ok(index) => Ok((name, index)),
-        Err(error) => Err(failed(error.to_string())),
-    }
 }
 
 fn open(interface: &str, filter: &Filter, snaplen: u32, buffer: u32) -> Result<Tap, Refusal> {

@@ -28,7 +28,7 @@ mod unit;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
@@ -42,7 +42,7 @@ use self::subject::Host;
 use crate::config::Config;
 use crate::control::api::doctor::{Examination, Finding};
 use crate::core::{Refusal, Request, Response};
-use crate::driver::Agent;
+use crate::driver::{Agent, wall_clock};
 
 /// Groups that look at once; the others wait for their turn.
 const AT_ONCE: usize = 4;
@@ -130,7 +130,8 @@ async fn examination(host: Host) -> Examination {
         running::settle(&mut findings, absence);
     }
     findings.sort_by_key(|finding| checks::position(&finding.check));
-    Examination { host: host.name(), version: crate::VERSION.to_owned(), at: unix_now(), findings }
+    let at = format!("{:.0}", wall_clock());
+    Examination { host: host.name(), version: crate::VERSION.to_owned(), at, findings }
 }
 
 async fn look_at_all(host: &Host, groups: &[&'static Group]) -> Vec<Finding> {
@@ -229,12 +230,6 @@ fn bounded(check: &str, mut findings: Vec<Finding>) -> Vec<Finding> {
         findings.push(last);
     }
     findings
-}
-
-#[expect(clippy::disallowed_methods, reason = "a shell: the report says when it was made")]
-fn unix_now() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map(|now| now.as_secs()).unwrap_or_default()
 }
 
 /// Runs what may wait for a disk on a thread for that. One that hangs keeps its thread, and its place.

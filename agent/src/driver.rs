@@ -151,7 +151,7 @@ impl Agent {
             prober: Prober::ended(),
             instruments: Instruments::default(),
             watches: Watches::default(),
-            captures: Arc::new(Captures::new(String::new(), std::net::Ipv4Addr::LOCALHOST, 4789)),
+            captures: Arc::new(Captures::new(String::new(), 4789)),
         }
     }
 

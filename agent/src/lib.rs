@@ -19,6 +19,7 @@ pub mod purge;
 pub mod systemd;
 pub mod tool;
 mod trace;
+mod underlay;
 pub mod unix_socket;
 
 /// The version of the programs: the workspace's own, unless the build was told another one (a

@@ -3,17 +3,19 @@
 //! What may be asked of another host is a list in [`control::peers`](crate::control); it reads, measures
 //! and repairs, and attaches, detaches and removes nothing.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use ovl_gossip::{AskError, Gossip, Member, MemberState, NodeName};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::control::api;
 use crate::core::{Refusal, RefusalKind};
 use crate::driver::Agent;
+use crate::underlay;
 
 /// Names of other hosts that a message lists.
 const NAMES_SHOWN: usize = 10;
@@ -140,7 +142,17 @@ pub(crate) struct Peers {
     pub(crate) vxlan_mtu: u16,
 }
 
+/// How long is waited before a busy agent is asked once more, on average.
+const BUSY_PAUSES: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_millis(600), Duration::from_millis(1200)];
+
 impl Peers {
+    /// The interface by which this host reaches the others; none: it has lost its address.
+    pub(crate) async fn underlay(&self) -> Option<String> {
+        let others: Vec<Ipv4Addr> = self.gossip.members().iter().map(|m| *m.address.ip()).collect();
+        underlay::facing(self.vtep, &others).await
+    }
+
     /// Of a host without a cluster, and without a gossip.
     #[cfg(test)]
     pub(crate) fn alone() -> Peers {
@@ -164,6 +176,30 @@ impl Peers {
         })
     }
 
+    /// Asks; of one that is busy with the questions of others, a few times: when all hosts are examined at
+    /// once, each is asked by all.
+    async fn ask(
+        &self,
+        to: SocketAddrV4,
+        body: &[u8],
+        within: Duration,
+    ) -> Result<Vec<u8>, AskError> {
+        let until = Instant::now() + within;
+        for pause in BUSY_PAUSES {
+            match self.gossip.ask(to, body, until - Instant::now()).await {
+                Err(AskError::Busy { .. }) => {}
+                told => return told,
+            }
+            // Not all at the same moment again.
+            let pause = pause.mul_f64(rand::random_range(0.5..1.5));
+            if until.saturating_duration_since(Instant::now()) < 2 * pause {
+                return Err(AskError::Busy { to });
+            }
+            tokio::time::sleep(pause).await;
+        }
+        self.gossip.ask(to, body, until - Instant::now()).await
+    }
+
     /// Asks, and gives back whatever it says.
     pub(crate) async fn exchange(
         &self,
@@ -173,7 +209,7 @@ impl Peers {
         let member = self.find(&question.host)?;
         // Strings alone: this cannot fail.
         let body = serde_json::to_vec(question).unwrap_or_default();
-        let told = self.gossip.ask(member.address, &body, within).await;
+        let told = self.ask(member.address, &body, within).await;
         let told = told.map_err(|source| PeerError::Unreached {
             host: question.host.clone(),
             state: member.state,

@@ -100,7 +100,7 @@ pub(crate) enum Command {
     /// seen. Needs root. Exit code 0: the way works; 4: it is broken; 2: that could not be told. JSON:
     /// {from, to: {name, host, address, mac}, network: {name, vni, mtu}, verdict, broken, conclusion,
     /// fix, hops: [{hop, host, verdict, says, evidence, fix}], probes: [{probe, bytes, sent, answered,
-    /// answer, microseconds, points: [{host, container, interface, direction, way, seen}]}], unprobed,
+    /// answer, rtt_us, points: [{host, container, interface, direction, way, seen}]}], unprobed,
     /// unwatched}; a verdict is ok, unknown or broken.
     Trace(crate::commands::trace::Args),
     /// Hold the kernel of this host against what it should be, row by row

@@ -75,8 +75,8 @@ pub(crate) enum Error {
     #[error("{0}")]
     Usage(String),
     /// What came before is shown, or written.
-    #[error("the capture ended: {why}")]
-    CaptureEnded { why: String, code: u8 },
+    #[error("the capture ended: {0}")]
+    CaptureEnded(String),
     /// A file to write to.
     #[error("cannot write {}: {error}", path.display())]
     File { path: PathBuf, error: io::Error },
@@ -91,14 +91,15 @@ pub(crate) enum Error {
 impl Error {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Error::NoAgent { .. } | Error::Slow { .. } | Error::Garbage { .. } => EXIT_UNAVAILABLE,
+            Error::NoAgent { .. }
+            | Error::Slow { .. }
+            | Error::Garbage { .. }
+            | Error::CaptureEnded(_) => EXIT_UNAVAILABLE,
             Error::Closed { .. } => EXIT_REFUSED,
             Error::BadSocket { .. } | Error::Usage(_) | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
             Error::Broken(_) => EXIT_BROKEN,
-            Error::Partly { code, .. } | Error::CaptureEnded { code, .. } | Error::Told(code) => {
-                *code
-            }
+            Error::Partly { code, .. } | Error::Told(code) => *code,
             Error::Untold(_) => EXIT_UNTOLD,
             Error::Refused { later: false, .. }
             | Error::NotFound(_)

@@ -1,15 +1,14 @@
 //! What settings are held against on this host: its groups, and the files that they name.
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use ipnet::Ipv4Net;
-use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::ifaddrs::getifaddrs;
 use nix::unistd::{Group, geteuid};
 use ovl_ipam::StoreUrl;
 
 use super::Advertise;
+use crate::underlay::{address_of, ipv4_of};
 
 /// This host, as far as settings depend on it; tests have hosts of their own.
 #[derive(Clone, Copy, Debug)]
@@ -48,36 +47,11 @@ fn store_files(url: &StoreUrl) -> Vec<String> {
     ovl_ipam::check_files(url).iter().map(|error| crate::chain(error)).collect()
 }
 
-/// The first IPv4 address of an interface, or why there is none.
-pub(crate) fn interface_address(name: &str) -> Result<Ipv4Addr, String> {
-    let interfaces = getifaddrs().map_err(|e| format!("interfaces cannot be listed ({e})"))?;
-    let named: Vec<_> = interfaces.filter(|interface| interface.interface_name == name).collect();
-    if named.is_empty() {
-        return Err(format!("there is no interface {name}"));
-    }
-    let found = named.iter().find_map(ipv4_of);
-    found.ok_or_else(|| format!("interface {name} has no IPv4 address"))
-}
-
-/// The interface that has this address, and its network there; `None`: it is on none.
-pub(crate) fn interface_of(address: Ipv4Addr) -> Option<(String, Ipv4Net)> {
-    let mut all = getifaddrs().into_iter().flatten();
-    let interface = all.find(|interface| ipv4_of(interface) == Some(address))?;
-    let mask = interface.netmask.and_then(|mask| Some(mask.as_sockaddr_in()?.ip()));
-    let network = mask.and_then(|mask| Ipv4Net::with_netmask(address, mask).ok());
-    let network = network.unwrap_or_else(|| Ipv4Net::from(address));
-    Some((interface.interface_name, network.trunc()))
-}
-
-fn ipv4_of(interface: &InterfaceAddress) -> Option<Ipv4Addr> {
-    Some(interface.address.as_ref()?.as_sockaddr_in()?.ip())
-}
-
 /// Why nothing could be advertised by this setting now; `None`: it could, or only the routes know.
 fn is_here(advertise: &Advertise) -> Option<String> {
     match advertise {
         Advertise::Auto => None,
-        Advertise::Interface(name) => interface_address(name).err(),
+        Advertise::Interface(name) => address_of(name).err(),
         Advertise::Address(address) => {
             // Where they cannot be listed, nothing is known against it.
             let here = getifaddrs().ok()?.filter_map(|i| ipv4_of(&i)).any(|own| own == *address);
@@ -111,6 +85,8 @@ fn others(mode: u32, owner: u32, group: u32, me: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]

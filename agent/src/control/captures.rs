@@ -37,7 +37,11 @@ async fn start(
         },
     };
     let wanted = Wanted { network, addresses, snaplen: asked.snaplen, buffer: asked.buffer };
-    agent.captures().start(&wanted).map(Json)
+    let peers = agent.peers();
+    let interface = peers.underlay().await.ok_or_else(|| {
+        Refusal::conflict(format!("no interface of this host has {} now", peers.vtep))
+    })?;
+    agent.captures().start(&interface, &wanted).map(Json)
 }
 
 async fn vni(agent: &Agent, network: &str) -> Result<u32, Refusal> {

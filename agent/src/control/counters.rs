@@ -10,7 +10,6 @@ use axum::{Json, Router};
 use ovl_vxlan::{LinkCounters, link_counters};
 
 use super::api::counters::{Counters, Device, Passed};
-use crate::config::interface_of;
 use crate::core::{Refusal, Request, Response};
 use crate::driver::Agent;
 
@@ -30,7 +29,7 @@ async fn counters(State(agent): State<Agent>) -> Result<Json<Counters>, Refusal>
         _ => Vec::new(),
     };
     let names: BTreeMap<u32, String> = networks.into_iter().map(|n| (n.vni, n.name)).collect();
-    let underlay = interface_of(status.address).map(|(name, _)| name);
+    let underlay = agent.peers().underlay().await;
     let beginning = *BEGINNING;
     let read = link_counters(underlay.as_deref()).await;
     let at = now().duration_since(beginning);

@@ -23,10 +23,11 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use self::model::Ruleset;
+use self::model::{Hook, Ruleset};
 use super::{Check, Group, Host, Look};
-use crate::config::{Config, interface_of};
+use crate::config::Config;
 use crate::control::api::doctor::Finding;
+use crate::underlay;
 
 const GOSSIP: &str = "firewall.gossip";
 const VXLAN: &str = "firewall.vxlan";
@@ -59,7 +60,8 @@ struct Facts {
     gaps: Vec<Gap>,
     /// Its own address, on which the others reach it.
     address: Ipv4Addr,
-    /// The interface with that address, and its network.
+    /// The interface with that address, and its network. No interface: packets come in by those that the
+    /// others are reached by.
     interface: Option<String>,
     network: Option<Ipv4Net>,
     /// The other hosts; empty: none is known.
@@ -80,6 +82,13 @@ struct Peer {
     via: Option<String>,
 }
 
+/// All rules of this host that could be read, and why others could not.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rules {
+    set: Ruleset,
+    gaps: Vec<Gap>,
+}
+
 /// Rules that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Gap {
@@ -89,16 +98,62 @@ struct Gap {
     todo: Option<String>,
 }
 
+/// What the rules do to packets that this host forwards.
+pub(super) struct Forwarding {
+    /// A chain drops what none of its rules decides about, in the words of its tool.
+    pub(super) drops: Option<String>,
+    /// Docker's own rules are there.
+    pub(super) has_dockers: bool,
+    /// Why there may be more.
+    pub(super) gap: Option<String>,
+}
+
+impl Rules {
+    /// See the module.
+    pub(super) async fn gather() -> Rules {
+        rules::gather().await
+    }
+
+    pub(super) fn forwarding(&self) -> Forwarding {
+        let mut forwarding = Forwarding {
+            drops: None,
+            has_dockers: false,
+            gap: self.gaps.first().map(|gap| gap.why.clone()),
+        };
+        for table in &self.set.tables {
+            for (name, chain) in &table.chains {
+                let Some(base) = chain.base.as_ref().filter(|base| base.hook == Hook::Forward)
+                else {
+                    continue;
+                };
+                if base.drops {
+                    forwarding.drops = Some(format!(
+                        "{}: chain {name} of table {} {} has the policy to drop",
+                        table.tool, table.family, table.name
+                    ));
+                }
+                let of_docker = |text: &str| text.to_ascii_lowercase().contains("docker");
+                let mut rules = chain.rules.iter();
+                forwarding.has_dockers |=
+                    of_docker(&table.name) || rules.any(|rule| of_docker(&rule.text));
+            }
+        }
+        forwarding
+    }
+}
+
 pub(super) async fn look(host: Host, config: Arc<Config>) -> Vec<Finding> {
     let address = match host.address() {
         Ok(address) => address,
         Err(why) => return [GOSSIP, VXLAN].map(|check| Finding::unchecked(check, &why)).to_vec(),
     };
-    let (interface, network) = interface_of(address).unzip();
-    let ((rules, gaps), peers) =
-        tokio::join!(rules::gather(), peers::gather(&host, &config, address));
+    let holder = underlay::holder(address);
+    let network = holder.as_ref().map(|holder| holder.network);
+    let interface = holder.filter(|holder| !holder.is_stub).map(|holder| holder.name);
+    let (rules, peers) = tokio::join!(host.rules(), peers::gather(&host, &config, address));
+    let Rules { set, gaps } = rules.clone();
     let facts = Facts {
-        rules,
+        rules: set,
         gaps,
         address,
         interface,

@@ -2,25 +2,23 @@
 
 mod judge;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use nix::ifaddrs::getifaddrs;
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo};
+use ovl_gossip::MemberState;
+use rtnetlink::Handle;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{NeighbourMessage, NeighbourState};
-use rtnetlink::packet_route::route::RouteAttribute;
-use rtnetlink::packet_route::{AddressFamily, route::RouteMessage};
-use rtnetlink::{Handle, RouteMessageBuilder};
 
 use self::judge::{BridgeFilter, Forward, Neighbours, ReversePath, Route};
 use super::{Check, Group, Host, Look};
 use crate::config::Config;
+use crate::control::api::Member;
 use crate::control::api::doctor::Finding;
-use crate::tool::{self, Limits, ToolError};
+use crate::underlay::{self, Holder, Ways};
 
 const FORWARD: &str = "net.forward";
 const BRIDGE_NF: &str = "net.bridge-nf";
@@ -30,15 +28,12 @@ const NEIGHBOURS: &str = "net.neighbours";
 /// Hosts whose routes are looked up; further ones are taken for fine.
 const ROUTES_MAX: usize = 512;
 
-/// How long `iptables` may take.
-const IPTABLES: Limits = Limits { time: Duration::from_secs(5), output: 1 << 20 };
-
 pub(super) const GROUP: Group = Group {
     checks: &[
         Check {
             id: FORWARD,
             title: "forwarding",
-            looks_at: "net.ipv4.ip_forward and the chain FORWARD of iptables",
+            looks_at: "net.ipv4.ip_forward, and the rules for what is forwarded",
             why: "published ports and the way out need it; packets of the overlay do not meet it",
         },
         Check {
@@ -65,41 +60,43 @@ pub(super) const GROUP: Group = Group {
 };
 
 async fn look(host: Host, config: Arc<Config>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let (forward, underlay) = tokio::join!(forward(&config), Underlay::find(&host));
-    findings.push(judge::forward(&forward));
-    let netlink = rtnetlink::new_connection();
-    let (connection, handle, _) = match netlink {
-        Ok(opened) => opened,
-        Err(error) => {
-            let why = format!("there is no netlink socket: {error}");
-            findings.extend(
-                [BRIDGE_NF, RP_FILTER, NEIGHBOURS].map(|id| Finding::unchecked(id, why.clone())),
-            );
-            return findings;
-        }
+    let rules = host.rules().await.forwarding();
+    let docker = config.docker_host.strip_prefix("unix://");
+    let forward = Forward {
+        ip_forward: number("net/ipv4/ip_forward").map(|value| value > 0),
+        docker: docker.is_some_and(|socket| fs::exists(socket).unwrap_or(false)),
+        rules,
     };
-    let task = tokio::spawn(connection);
-    match &underlay {
-        Ok(underlay) => {
+    let mut findings = vec![judge::forward(&forward)];
+    match underlay(&host).await {
+        Ok((address, underlay)) => {
             let filter = BridgeFilter {
                 on: number("net/bridge/bridge-nf-call-iptables").map(|value| value > 0),
-                underlay: underlay.interface.clone(),
-                is_bridge: is_bridge(&handle, &underlay.interface).await,
-                drops: forward.drops(),
+                is_bridge: is_bridge(&underlay.name),
+                underlay: underlay.name.clone(),
+                drops: forward.rules.drops,
             };
             findings.push(judge::bridge_filter(&filter));
-            findings.push(judge::reverse_path(&reverse_path(&host, &handle, underlay).await));
+            findings.push(judge::reverse_path(&reverse_path(&host, address, underlay).await));
         }
         Err(why) => {
-            findings.push(Finding::unchecked(BRIDGE_NF, why));
-            findings.push(Finding::unchecked(RP_FILTER, why));
+            findings.push(Finding::unchecked(BRIDGE_NF, &why));
+            findings.push(Finding::unchecked(RP_FILTER, &why));
         }
     }
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        findings.push(judge::neighbours(&neighbours(&host, &handle, family).await));
+    match rtnetlink::new_connection() {
+        Ok((connection, handle, _)) => {
+            let task = tokio::spawn(connection);
+            for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+                findings.push(judge::neighbours(&neighbours(&host, &handle, family).await));
+            }
+            task.abort();
+        }
+        Err(error) => {
+            let why = format!("there is no netlink socket: {error}");
+            findings.push(Finding::unchecked(NEIGHBOURS, why));
+        }
     }
-    task.abort();
     findings
 }
 
@@ -108,89 +105,38 @@ fn number(key: &str) -> Option<u64> {
     fs::read_to_string(format!("/proc/sys/{key}")).ok()?.trim().parse().ok()
 }
 
-async fn forward(config: &Config) -> Forward {
-    let rules = match tool::run(&["iptables", "-w", "2", "-S", "FORWARD"], IPTABLES).await {
-        Ok(said) => Ok(said.text.lines().map(str::to_owned).collect::<Vec<_>>()),
-        // No iptables, no policy of it.
-        Err(ToolError::Missing(_)) => Ok(Vec::new()),
-        Err(error) => Err(error.to_string()),
-    };
-    let docker = config.docker_host.strip_prefix("unix://");
-    Forward {
-        ip_forward: number("net/ipv4/ip_forward").map(|value| value > 0),
-        rules,
-        docker: docker.is_some_and(|socket| fs::exists(socket).unwrap_or(false)),
-    }
+/// The advertised address, and the interface with it.
+async fn underlay(host: &Host) -> Result<(Ipv4Addr, Holder), String> {
+    let address = host.address()?;
+    let holder = super::blocking(move || underlay::holder(address)).await?;
+    Ok((address, holder.ok_or_else(|| format!("no interface of this host has {address}"))?))
 }
 
-/// The interface with the advertised address.
-struct Underlay {
-    address: Ipv4Addr,
-    interface: String,
+/// Every bridge has a folder of that name (Linux, Documentation/ABI/testing/sysfs-class-net).
+fn is_bridge(interface: &str) -> bool {
+    fs::exists(format!("/sys/class/net/{interface}/bridge")).unwrap_or(false)
 }
 
-impl Underlay {
-    async fn find(host: &Host) -> Result<Underlay, String> {
-        let address = host.address()?;
-        let interfaces = getifaddrs().map_err(|e| format!("interfaces cannot be listed: {e}"))?;
-        let mut interfaces = interfaces.filter(|interface| {
-            let held = interface.address.as_ref().and_then(|a| a.as_sockaddr_in());
-            held.is_some_and(|held| held.ip() == address)
-        });
-        let interface = interfaces.next().map(|interface| interface.interface_name);
-        let interface =
-            interface.ok_or_else(|| format!("no interface of this host has {address}"))?;
-        Ok(Underlay { address, interface })
-    }
-}
-
-async fn is_bridge(handle: &Handle, interface: &str) -> bool {
-    let links = handle.link().get().match_name(interface.to_owned()).execute();
-    let links: Vec<_> = links.try_collect().await.unwrap_or_default();
-    links.iter().flat_map(|link| &link.attributes).any(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => {
-            infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)))
-        }
-        _ => false,
-    })
-}
-
-async fn reverse_path(host: &Host, handle: &Handle, underlay: &Underlay) -> ReversePath {
+async fn reverse_path(host: &Host, address: Ipv4Addr, underlay: Holder) -> ReversePath {
     let own = |interface: &str| number(&format!("net/ipv4/conf/{interface}/rp_filter"));
     let members = host.diagnosis().await.map(|d| d.members.clone()).unwrap_or_default();
-    let others = members.into_iter().filter(|member| member.address != underlay.address);
-    let names = interface_names();
+    let is_another =
+        |member: &Member| member.address != address && member.state != MemberState::Left;
     let mut routes = Vec::new();
-    for member in others.take(ROUTES_MAX) {
-        let index = route_to(handle, underlay.address, member.address).await;
-        let by = index.and_then(|index| names.get(&index).cloned());
-        routes.push(Route { host: member.name, address: member.address, by });
+    // Without, no route is known to be another.
+    if let Ok(mut ways) = Ways::open(address).await {
+        for member in members.into_iter().filter(is_another).take(ROUTES_MAX) {
+            let by = ways.to(member.address).await;
+            routes.push(Route { host: member.name, address: member.address, by });
+        }
     }
     ReversePath {
-        interface: underlay.interface.clone(),
         // The kernel takes the larger of the two (ip-sysctl.rst).
-        filter: own("all").max(own(&underlay.interface)),
+        filter: own("all").max(own(&underlay.name)),
+        is_stub: underlay.is_stub,
+        interface: underlay.name,
         routes,
     }
-}
-
-fn interface_names() -> BTreeMap<u32, String> {
-    let interfaces = nix::net::if_::if_nameindex().ok();
-    let named = interfaces.iter().flatten();
-    named.map(|i| (i.index(), i.name().to_string_lossy().into_owned())).collect()
-}
-
-/// The index of the interface by which packets from one address to the other leave; rules by source are
-/// asked, too, as the filter asks them.
-async fn route_to(handle: &Handle, from: Ipv4Addr, to: Ipv4Addr) -> Option<u32> {
-    let message = RouteMessageBuilder::<Ipv4Addr>::new();
-    let message = message.source_prefix(from, 32).destination_prefix(to, 32).build();
-    let found: Vec<RouteMessage> =
-        handle.route().get(message).execute().try_collect().await.ok()?;
-    found.first()?.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(index) => Some(*index),
-        _ => None,
-    })
 }
 
 async fn neighbours(host: &Host, handle: &Handle, family: AddressFamily) -> Neighbours {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use ovl_vxlan::netns;
 
-use super::settings::{ENVIRONMENT_FILE, Settings};
+use super::settings::Settings;
 use super::unit::Unit;
 use super::{Check, Group, Look, blocking};
+use crate::config::process::ENVIRONMENT_FILE;
 use crate::control::api::doctor::{Finding, Verdict};
 
 pub(super) const RUNNING: &str = "agent.running";

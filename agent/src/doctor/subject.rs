@@ -7,6 +7,7 @@ use ovl_vxlan::Probe;
 use tokio::sync::OnceCell;
 
 use super::Only;
+use super::firewall::Rules;
 use super::running::Absence;
 use super::settings::Settings;
 use crate::config::Config;
@@ -29,6 +30,7 @@ struct Inner {
     agent: Option<(Agent, Status)>,
     diagnosis: OnceCell<Option<Diagnosis>>,
     probe: OnceCell<Result<Probe, String>>,
+    rules: OnceCell<Rules>,
     /// Where no agent answers, what is known of it.
     absence: Option<Absence>,
     /// Consul's token of an agent's environment.
@@ -42,6 +44,7 @@ impl Host {
             agent: Some((agent, status)),
             diagnosis: OnceCell::new(),
             probe: OnceCell::new(),
+            rules: OnceCell::new(),
             absence: None,
             token: None,
         };
@@ -54,6 +57,7 @@ impl Host {
             agent: None,
             diagnosis: OnceCell::new(),
             probe: OnceCell::new(),
+            rules: OnceCell::new(),
             absence,
             token: settings.token,
         };
@@ -122,6 +126,11 @@ impl Host {
     pub(super) async fn probe(&self) -> &Result<Probe, String> {
         let probe = || async { ovl_vxlan::probe().await.map_err(|error| crate::chain(&error)) };
         self.inner.probe.get_or_init(probe).await
+    }
+
+    /// The rules of its packet filter, read once.
+    pub(super) async fn rules(&self) -> &Rules {
+        self.inner.rules.get_or_init(Rules::gather).await
     }
 
     /// The address that other hosts send gossip and VXLAN to. Without an agent it is found as an agent

@@ -201,7 +201,7 @@ pub async fn run(
         },
         prober: Prober::start(vtep),
         watches: Watches::default(),
-        captures: Arc::new(Captures::new(config.node_name.to_string(), vtep, config.vxlan_port)),
+        captures: Arc::new(Captures::new(config.node_name.to_string(), config.vxlan_port)),
         registry: store.found(),
         instruments: instruments.clone(),
     };

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use super::Failure;
-use crate::config::{Advertise, interface_address};
+use crate::config::Advertise;
+use crate::underlay;
 
 /// The address to advertise. Connecting a UDP socket sends nothing: it asks the routes. Whether an address
 /// that was given is this host's shows when it is bound.
@@ -13,7 +14,7 @@ use crate::config::{Advertise, interface_address};
 pub fn address(advertise: &Advertise) -> Result<Ipv4Addr, Failure> {
     match advertise {
         Advertise::Address(address) => Ok(*address),
-        Advertise::Interface(name) => interface_address(name).map_err(no_address),
+        Advertise::Interface(name) => underlay::address_of(name).map_err(no_address),
         Advertise::Auto => {
             // An address of TEST-NET-1 (RFC 5737): reached by the default route, and by nothing else.
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));

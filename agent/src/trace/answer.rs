@@ -82,7 +82,7 @@ fn told(outcome: &Outcome, names: &Names<'_>) -> Probe {
         sent: outcome.sent,
         answered: outcome.answered,
         answer: outcome.answer.clone().or(refused),
-        microseconds: outcome.microseconds,
+        rtt_us: outcome.rtt_us,
         points: outcome.seen.iter().map(point).collect(),
     }
 }

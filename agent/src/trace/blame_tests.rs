@@ -44,7 +44,7 @@ fn outcome(kind: ProbeKind, seen: usize) -> Outcome {
         answered,
         answer: None,
         refused: None,
-        microseconds: None,
+        rtt_us: None,
         seen: spots.iter().enumerate().map(|(i, s)| (*s, Some(u16::from(i < seen)))).collect(),
     }
 }

@@ -74,7 +74,7 @@ fn unlooked(verdicts: &Verdicts) -> Option<&Judged> {
 
 fn works(from: &str, to: &str, outcomes: &[Outcome]) -> String {
     let echo = outcomes.iter().find(|outcome| outcome.kind == ProbeKind::Echo);
-    let time = echo.and_then(|echo| echo.microseconds);
+    let time = echo.and_then(|echo| echo.rtt_us);
     let time = match time {
         Some(us @ 0..1000) => format!(" after {us} µs"),
         Some(us) => format!(" after {}.{:02} ms", us / 1000, us % 1000 / 10),

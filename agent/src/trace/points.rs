@@ -101,7 +101,7 @@ pub(crate) struct Outcome {
     pub(crate) answer: Option<String>,
     /// Why it could not be sent.
     pub(crate) refused: Option<String>,
-    pub(crate) microseconds: Option<u64>,
+    pub(crate) rtt_us: Option<u64>,
     /// The spots of its way, in order, with how many were seen; none: nobody watched there.
     pub(crate) seen: Vec<(Spot, Option<u16>)>,
 }

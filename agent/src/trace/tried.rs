@@ -48,7 +48,7 @@ impl Tried {
             answered: answered.unwrap_or_default(),
             answer: self.near.answers.get(&sent.kind).cloned(),
             refused: sent.refused.clone(),
-            microseconds: self.near.microseconds(sent.kind),
+            rtt_us: self.near.rtt_us(sent.kind),
             seen: spots.iter().map(|spot| (*spot, count(*spot))).collect(),
         }
     }

@@ -94,7 +94,7 @@ impl Report {
     }
 
     /// From a probe to its answer, both at the endpoint.
-    pub(crate) fn microseconds(&self, kind: ProbeKind) -> Option<u64> {
+    pub(crate) fn rtt_us(&self, kind: ProbeKind) -> Option<u64> {
         let at = |way, attempt| {
             let is_it = |s: &&Sighting| {
                 (s.place, s.way, s.kind) == (Place::Endpoint, way, kind) && s.attempt == attempt

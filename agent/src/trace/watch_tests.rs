@@ -113,7 +113,7 @@ fn sightings_are_counted_by_place_and_way() {
     assert_eq!(report.count(Place::Endpoint, Way::Back, ProbeKind::Echo), Some(1));
     assert_eq!(report.count(Place::Device, Way::There, ProbeKind::Echo), None, "nobody watched");
     assert!(report.is_answered(ProbeKind::Echo) && !report.is_answered(ProbeKind::Udp));
-    assert_eq!(report.microseconds(ProbeKind::Echo), Some(120), "of the try that was answered");
+    assert_eq!(report.rtt_us(ProbeKind::Echo), Some(120), "of the try that was answered");
     assert_eq!(report.answers[&ProbeKind::Echo], "echo reply");
     for n in 0..100 {
         let mac = Some(format!("02:00:00:00:00:{n:02x}"));

@@ -142,7 +142,7 @@ impl Follower<'_> {
                 return Ok(());
             }
             if let Some(why) = over {
-                return Err(Error::CaptureEnded { why, code: crate::error::EXIT_UNAVAILABLE });
+                return Err(Error::CaptureEnded(why));
             }
         }
     }
@@ -180,7 +180,7 @@ impl Follower<'_> {
 
 /// The agent went, or it ended the capture: with what was captured before, all is well.
 fn ended(error: Error) -> Error {
-    Error::CaptureEnded { why: error.to_string(), code: error.exit_code() }
+    Error::CaptureEnded(error.to_string())
 }
 
 /// Ctrl-C, a signal to end, or the time that was given.

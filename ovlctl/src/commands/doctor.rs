@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     fn examination(findings: Vec<Finding>) -> Examination {
-        Examination { host: Some("bee-1".into()), version: "0.1.0".into(), at: 0, findings }
+        Examination { host: Some("bee-1".into()), version: "0.1.0".into(), at: String::new(), findings }
     }
 
     fn words(findings: Vec<Finding>, verbose: bool) -> String {

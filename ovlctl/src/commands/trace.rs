@@ -199,7 +199,7 @@ fn told(probe: &Probe) -> String {
         ProbeKind::Udp => "UDP, not to be fragmented,",
     };
     let answer = probe.answer.as_deref().unwrap_or("no answer");
-    let time = match probe.microseconds {
+    let time = match probe.rtt_us {
         Some(us @ 0..1000) => format!(" after {us} µs"),
         Some(us) => format!(" after {}.{:02} ms", us / 1000, us % 1000 / 10),
         None => String::new(),
@@ -252,7 +252,7 @@ mod tests {
                 sent: 3,
                 answered: 0,
                 answer: None,
-                microseconds: None,
+                rtt_us: None,
                 points: vec![
                     point(Some(3)),
                     Point { way: ovl_agent::control::api::trace::Way::Back, ..point(None) },

@@ -16,7 +16,7 @@ fn finding(check: &str, verdict: &str) -> Value {
 fn agent(findings: &[(&str, &str)]) -> StandIn {
     let findings: Vec<Value> = findings.iter().map(|(c, v)| finding(c, v)).collect();
     let examination =
-        json!({"host": "bee-1", "version": "0.1.0", "at": 1_700_000_000, "findings": findings});
+        json!({"host": "bee-1", "version": "0.1.0", "at": "2026-11-26T18:46:27Z", "findings": findings});
     StandIn::new(move |request| match request.line.as_str() {
         "GET /v1/status" => Answer::Json(200, status()),
         line if line.starts_with("GET /v1/doctor") => Answer::Json(200, examination.clone()),
@@ -53,7 +53,7 @@ fn people_get_lines_and_programs_get_all_of_it() {
     let json: Value =
         serde_json::from_str(&ovlctl(&agent.socket(), &["doctor", "--json"]).out).unwrap();
     assert_eq!(json["findings"][0], finding("b.fine", "ok"));
-    assert_eq!(json["at"], 1_700_000_000);
+    assert_eq!(json["at"], "2026-11-26T18:46:27Z");
 }
 
 #[test]

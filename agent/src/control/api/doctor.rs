@@ -17,8 +17,8 @@ pub struct Examination {
     pub host: Option<String>,
     /// `major.minor.patch` of the program that looked.
     pub version: String,
-    /// When it was done, in seconds since 1970 (UTC).
-    pub at: u64,
+    /// When it was done, RFC 3339 in UTC.
+    pub at: String,
     /// What was found, each check that was asked for at least once; sorted by check and subject.
     pub findings: Vec<Finding>,
 }

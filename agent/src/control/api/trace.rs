@@ -122,8 +122,8 @@ pub struct Probe {
     pub answered: u16,
     /// What the first answer was; why nothing could be sent.
     pub answer: Option<String>,
-    /// From the first that was answered to its answer, as FROM's interface saw them.
-    pub microseconds: Option<u64>,
+    /// From the first that was answered to its answer, as FROM's interface saw them: microseconds.
+    pub rtt_us: Option<u64>,
     /// Where it was seen, in the order of its way.
     pub points: Vec<Point>,
 }

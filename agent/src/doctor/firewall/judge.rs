@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use super::model::Ruleset;
 use super::traffic::{self, Traffic, ranges};
-use super::walk::{Culprit, Doubt, Fate, fate};
+use super::walk::{Culprit, Doubt, Fate, Packet, fate};
 use super::{Facts, GOSSIP, Peer, VXLAN, advice};
 use crate::control::api::doctor::Finding;
 
 /// Hosts that are named in a sentence; of more, how many more.
 const NAMED_MAX: usize = 4;
+
+/// Rules that packets are led through, of all walks together: of a thousand hosts that fare differently
+/// under thousands of rules, some are not looked at.
+const STEPS_MAX: usize = 20_000_000;
 
 /// Something that stands in the way of some packets.
 struct Obstacle<'a> {
@@ -25,8 +29,9 @@ struct Obstacle<'a> {
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut obstacles = Vec::new();
     let mut too_far = false;
+    let mut walks = Walks { facts, left: STEPS_MAX };
     for traffic in traffic::all(facts) {
-        for (peers, fate) in fates(facts, traffic) {
+        for (peers, fate) in walks.fates(traffic) {
             match fate {
                 Fate::Accepted => {}
                 Fate::Dropped(culprit) => put(&mut obstacles, traffic, peers, culprit, None),
@@ -43,40 +48,63 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         .collect()
 }
 
-/// How the packets of one kind fare, of all peers: those of like fate together.
-fn fates(facts: &Facts, traffic: Traffic) -> Vec<(Vec<&Peer>, Fate)> {
-    if facts.peers.is_empty() {
-        let whole = facts.network.unwrap_or_default();
-        let anyone = vec![(whole.network(), whole.broadcast())];
-        let packet = traffic.packet(facts, anyone, facts.interface.as_deref());
-        return vec![(Vec::new(), fate(&facts.rules, &packet))];
-    }
-    let mut by_interface: BTreeMap<Option<&str>, Vec<&Peer>> = BTreeMap::new();
-    for peer in &facts.peers {
-        by_interface.entry(peer.via.as_deref()).or_default().push(peer);
-    }
-    let mut fates = Vec::new();
-    for peers in by_interface.values() {
-        split(facts, traffic, peers, &mut fates);
-    }
-    fates
+/// Leads packets of all peers through the rules.
+struct Walks<'a> {
+    facts: &'a Facts,
+    /// Rules that may still be looked at.
+    left: usize,
 }
 
-/// All at once; halves, where the rules tell some from others.
-fn split<'a>(
-    facts: &'a Facts,
-    traffic: Traffic,
-    peers: &[&'a Peer],
-    fates: &mut Vec<(Vec<&'a Peer>, Fate)>,
-) {
-    let via = peers.first().and_then(|peer| peer.via.as_deref());
-    let fate = fate(&facts.rules, &traffic.packet(facts, ranges(peers), via));
-    if matches!(fate, Fate::MayDrop(..)) && peers.len() > 1 {
-        let (one, other) = peers.split_at(peers.len() / 2);
-        split(facts, traffic, one, fates);
-        split(facts, traffic, other, fates);
-    } else {
-        fates.push((peers.to_vec(), fate));
+impl<'a> Walks<'a> {
+    /// How the packets of one kind fare, of all peers: those of like fate together.
+    fn fates(&mut self, traffic: Traffic) -> Vec<(Vec<&'a Peer>, Fate)> {
+        let facts = self.facts;
+        if facts.peers.is_empty() {
+            let whole = facts.network.unwrap_or_default();
+            let anyone = vec![(whole.network(), whole.broadcast())];
+            let packet = traffic.packet(facts, anyone, facts.interface.as_deref());
+            return vec![(Vec::new(), self.fate(&packet))];
+        }
+        let mut by_interface: BTreeMap<Option<&str>, Vec<&Peer>> = BTreeMap::new();
+        for peer in &facts.peers {
+            by_interface.entry(peer.via.as_deref()).or_default().push(peer);
+        }
+        let mut fates = Vec::new();
+        for peers in by_interface.values() {
+            self.split(traffic, peers, &mut fates);
+        }
+        fates
+    }
+
+    /// All at once; halves, where the rules tell some from others.
+    fn split(
+        &mut self,
+        traffic: Traffic,
+        peers: &[&'a Peer],
+        fates: &mut Vec<(Vec<&'a Peer>, Fate)>,
+    ) {
+        let via = peers.first().and_then(|peer| peer.via.as_deref());
+        let fate = self.fate(&traffic.packet(self.facts, ranges(peers), via));
+        if matches!(fate, Fate::MayDrop(..)) && peers.len() > 1 {
+            let (one, other) = peers.split_at(peers.len() / 2);
+            self.split(traffic, one, fates);
+            self.split(traffic, other, fates);
+        } else {
+            fates.push((peers.to_vec(), fate));
+        }
+    }
+
+    fn fate(&mut self, packet: &Packet) -> Fate {
+        let rules = &self.facts.rules;
+        let chains = rules.tables.iter().flat_map(|table| table.chains.values());
+        let steps = chains.map(|chain| chain.rules.len()).sum();
+        match self.left.checked_sub(steps) {
+            Some(left) => {
+                self.left = left;
+                fate(rules, packet)
+            }
+            None => Fate::TooFar,
+        }
     }
 }
 

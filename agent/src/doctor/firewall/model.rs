@@ -79,25 +79,27 @@ pub(super) struct Base {
     pub(super) devices: Vec<String>,
 }
 
-/// Where in the kernel; those that packets from or to sockets of the host pass, in their order.
+/// Where in the kernel, in the order in which packets pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Hook {
     Ingress,
     Prerouting,
     Input,
+    /// Packets that are none of the host's own.
+    Forward,
     Output,
     Postrouting,
     Egress,
 }
 
 impl Hook {
-    /// As iptables (`INPUT`) and nftables (`input`) name it; None: forwarded packets, and others
-    /// that are none of the host's own.
+    /// As iptables (`INPUT`) and nftables (`input`) name it.
     pub(super) fn named(name: &str) -> Option<Hook> {
         Some(match name.to_ascii_lowercase().as_str() {
             "ingress" => Hook::Ingress,
             "prerouting" => Hook::Prerouting,
             "input" => Hook::Input,
+            "forward" => Hook::Forward,
             "output" => Hook::Output,
             "postrouting" => Hook::Postrouting,
             "egress" => Hook::Egress,

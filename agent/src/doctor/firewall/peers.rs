@@ -4,15 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use futures::TryStreamExt as _;
-use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_route::route::RouteAttribute;
-
 use super::super::Host;
 use super::Peer;
 use crate::config::Config;
 use crate::control::api::Member;
 use crate::core::{Request, Response};
+use crate::underlay::Ways;
 
 /// Hosts that are looked at; of a larger cluster the rest is left out, lowest addresses first.
 const PEERS_MAX: usize = 1024;
@@ -38,7 +35,7 @@ pub(super) async fn gather(host: &Host, config: &Config, own: Ipv4Addr) -> Vec<P
         .map(|(address, name)| Peer { address, name, via: None })
         .collect();
     // Those whose route is not known in time are looked at without.
-    let _ = tokio::time::timeout(ROUTES_WITHIN, find_routes(&mut peers)).await;
+    let _ = tokio::time::timeout(ROUTES_WITHIN, find_routes(own, &mut peers)).await;
     peers
 }
 
@@ -72,23 +69,12 @@ async fn seeds(join: &[String]) -> Vec<Ipv4Addr> {
 }
 
 /// Asks the kernel for the way to each.
-async fn find_routes(peers: &mut [Peer]) {
-    let Ok((connection, handle, _)) = rtnetlink::new_connection() else {
+async fn find_routes(own: Ipv4Addr, peers: &mut [Peer]) {
+    // Without, any interface may be theirs.
+    let Ok(mut ways) = Ways::open(own).await else {
         return;
     };
-    let task = tokio::spawn(connection);
     for peer in peers {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(peer.address, 32);
-        let mut found = Box::pin(handle.route().get(route.build()).execute());
-        let Ok(Some(route)) = found.try_next().await else {
-            continue;
-        };
-        let index = route.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::Oif(index) => Some(*index),
-            _ => None,
-        });
-        let name = index.and_then(|index| nix::net::if_::if_indextoname(index).ok());
-        peer.via = name.map(|name| name.to_string_lossy().into_owned());
+        peer.via = ways.to(peer.address).await;
     }
-    task.abort();
 }

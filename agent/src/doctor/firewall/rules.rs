@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use ovl_vxlan::{NftTable, nft_tables};
 
-use super::Gap;
 use super::model::{Ruleset, Table, Tool};
-use super::{iptables, nft};
+use super::{Gap, Rules, iptables, nft};
 use crate::tool::{self, Limits, Said, ToolError};
 
 /// Limits of one tool. Rules of iptables come to about a megabyte for ten thousand; of more than this
@@ -24,14 +23,14 @@ const OF_IPTABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
 const LEGACY: &str = "/proc/thread-self/net/ip_tables_names";
 
 /// All rules that can be read, and why others cannot.
-pub(super) async fn gather() -> (Ruleset, Vec<Gap>) {
+pub(super) async fn gather() -> Rules {
     let mut gaps = Vec::new();
     let mut tables = legacy().await.unwrap_or_else(|gap| {
         gaps.push(gap);
         Vec::new()
     });
     tables.extend(nftables(&mut gaps).await);
-    (Ruleset { tables }, gaps)
+    Rules { set: Ruleset { tables }, gaps }
 }
 
 /// Tables of iptables-legacy, whose tool is asked only where the kernel has some.

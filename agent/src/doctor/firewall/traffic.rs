@@ -50,8 +50,9 @@ impl Traffic {
         // Gossip over UDP has one socket for both.
         let client = if self.check == GOSSIP && !self.tcp { service } else { LOCAL_PORTS };
         let ports = if self.answers { (service, client) } else { (client, service) };
-        let path_back = facts.interface.as_deref().zip(via).map(|(here, via)| here == via);
-        let interface = if self.inbound { facts.interface.as_deref() } else { via };
+        let here = facts.interface.as_deref().or(via);
+        let path_back = here.zip(via).map(|(here, via)| here == via);
+        let interface = if self.inbound { here } else { via };
         let (sources, destinations) = if self.inbound { (others, own) } else { (own, others) };
         Packet {
             direction: if self.inbound { Direction::In } else { Direction::Out },

@@ -133,7 +133,7 @@ fn way<'a>(rules: &'a Ruleset, packet: &Packet) -> Vec<(&'a Table, &'a str, &'a 
         Hook::Ingress | Hook::Egress => {
             packet.interface.as_ref().is_some_and(|name| base.devices.contains(name))
         }
-        Hook::Prerouting | Hook::Input | Hook::Output | Hook::Postrouting => true,
+        Hook::Prerouting | Hook::Input | Hook::Forward | Hook::Output | Hook::Postrouting => true,
     };
     let mut way: Vec<_> = rules
         .tables

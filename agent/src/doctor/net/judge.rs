@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::{BRIDGE_NF, FORWARD, NEIGHBOURS, RP_FILTER};
 use crate::control::api::doctor::Finding;
+use crate::doctor::firewall::Forwarding;
 use crate::preflight::kernel_version;
 
 /// `rp_filter` that drops what would not be answered by the same interface (RFC 3704, section 2.2).
@@ -22,54 +23,38 @@ const UNCOUNTED_SINCE: (u32, u32) = (5, 0);
 pub(super) struct Forward {
     /// `net.ipv4.ip_forward`.
     pub(super) ip_forward: Option<bool>,
-    /// `iptables -S FORWARD`, a line each, none without iptables; else why it cannot be read.
-    pub(super) rules: Result<Vec<String>, String>,
+    pub(super) rules: Forwarding,
     /// Docker's socket is there.
     pub(super) docker: bool,
 }
 
-impl Forward {
-    /// The chain's policy is to drop, or to reject.
-    pub(super) fn drops(&self) -> bool {
-        let rules = self.rules.as_deref().unwrap_or_default();
-        rules.iter().any(|rule| rule == "-P FORWARD DROP" || rule == "-P FORWARD REJECT")
-    }
-
-    /// Docker's own rules are in the chain.
-    fn has_dockers(&self) -> bool {
-        let rules = self.rules.as_deref().unwrap_or_default();
-        rules.iter().any(|rule| rule.contains("DOCKER") || rule.contains("docker"))
-    }
-}
-
 pub(super) fn forward(forward: &Forward) -> Finding {
     let unmet = "packets of the overlay are not forwarded, and do not meet it";
-    if let Err(why) = &forward.rules {
-        return Finding::unchecked(FORWARD, format!("the chain FORWARD cannot be read: {why}"));
-    }
-    let policy = match forward.drops() {
-        true => "FORWARD drops by its policy",
-        false => "FORWARD accepts by its policy",
-    };
-    match forward.docker {
-        true if forward.ip_forward == Some(false) => {
-            let summary =
-                "this host forwards nothing: containers have no way out, and publish no ports";
-            Finding::warn(FORWARD, summary)
-                .seen("net.ipv4.ip_forward = 0")
-                .seen(unmet)
-                .mend("sysctl -w net.ipv4.ip_forward=1")
+    let Forward { ip_forward, rules, docker } = forward;
+    let drops = match (&rules.drops, &rules.gap) {
+        (Some(drops), _) => Some(drops),
+        (None, None) => None,
+        (None, Some(why)) => {
+            let why = format!("what this host does with forwarded packets is not known: {why}");
+            return Finding::unchecked(FORWARD, why);
         }
-        true if forward.drops() && !forward.has_dockers() => {
+    };
+    if *docker && *ip_forward == Some(false) {
+        let summary =
+            "this host forwards nothing: containers have no way out, and publish no ports";
+        return Finding::warn(FORWARD, summary)
+            .seen("net.ipv4.ip_forward = 0")
+            .seen(unmet)
+            .mend("sysctl -w net.ipv4.ip_forward=1");
+    }
+    match drops {
+        Some(drops) if *docker && !rules.has_dockers => {
             let summary = "FORWARD drops, and Docker's rules are gone from it: containers have no way out, and \
                            publish no ports";
-            let rules = forward.rules.as_deref().unwrap_or_default();
-            Finding::warn(FORWARD, summary)
-                .all_seen(rules.iter().cloned())
-                .seen(unmet)
-                .mend("systemctl restart docker")
+            Finding::warn(FORWARD, summary).seen(drops).seen(unmet).mend("systemctl restart docker")
         }
-        true | false => Finding::ok(FORWARD, format!("{policy}; {unmet}")),
+        Some(_) => Finding::ok(FORWARD, format!("FORWARD drops by its policy; {unmet}")),
+        None => Finding::ok(FORWARD, format!("FORWARD accepts by its policy; {unmet}")),
     }
 }
 
@@ -80,13 +65,13 @@ pub(super) struct BridgeFilter {
     /// The interface with the advertised address.
     pub(super) underlay: String,
     pub(super) is_bridge: bool,
-    /// FORWARD drops by its policy.
-    pub(super) drops: bool,
+    /// FORWARD drops by its policy: where.
+    pub(super) drops: Option<String>,
 }
 
 pub(super) fn bridge_filter(filter: &BridgeFilter) -> Finding {
     let BridgeFilter { on, underlay, is_bridge, drops } = filter;
-    if on == &Some(true) && *is_bridge && *drops {
+    if let (Some(true), true, Some(drops)) = (on, is_bridge, drops) {
         let summary = format!(
             "hosts of the cluster that are guests of this one, behind the bridge {underlay}, are cut off: what the \
              bridge passes on meets FORWARD, which drops"
@@ -94,7 +79,7 @@ pub(super) fn bridge_filter(filter: &BridgeFilter) -> Finding {
         return Finding::warn(BRIDGE_NF, summary)
             .about(underlay)
             .seen("net.bridge.bridge-nf-call-iptables = 1")
-            .seen("-P FORWARD DROP")
+            .seen(drops)
             .mend("sysctl -w net.bridge.bridge-nf-call-iptables=0; no concern where no guest is a host of the cluster");
     }
     let summary = match on {
@@ -112,6 +97,8 @@ pub(super) fn bridge_filter(filter: &BridgeFilter) -> Finding {
 pub(super) struct ReversePath {
     /// The interface with the advertised address.
     pub(super) interface: String,
+    /// No packet comes in by it.
+    pub(super) is_stub: bool,
     /// Its `rp_filter`, that of `all` included.
     pub(super) filter: Option<u64>,
     pub(super) routes: Vec<Route>,
@@ -126,7 +113,11 @@ pub(super) struct Route {
 }
 
 pub(super) fn reverse_path(path: &ReversePath) -> Finding {
-    let ReversePath { interface, filter, routes } = path;
+    let ReversePath { interface, is_stub, filter, routes } = path;
+    if *is_stub {
+        let how = "packets come in by the interfaces that the other hosts are routed over";
+        return Finding::ok(RP_FILTER, format!("the address is on {interface}: {how}"));
+    }
     let Some(filter) = filter else {
         return Finding::unchecked(RP_FILTER, format!("rp_filter of {interface} cannot be read"));
     };
@@ -234,25 +225,24 @@ mod tests {
     use super::*;
     use crate::control::api::doctor::Verdict;
 
-    const DROP: &str = "-P FORWARD DROP";
-    const DOCKERS: &str = "-A FORWARD -j DOCKER-USER";
-
     #[test]
     fn forwarding_matters_for_what_docker_does_and_for_nothing_of_ours() {
-        for (ip_forward, rules, docker, verdict) in [
-            (Some(true), &["-P FORWARD ACCEPT"][..], true, Verdict::Ok),
-            (Some(true), &[DROP, DOCKERS], true, Verdict::Ok),
-            (Some(true), &[DROP], true, Verdict::Warn),
-            (Some(true), &[DROP], false, Verdict::Ok),
-            (Some(false), &[], true, Verdict::Warn),
-            (Some(false), &[], false, Verdict::Ok),
-            (None, &[], true, Verdict::Ok),
+        for (ip_forward, drops, has_dockers, docker, verdict) in [
+            (Some(true), false, false, true, Verdict::Ok),
+            (Some(true), true, true, true, Verdict::Ok),
+            (Some(true), true, false, true, Verdict::Warn),
+            (Some(true), true, false, false, Verdict::Ok),
+            (Some(false), false, false, true, Verdict::Warn),
+            (Some(false), false, false, false, Verdict::Ok),
+            (None, false, false, true, Verdict::Ok),
         ] {
-            let rules = Ok(rules.iter().map(|rule| (*rule).to_owned()).collect());
+            let drops = drops.then(|| "policy drop".to_owned());
+            let rules = Forwarding { drops, has_dockers, gap: None };
             let found = forward(&Forward { ip_forward, rules, docker });
             assert_eq!(found.verdict, verdict, "{found:?}");
         }
-        let unread = Forward { ip_forward: None, rules: Err("no right".into()), docker: true };
+        let rules = Forwarding { drops: None, has_dockers: false, gap: Some("no right".into()) };
+        let unread = Forward { ip_forward: None, rules, docker: true };
         assert_eq!(forward(&unread).verdict, Verdict::Unchecked);
     }
 
@@ -265,6 +255,7 @@ mod tests {
             (Some(false), true, true, Verdict::Ok),
             (None, true, true, Verdict::Ok),
         ] {
+            let drops = drops.then(|| "policy drop".to_owned());
             let filter = BridgeFilter { on, underlay: "br0".into(), is_bridge, drops };
             assert_eq!(bridge_filter(&filter).verdict, verdict);
         }
@@ -287,11 +278,14 @@ mod tests {
         ] {
             let path = ReversePath {
                 interface: "eth1".into(),
+                is_stub: false,
                 filter,
                 routes: vec![route(Some("eth1")), route(by)],
             };
             let found = reverse_path(&path);
             assert_eq!(found.verdict, verdict, "{filter:?} {by:?}: {found:?}");
+            let at_a_stub = reverse_path(&ReversePath { is_stub: true, ..path });
+            assert_eq!(at_a_stub.verdict, Verdict::Ok, "{at_a_stub:?}");
         }
     }
 

@@ -2,9 +2,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ovl_agent::config::process::ENVIRONMENT_FILE;
 use ovl_agent::control::api::Member;
 
-use super::here::{Here, VARIABLES_FILE};
+use super::here::Here;
 use crate::client::path;
 
 /// Lines of a log, the newest.
@@ -129,7 +130,7 @@ fn agent(here: &Here) -> Vec<Part> {
 fn settings(here: &Here) -> Vec<Part> {
     vec![
         Part::file("settings/agent.toml", &here.config_file),
-        Part::file("settings/agent.env", VARIABLES_FILE),
+        Part::file("settings/agent.env", ENVIRONMENT_FILE),
         Part::program("settings/unit.txt", ["systemctl", "cat", "ovl-agent.service"]),
         Part::program("settings/unit-state.txt", ["systemctl", "show", "ovl-agent.service"]),
         Part::file("settings/daemon.json", "/etc/docker/daemon.json"),
