@@ -9,8 +9,18 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 /// Where programs are looked for, whatever the environment says: as root one must not be led
-/// elsewhere.
-pub const PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
+/// elsewhere. The last two are for what was installed by hand.
+pub const PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin";
+
+/// A word as a shell takes it for one, whatever it is: for commands that people are told to type. Words come
+/// from other hosts, too.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.:/@%+=,-".contains(c);
+    match !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
 
 /// Bytes of standard error that are kept; of more, the beginning.
 const COMPLAINT_MAX: u64 = 64 << 10;
@@ -157,6 +167,21 @@ mod tests {
         let said = run(&["env"], LIMITS).await.unwrap();
         assert_eq!(said.text, format!("LC_ALL=C.UTF-8\nPATH={PATH}\n"));
         assert!(!said.cut);
+    }
+
+    #[test]
+    fn a_word_that_would_be_more_to_a_shell_is_quoted() {
+        for (word, expected) in [
+            ("web-1.blue", "web-1.blue"),
+            ("/run/netns/x", "/run/netns/x"),
+            ("$(reboot)", "'$(reboot)'"),
+            ("a b", "'a b'"),
+            ("it's", "'it'\\''s'"),
+            ("-rf", "'-rf'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ mod filters;
 mod gather;
 mod hops;
 mod judge;
+mod own_echo;
 mod points;
 mod probe;
 mod remote;

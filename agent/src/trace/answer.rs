@@ -81,7 +81,7 @@ fn told(outcome: &Outcome, names: &Names<'_>) -> Probe {
         bytes: outcome.bytes,
         sent: outcome.sent,
         answered: outcome.answered,
-        answer: outcome.answer.clone().or(refused),
+        answer: outcome.answer.clone().or(refused).or_else(|| outcome.error.clone()),
         rtt_us: outcome.rtt_us,
         points: outcome.seen.iter().map(point).collect(),
     }

@@ -1,9 +1,11 @@
 //! What probes add to the verdict of each hop. Pure.
 
-use super::hops::{At, Judged, Verdicts};
+use super::facts::End;
+use super::hops::{At, Doubt, Judged, Verdicts};
 use super::points::{Loss, Names, Outcome, Spot};
 use crate::control::api::trace::{ProbeKind, Verdict, Way};
 use crate::core::VXLAN_OVERHEAD;
+use crate::tool::quoted;
 
 /// Adds it. The answer is the spot before which packets are lost, and the hop that is blamed for it, where
 /// none was known to be broken.
@@ -30,6 +32,42 @@ pub(crate) fn settle(
     });
     doubt(verdicts, udp.filter(|udp| udp.bytes >= names.mtu), echo);
     blamed
+}
+
+/// Adds what became of an echo that FROM's own kernel sent, where frames out of its interface are answered.
+pub(crate) fn settle_own(
+    verdicts: &mut Verdicts,
+    own: &Result<(), String>,
+    near: &End,
+    names: &Names<'_>,
+) {
+    // A program cannot do what the way does not.
+    if own.is_err() && verdicts.first_broken().is_some() {
+        return;
+    }
+    let Some(judged) = verdicts.hop(At::FromRoute).filter(|judged| !judged.is_broken()) else {
+        return;
+    };
+    let from = names.from;
+    match own {
+        Ok(()) => judged.hop.evidence.push(format!(
+            "an echo that {from}'s own kernel sent was answered, and came up to a program"
+        )),
+        Err(why) => {
+            let says = format!(
+                "{from}'s own kernel {why}, though what its interface sends is answered: a packet filter or a routing rule inside {from}"
+            );
+            let netns = near.held.as_ref().and_then(|held| held.netns.as_ref());
+            let fix = netns.map(|netns| {
+                let netns = quoted(&netns.display().to_string());
+                format!(
+                    "on {}: nsenter --net={netns} sh -c 'nft list ruleset; iptables-save; ip rule; ip route'",
+                    names.near
+                )
+            });
+            judged.breaks(says, fix);
+        }
+    }
 }
 
 /// Hops that only a probe can tell of, and that one has passed.
@@ -78,7 +116,11 @@ fn blame(
         known.hop.evidence.push(place);
         return None;
     }
-    if let Some(doubt) = verdicts.doubts.first().filter(|_| only_large).cloned() {
+    let fits = |doubt: &&Doubt| match only_large {
+        true => doubt.of_size,
+        false => !doubt.of_size && suspects.contains(&doubt.at),
+    };
+    if let Some(doubt) = verdicts.doubts.iter().find(fits).cloned() {
         let judged = verdicts.hop(doubt.at)?;
         judged.breaks(format!("{}; {place}", doubt.says), doubt.fix);
         return None;
@@ -105,6 +147,10 @@ fn placed(outcome: &Outcome, loss: Loss, names: &Names<'_>) -> String {
         },
     );
     match (loss.before, loss.blind) {
+        (Some(_), false) if outcome.error.is_some() => {
+            let error = outcome.error.as_deref().unwrap_or_default();
+            format!("{seen}, and refused: {error}")
+        }
         (Some(Spot::ToOut), false) => format!("{seen}, and not answered"),
         (Some(before), false) => format!("{seen}, and not at {}", names.spot(before)),
         (_, _) => format!("{seen}, and no answer came back; in between nobody watched"),
@@ -228,12 +274,16 @@ fn doubt(verdicts: &mut Verdicts, udp: Option<&Outcome>, echo: Option<&Outcome>)
     for doubt in verdicts.doubts.clone() {
         let Some(judged) = verdicts.hop(doubt.at) else { continue };
         match (passed, told) {
-            (true, _) => judged
+            (true, _) if doubt.of_size => judged
                 .hop
                 .evidence
                 .push(format!("{}; a large probe passed all the same, in fragments", doubt.says)),
+            (true, _) => {
+                judged.hop.evidence.push(format!("{}; probes passed all the same", doubt.says));
+            }
             (false, true) => {}
-            (false, false) => return judged.breaks(doubt.says, doubt.fix),
+            (false, false) if doubt.of_size => return judged.breaks(doubt.says, doubt.fix),
+            (false, false) => judged.hop.evidence.push(doubt.says),
         }
     }
 }

@@ -44,6 +44,7 @@ fn outcome(kind: ProbeKind, seen: usize) -> Outcome {
         answered,
         answer: None,
         refused: None,
+        error: None,
         rtt_us: None,
         seen: spots.iter().enumerate().map(|(i, s)| (*s, Some(u16::from(i < seen)))).collect(),
     }
@@ -143,7 +144,7 @@ fn only_large_packets_lost_is_an_mtu() {
     assert!(says.contains("loses large ones") && says.contains("1500 bytes"), "{says}");
 
     // A host that is known to carry too little is it.
-    let doubt = |at| Doubt { at, says: "too small".into(), fix: None };
+    let doubt = |at| Doubt { at, of_size: true, says: "too small".into(), fix: None };
     let mut verdicts = self::verdicts();
     verdicts.doubts = vec![doubt(At::Underlay)];
     judge(&mut verdicts, &lost());

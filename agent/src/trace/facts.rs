@@ -160,6 +160,9 @@ pub(crate) struct Fdb {
 pub(crate) struct Outer {
     /// The interface that holds this host's VTEP.
     pub(crate) holder: Option<String>,
+    /// That one is a loopback or a dummy: packets never leave by it.
+    #[serde(default)]
+    pub(crate) stub: bool,
     /// From the VTEP to the other host's; else the kernel's own words.
     pub(crate) route: Result<Route, String>,
     /// The interface that they leave by is up, and carries frames.

@@ -15,6 +15,7 @@ use super::judge::own_address;
 use super::select::name;
 use crate::chain;
 use crate::core::trace::{Ends, Here, Known, Place};
+use crate::underlay;
 
 /// How long one look may take: the kernel answers in milliseconds.
 const LOOK_WITHIN: Duration = Duration::from_secs(3);
@@ -191,7 +192,8 @@ async fn outer(
         route.source = preferred(observer, other).await;
     }
     let (up, carrier) = by.map_or((true, true), |by| (by.up, by.carrier));
-    Ok(Outer { holder, route, up, carrier })
+    let stub = underlay::holder(own).is_some_and(|holder| holder.is_stub);
+    Ok(Outer { holder, stub, route, up, carrier })
 }
 
 /// The source of the host's own packets.

@@ -116,10 +116,12 @@ impl Judged {
     }
 }
 
-/// Something that only stops large packets: whether it does, probes tell.
+/// Something that may stop packets: whether it does, probes tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Doubt {
     pub(crate) at: At,
+    /// Only large packets.
+    pub(crate) of_size: bool,
     pub(crate) says: String,
     pub(crate) fix: Option<String>,
 }

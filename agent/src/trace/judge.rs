@@ -151,7 +151,7 @@ impl Way<'_> {
     /// What is the same on every way: the beginning.
     fn leaves(&self, verdicts: &mut Verdicts) {
         let near = &self.facts.near;
-        let device = self.device(At::Device, near, verdicts);
+        let device = self.device(At::Device, near);
         let from = end::Side {
             name: self.start(),
             own: self.from_address,
@@ -219,7 +219,7 @@ impl Way<'_> {
 
     /// The other host, and the way back from it.
     fn comes_back(&self, far: &End, verdicts: &mut Verdicts) {
-        let device = self.device(At::PeerDevice, far, verdicts);
+        let device = self.device(At::PeerDevice, far);
         let device = self.same_tunnel(far, device, verdicts);
         let device_ok = device.is_ok();
         verdicts.push(device);

@@ -75,14 +75,14 @@ impl Spot {
             Spot::FromOut => &[At::FromInterface],
             Spot::DeviceOut => &[At::FromInterface, At::Device],
             Spot::UnderlayOut => &[At::Neighbour, At::Fdb, At::Underlay],
-            Spot::FarUnderlayIn => &[At::Wire],
+            Spot::FarUnderlayIn => &[At::Fdb, At::Underlay, At::Wire],
             Spot::FarDeviceIn => &[At::PeerDevice],
             // Between containers of one host there is no spot in between.
             Spot::ToIn => &[At::FromInterface, At::Device, At::Sibling, At::ToInterface],
             Spot::ToOut => &[At::BackRoute, At::ToInterface, At::ToContainer],
             Spot::FarDeviceOut => &[At::ToInterface, At::PeerDevice, At::BackRoute],
             Spot::FarUnderlayOut => &[At::BackNeighbour, At::BackFdb, At::BackUnderlay],
-            Spot::UnderlayIn => &[At::BackWire],
+            Spot::UnderlayIn => &[At::BackFdb, At::BackUnderlay, At::BackWire],
             Spot::DeviceIn => &[At::Device, At::BackDevice],
             Spot::FromIn => &[At::Sibling, At::Device, At::FromInterface, At::BackDevice],
         }
@@ -101,6 +101,8 @@ pub(crate) struct Outcome {
     pub(crate) answer: Option<String>,
     /// Why it could not be sent.
     pub(crate) refused: Option<String>,
+    /// The first error that came in place of an answer.
+    pub(crate) error: Option<String>,
     pub(crate) rtt_us: Option<u64>,
     /// The spots of its way, in order, with how many were seen; none: nobody watched there.
     pub(crate) seen: Vec<(Spot, Option<u16>)>,

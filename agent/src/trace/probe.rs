@@ -8,6 +8,7 @@ use ovl_packet::build::{self, Addresses, Ends};
 use ovl_packet::{Filter, MacAddr, Tap};
 use ovl_vxlan::Mac;
 
+use super::own_echo::OwnEcho;
 use super::watch::{self, ATTEMPTS_MAX, Report, Wanted, Watch, marker};
 use crate::control::api::trace::ProbeKind;
 
@@ -85,6 +86,25 @@ impl Volley {
         Ok(sent)
     }
 
+    /// The same echo, for FROM's own kernel to send.
+    pub(super) fn own_echo(&self) -> Option<OwnEcho> {
+        let addresses = Addresses::of(self.from.0, self.to.0)?;
+        let (source_mac, destination_mac) = (station(self.from.1), station(self.to.1));
+        let ends = Ends { source_mac, destination_mac, addresses };
+        let headers = match addresses {
+            Addresses::V4(..) => ETHERNET + 20,
+            Addresses::V6(..) => ETHERNET + 40,
+        };
+        let message = |attempt| self.frame(ProbeKind::Echo, &ends, attempt).split_off(headers);
+        Some(OwnEcho {
+            netns: self.netns.clone(),
+            from: self.from.0,
+            to: self.to.0,
+            messages: (0..ATTEMPTS_MAX).map(message).collect(),
+            run: self.wanted.run,
+        })
+    }
+
     /// Who has the other address?
     async fn ask(&self, tap: &Tap, addresses: Addresses, watch: &Watch) -> Sent {
         let mut sent = Sent::none(ProbeKind::Arp);
@@ -155,8 +175,10 @@ fn station(mac: Mac) -> MacAddr {
     MacAddr(a, b, c, d, e, f)
 }
 
-/// Length of a frame without its Ethernet header.
+/// Length of an Ethernet header.
+const ETHERNET: usize = 14;
+
+/// Length of a frame without it.
 fn packet_bytes(frame: &[u8]) -> usize {
-    const ETHERNET: usize = 14;
     frame.len().saturating_sub(ETHERNET)
 }

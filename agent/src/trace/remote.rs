@@ -13,6 +13,7 @@ use super::run;
 use super::select::name;
 use super::watch::{Places, Report, Wanted, Watch};
 use crate::chain;
+use crate::control::api::encoded;
 use crate::control::api::trace::{Trace, TraceWay};
 use crate::core::Refusal;
 use crate::core::trace::{Ends, Known, Place, Question};
@@ -30,6 +31,9 @@ const REPORT_FOR: Duration = Duration::from_secs(10);
 
 /// Watches at one time; one more is refused.
 pub(crate) const WATCHES_MAX: usize = 8;
+
+/// Reports that are kept for who began them; of more, the next watch is refused.
+const REPORTS_MAX: usize = 64;
 
 /// Asks for one end: the query of `GET /v1/trace/end`, as other agents ask it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,6 +55,16 @@ pub(crate) struct AskEnd {
 pub(crate) struct AskWatch {
     end: AskEnd,
     wanted: Wanted,
+}
+
+impl AskWatch {
+    /// It is for what probes from the other end to this endpoint, and their answers, look like: no other
+    /// traffic can be counted by it.
+    fn is_of_probes(&self, own: &Known) -> bool {
+        let Wanted { from, to, destination_port, .. } = self.wanted;
+        let to_own = to == IpAddr::V4(own.ipv4) || own.ipv6.is_some_and(|ipv6| to == ipv6);
+        from == self.end.address && to_own && destination_port == run::UDP_PORT
+    }
 }
 
 /// A watch that has begun.
@@ -87,8 +101,9 @@ pub(super) async fn end(agent: &Agent, to: &Known, back: &Toward) -> Seen<End> {
     let Some(ask) = ask(to, back) else {
         return Err("its host is not known".to_owned());
     };
-    let end = agent.peer_get(&to.host, &ask.target(), ASK_WITHIN).await;
-    end.map_err(|error| chain(&error))
+    let end: Result<End, _> = agent.peer_get(&to.host, &ask.target(), ASK_WITHIN).await;
+    // Whose it is, is known here; the rest is its own words.
+    end.map(|end| End { host: to.host.clone(), ..end }).map_err(|error| chain(&error))
 }
 
 impl AskEnd {
@@ -98,16 +113,6 @@ impl AskEnd {
         // Neither addresses nor MACs hold what has a meaning in a query.
         format!("/v1/trace/end?network={network}&id={id}&address={address}&mac={mac}&vtep={vtep}")
     }
-}
-
-/// Percent-encoded, but for what never needs it (RFC 3986, 2.3).
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encode = |byte: u8| match plain(byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }
 
 fn ask(to: &Known, back: &Toward) -> Option<AskEnd> {
@@ -178,6 +183,13 @@ struct Begins {
     kept: BTreeMap<u64, Kept>,
 }
 
+impl Begins {
+    fn is_full(&self) -> bool {
+        let watching = self.kept.values().filter(|kept| matches!(kept, Kept::Watching(_)));
+        watching.count() >= WATCHES_MAX || self.kept.len() >= WATCHES_MAX + REPORTS_MAX
+    }
+}
+
 enum Kept {
     Watching(Watch),
     Ended(Report),
@@ -189,10 +201,16 @@ impl Watches {
     /// # Errors
     /// As [`look`]; also when there are too many.
     pub(crate) async fn begin(&self, agent: &Agent, ask: &AskWatch) -> Result<Begun, Refusal> {
-        if self.lock().kept.len() >= WATCHES_MAX {
+        if self.lock().is_full() {
             return Err(too_many());
         }
-        let end = look(agent, &ask.end).await?;
+        let toward = toward(&ask.end)?;
+        let ends = run::ends(agent, question(&ask.end)).await?;
+        let own = own(&ends, &ask.end.id);
+        if !own.is_some_and(|own| ask.is_of_probes(own)) {
+            return Err(Refusal::invalid("watched are probes from FROM to TO, and nothing else"));
+        }
+        let end = gather::end(&ends, own, &toward).await;
         let watch = Watch::begin(ask.wanted, Places::of(&end), true).await;
         let id = self.keep(watch)?;
         let watches = self.clone();
@@ -219,7 +237,7 @@ impl Watches {
 
     fn keep(&self, watch: Watch) -> Result<u64, Refusal> {
         let mut begins = self.lock();
-        if begins.kept.len() >= WATCHES_MAX {
+        if begins.is_full() {
             return Err(too_many());
         }
         // Not to be guessed: who has it may end it.

@@ -26,7 +26,7 @@ use crate::dns::Resolution;
 use crate::driver::Agent;
 
 /// The destination of UDP probes: the first port of traceroute, which hardly any program listens at.
-const UDP_PORT: u16 = 33434;
+pub(super) const UDP_PORT: u16 = 33434;
 
 /// Source ports of UDP probes, and numbers of echoes, are from here on.
 const SOURCE_PORTS: std::ops::Range<u16> = 40_000..60_000;
@@ -172,6 +172,9 @@ async fn traced(agent: &Agent, wanted: &TraceWay, facts: Facts) -> Trace {
     };
     let outcomes = tried.outcomes(matches!(facts.far, Far::Same(_)));
     let lost = settle(&mut verdicts, &facts, &tried.near, &outcomes, &names);
+    if let Some(own) = &tried.own {
+        blame::settle_own(&mut verdicts, own, &facts.near, &names);
+    }
     if let Some((spot, at)) = lost
         && let Some(is_far) = filters::is_far(spot)
         && let Some(finding) = filters::examine(agent, is_far.then_some(far)).await
@@ -300,6 +303,12 @@ async fn probe(
         Err(why) => tried.far_trouble = Some(why),
     }
     tried.sent = sent?;
+    // Where not even a frame comes back, this tells nothing more.
+    if tried.near.is_answered(ProbeKind::Echo)
+        && let Some(echo) = volley.own_echo()
+    {
+        tried.own = echo.send().await.transpose();
+    }
     Ok(())
 }
 

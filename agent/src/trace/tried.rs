@@ -15,6 +15,8 @@ pub(super) struct Tried {
     /// None: nobody watched there.
     pub(super) far: Option<Report>,
     pub(super) far_trouble: Option<String>,
+    /// What became of the echo that FROM's own kernel sent; none: it was not tried.
+    pub(super) own: Option<Result<(), String>>,
 }
 
 impl Tried {
@@ -48,6 +50,7 @@ impl Tried {
             answered: answered.unwrap_or_default(),
             answer: self.near.answers.get(&sent.kind).cloned(),
             refused: sent.refused.clone(),
+            error: self.near.errors.get(&sent.kind).cloned(),
             rtt_us: self.near.rtt_us(sent.kind),
             seen: spots.iter().map(|spot| (*spot, count(*spot))).collect(),
         }

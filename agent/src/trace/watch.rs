@@ -64,6 +64,9 @@ pub(crate) struct Report {
     pub(crate) macs: Vec<String>,
     /// The first answer to each kind.
     pub(crate) answers: BTreeMap<ProbeKind, String>,
+    /// The first error that came in place of an answer.
+    #[serde(default)]
+    pub(crate) errors: BTreeMap<ProbeKind, String>,
     /// What could not be watched, each as a sentence.
     pub(crate) troubles: Vec<String>,
 }
@@ -136,6 +139,8 @@ struct Known {
     attempt: u8,
     /// In words, of an answer.
     answer: Option<String>,
+    /// It is an error, and no answer.
+    is_error: bool,
     /// Who has the address.
     mac: Option<String>,
 }
@@ -144,11 +149,11 @@ struct Known {
 fn known(bytes: &[u8], wanted: &Wanted) -> Option<Known> {
     let frame = decode::ethernet(bytes)?;
     let marked = marked(bytes, wanted.run);
-    let there = |(kind, attempt)| Known { way: Way::There, kind, attempt, answer: None, mac: None };
+    let there = |(kind, attempt)| Known { kind, attempt, ..Known::THERE };
     let has = |mac: ovl_packet::MacAddr| {
         let mac = mac.to_string();
         let answer = Some(format!("{mac} has it"));
-        Known { way: Way::Back, kind: ProbeKind::Arp, attempt: 0, answer, mac: Some(mac) }
+        Known { answer, mac: Some(mac), ..Known::back(ProbeKind::Arp, 0) }
     };
     match frame.payload {
         Payload::Arp(arp) if arp.operation == 2 && IpAddr::V4(arp.sender) == wanted.to => {
@@ -164,14 +169,15 @@ fn known(bytes: &[u8], wanted: &Wanted) -> Option<Known> {
             (_, Some(marked)) if ip.source == wanted.from => Some(there(marked)),
             (transport, Some((kind, attempt))) => {
                 let answer = Some(in_words(transport, ip.source == wanted.to, &ip.source));
-                Some(Known { way: Way::Back, kind, attempt, answer, mac: None })
+                let is_error = ip.source != wanted.to || !is_answer(kind, transport, &ip.source);
+                Some(Known { answer, is_error, ..Known::back(kind, attempt) })
             }
             (Transport::Udp { source, destination, .. }, None)
                 if ip.source == wanted.to
                     && (*source, *destination) == (wanted.destination_port, wanted.source_port) =>
             {
                 let answer = Some("a program answered".to_owned());
-                Some(Known { way: Way::Back, kind: ProbeKind::Udp, attempt: 0, answer, mac: None })
+                Some(Known { answer, ..Known::back(ProbeKind::Udp, 0) })
             }
             (_, None) => None,
         },
@@ -179,12 +185,45 @@ fn known(bytes: &[u8], wanted: &Wanted) -> Option<Known> {
     }
 }
 
+impl Known {
+    const THERE: Known = Known {
+        way: Way::There,
+        kind: ProbeKind::Arp,
+        attempt: 0,
+        answer: None,
+        is_error: false,
+        mac: None,
+    };
+
+    fn back(kind: ProbeKind, attempt: u8) -> Known {
+        Known { way: Way::Back, kind, attempt, ..Known::THERE }
+    }
+}
+
+/// What the kernel there answers by itself. A packet filter that rejects a probe sends another error, or
+/// to an echo any at all.
+fn is_answer(kind: ProbeKind, transport: &Transport, source: &IpAddr) -> bool {
+    match (kind, transport) {
+        (ProbeKind::Echo, Transport::Icmp(Icmp::EchoReply { .. })) => true,
+        (ProbeKind::Udp, Transport::Icmp(Icmp::Unreachable { code })) => {
+            is_port_unreachable(source, *code)
+        }
+        (ProbeKind::Udp, Transport::Icmp(_)) | (ProbeKind::Echo | ProbeKind::Arp, _) => false,
+        (ProbeKind::Udp, _) => true,
+    }
+}
+
+/// RFC 792, "Destination Unreachable Message"; RFC 4443, section 3.1.
+fn is_port_unreachable(source: &IpAddr, code: u8) -> bool {
+    matches!((source, code), (IpAddr::V4(_), 3) | (IpAddr::V6(_), 4))
+}
+
 fn in_words(transport: &Transport, from_there: bool, source: &IpAddr) -> String {
     let what = match transport {
         Transport::Icmp(Icmp::EchoReply { .. }) => "echo reply".to_owned(),
-        Transport::Icmp(Icmp::Unreachable { code }) => match (source, code) {
-            (IpAddr::V4(_), 3) | (IpAddr::V6(_), 4) => "port unreachable".to_owned(),
-            _ => format!("unreachable, code {code}"),
+        Transport::Icmp(Icmp::Unreachable { code }) => match is_port_unreachable(source, *code) {
+            true => "port unreachable".to_owned(),
+            false => format!("unreachable, code {code}"),
         },
         Transport::Icmp(Icmp::TooBig { mtu }) => format!("too big, at most {mtu} bytes"),
         _ => "an answer".to_owned(),
@@ -362,7 +401,15 @@ fn note(frame: &Frame, place: Place, wanted: &Wanted, is_far: bool, shared: &Sha
 
 impl Report {
     fn add(&mut self, place: Place, known: Known, at: u64) {
-        let Known { way, kind, attempt, answer, mac } = known;
+        let Known { way, kind, attempt, answer, is_error, mac } = known;
+        if is_error {
+            if place == Place::Endpoint
+                && let Some(error) = answer
+            {
+                self.errors.entry(kind).or_insert(error);
+            }
+            return;
+        }
         let is_it =
             |s: &&mut Sighting| (s.place, s.way, s.kind, s.attempt) == (place, way, kind, attempt);
         // As many at most as there are places, ways, kinds and attempts.

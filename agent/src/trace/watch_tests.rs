@@ -97,13 +97,7 @@ fn packets_of_others_are_nothing() {
 fn sightings_are_counted_by_place_and_way() {
     let mut report = Report::default();
     report.watched.insert(Place::Endpoint, "eth0".into());
-    let sent = |attempt| Known {
-        way: Way::There,
-        kind: ProbeKind::Echo,
-        attempt,
-        answer: None,
-        mac: None,
-    };
+    let sent = |attempt| Known { kind: ProbeKind::Echo, attempt, ..Known::THERE };
     report.add(Place::Endpoint, sent(0), 100);
     report.add(Place::Endpoint, sent(1), 500);
     report.add(Place::Endpoint, sent(1), 510);
@@ -120,6 +114,12 @@ fn sightings_are_counted_by_place_and_way() {
         report.add(Place::Endpoint, Known { mac, kind: ProbeKind::Arp, ..back.clone() }, 0);
     }
     assert_eq!(report.macs.len(), MACS_MAX);
+    // A filter that rejects is no answer, and is not seen on any way.
+    let error = Some("unreachable, code 13".to_owned());
+    let rejected = Known { answer: error, is_error: true, ..Known::back(ProbeKind::Udp, 0) };
+    report.add(Place::Endpoint, rejected, 700);
+    assert!(!report.is_answered(ProbeKind::Udp));
+    assert_eq!(report.errors[&ProbeKind::Udp], "unreachable, code 13");
 }
 
 proptest! {

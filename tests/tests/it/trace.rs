@@ -80,6 +80,9 @@ impl Site {
             let trace = trace(host, way);
             let found = &trace["broken"];
             assert!(found == hop || found.is_null(), "not {hop}: {trace:#}");
+            let hops = trace["hops"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let others = hops.iter().filter(|one| one["verdict"] == "broken" && one["hop"] != hop);
+            assert_eq!(others.count(), 0, "{hop}, and others: {trace:#}");
             holds(found == hop, &trace["conclusion"]).map(|()| trace)
         })
     }
@@ -219,7 +222,9 @@ fn what_was_changed_inside_a_container_is_named() {
     let moved = ["sh", "-c", "ip address flush dev eth0; ip address add 10.64.77.77/16 dev eth0"];
     let trace = site.broken_and_mended("to.interface", || set(&site.db, &moved));
     says(&trace, &["10.64.77.77", &to]);
+    // The right one goes with it, being its second; the agent puts it back.
     set(&site.db, &["ip", "address", "del", "10.64.77.77/16", "dev", "eth0"]);
+    site.works(&["web", "db"]);
     let trace = site.broken_and_mended("from.interface", || set(&site.web, &flush));
     says(&trace, &[&from, "does not have the address"]);
 
@@ -230,6 +235,38 @@ fn what_was_changed_inside_a_container_is_named() {
     let trace = site.broken("to.container", || {});
     says(&trace, &["was seen at eth0 of db, and not answered"]);
     set(&site.db, &["nft", "delete table ip f"]);
+    site.works(&["web", "db"]);
+    let reject = |how: &str| {
+        ["iptables", how, "INPUT", "-j", "REJECT", "--reject-with", "icmp-admin-prohibited"]
+            .map(str::to_owned)
+    };
+    set(&site.db, &reject("-A").each_ref().map(String::as_str));
+    let trace = site.broken("to.container", || {});
+    says(&trace, &["was seen at eth0 of db, and refused: unreachable, code 13"]);
+    set(&site.db, &reject("-D").each_ref().map(String::as_str));
+    site.works(&["web", "db"]);
+
+    // In the container where the way begins: its interface's frames are answered, its programs' are not.
+    for (chain, way, words) in [
+        ("OUTPUT", "-d", "did not let a program send it"),
+        ("INPUT", "-s", "did not let the answer in"),
+    ] {
+        set(&site.web, &["iptables", "-A", chain, way, &to, "-j", "DROP"]);
+        let trace = site.broken("from.route", || {});
+        says(&trace, &["web's own kernel", words, "packet filter"]);
+        assert!(answered(&trace, "echo"), "{trace:#}");
+        set(&site.web, &["iptables", "-F"]);
+        site.works(&["web", "db"]);
+    }
+    let trace = site.works(&["web", "db"]);
+    assert!(hop(&trace, "from.route").to_string().contains("came up to a program"), "{trace:#}");
+
+    // The way back: a route that leads elsewhere.
+    let route = format!("{from}/32");
+    set(&site.db, &["ip", "route", "add", &route, "dev", "lo"]);
+    let trace = site.broken("back.route", || {});
+    says(&trace, &["leave by lo", "not straight by eth0"]);
+    set(&site.db, &["ip", "route", "del", &route]);
     site.works(&["web", "db"]);
 }
 
@@ -275,7 +312,7 @@ fn packets_that_get_lost_between_the_hosts_are_named_where_they_do() {
 
     run(&site.there, &["nft", &filter("input")]);
     let trace = site.broken("peer.device", || {});
-    says(&trace, &["a packet filter of bee-2", "UDP 4789", "INPUT", "drop"]);
+    says(&trace, &["bee-2 drops UDP 4789 from", "rule 1 of chain c"]);
     assert!(text(&trace["fix"]).contains("nft"), "the rule is not named: {trace:#}");
     assert_eq!(seen(&trace, "echo", "bee-2 eth1 in there"), Some(3), "{trace:#}");
     let device = format!("bee-2 {} in there", site.device);
@@ -284,16 +321,16 @@ fn packets_that_get_lost_between_the_hosts_are_named_where_they_do() {
 
     run(&site.here, &["iptables", "-A", "OUTPUT", "-p", "udp", "--dport", "4789", "-j", "DROP"]);
     let trace = site.broken("underlay", || {});
-    says(&trace, &["a packet filter of bee-1", "OUTPUT"]);
+    says(&trace, &["bee-1 drops UDP 4789 to", "chain OUTPUT"]);
     run(&site.here, &["iptables", "-D", "OUTPUT", "-p", "udp", "--dport", "4789", "-j", "DROP"]);
 
     run(&site.here, &["nft", &filter("input")]);
     let trace = site.broken("back.device", || {});
-    says(&trace, &["a packet filter of bee-1", "INPUT"]);
+    says(&trace, &["bee-1 drops UDP 4789 from", "rule 1 of chain c"]);
     run(&site.here, &open);
     run(&site.there, &["nft", &filter("output")]);
     let trace = site.broken("back.underlay", || {});
-    says(&trace, &["a packet filter of bee-2", "OUTPUT"]);
+    says(&trace, &["bee-2 drops UDP 4789 to", "rule 1 of chain c"]);
     run(&site.there, &open);
 
     // Between the hosts: a firewall, and one that lets only one direction through.
@@ -435,6 +472,24 @@ fn names_and_addresses_are_followed_to_whose_they_are() {
     one_sentence(&outcome, 1, &["nobody", "ovlctl endpoint ls"]);
     let outcome = site.here.ctl(&["trace", "web", "web"]).unwrap();
     one_sentence(&outcome, 1, &["two different ends"]);
+
+    // On the host's own device a row for the neighbour, whom it does not concern.
+    let (sibling, device) = (address(&site, "cache"), site.device.as_str());
+    let row = [
+        "ip",
+        "neigh",
+        "replace",
+        &sibling,
+        "lladdr",
+        "02:00:00:00:00:99",
+        "dev",
+        device,
+        "nud",
+        "permanent",
+    ];
+    let trace = site.broken_on(&site.here, &["web", "cache"], "sibling", || run(&site.here, &row));
+    says(&trace, &[&sibling, "02:00:00:00:00:99"]);
+    site.mend(&trace, &["web", "cache"]);
 
     let net = ["ip", "link", "set", "eth0", "down"];
     let trace =

@@ -6,7 +6,7 @@ use crate::trace::hops::{At, Doubt, Judged, Verdicts};
 
 impl Way<'_> {
     /// The vxlan device of a host.
-    pub(super) fn device(&self, at: At, end: &End, verdicts: &mut Verdicts) -> Judged {
+    pub(super) fn device(&self, at: At, end: &End) -> Judged {
         let (host, name) = (&end.host, format!("ovl-{}", end.vni));
         let device = match &end.device {
             Ok(Some(device)) => device,
@@ -47,14 +47,14 @@ impl Way<'_> {
             return broken(says, command);
         }
         if device.mtu < u32::from(end.mtu) {
-            verdicts.doubts.push(Doubt {
-                at,
-                says: format!(
-                    "{name} on {host} has an MTU of {} bytes, and the network one of {}",
-                    device.mtu, end.mtu
-                ),
-                fix: Some(format!("on {host}: ip link set {name} mtu {}", end.mtu)),
-            });
+            let says = format!(
+                "{name} on {host} has an MTU of {} bytes, and the network one of {}: its containers' interfaces have no larger one",
+                device.mtu, end.mtu
+            );
+            return broken(
+                says,
+                format!("ip link set {name} mtu {}; then ovlctl audit --repair", end.mtu),
+            );
         }
         let local = vxlan.local.map_or_else(|| "any address".to_owned(), |local| local.to_string());
         let says =
@@ -88,6 +88,7 @@ impl Way<'_> {
             let least = far.mtu.min(near.mtu);
             verdicts.doubts.push(Doubt {
                 at: At::PeerDevice,
+                of_size: true,
                 says: format!("the network has an MTU of {} bytes on {host} and of {} on {}: their underlays differ", far.mtu, near.mtu, near.host),
                 fix: Some(format!("create the network with --mtu {least}")),
             });

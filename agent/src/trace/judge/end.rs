@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{PUTS_BACK, some};
+use crate::tool::quoted;
 use crate::trace::facts::{Container, End, Held, Inside, Interface, Route};
 use crate::trace::hops::{At, Judged};
 
@@ -66,6 +67,15 @@ impl Side<'_> {
         };
         let place = place(held);
         let seen = [described(interface)];
+        // No interface on a device has a larger one than that.
+        let of_device = end.device.as_ref().ok().and_then(|device| Some(device.as_ref()?.mtu));
+        if of_device.is_some_and(|mtu| mtu < end.mtu.into() && interface.mtu == mtu) {
+            let says = format!(
+                "{} in {place} has the MTU of its device, which is too small",
+                interface.name
+            );
+            return Judged::unknown(at, host, says).saw(seen);
+        }
         let Some((wrong, command)) = self.wrong_with(interface, end.mtu) else {
             let says = format!("{} in {place} is up: {}", interface.name, addresses(interface));
             return Judged::ok(at, host, says).saw(seen);
@@ -98,7 +108,7 @@ impl Side<'_> {
 
     /// What is wrong, and the command that mends it.
     fn wrong_with(&self, interface: &Interface, mtu: u16) -> Option<(String, String)> {
-        let (device, mac) = (&interface.name, &self.mac);
+        let (device, mac) = (quoted(&interface.name), &self.mac);
         if !interface.on_device {
             let wrong = "is not the one that ovl made: it does not hang on the network's device";
             return Some((wrong.to_owned(), format!("ip link set {device} name OTHER")));
@@ -144,8 +154,11 @@ impl Side<'_> {
                 "{other}, {}'s address, is set in {name} itself, on {first}: its packets never leave it",
                 self.other_name
             );
-            return Judged::broken(at, host, says)
-                .fix(format!("on {host}: {}ip address del {net} dev {first}", enter(held)));
+            return Judged::broken(at, host, says).fix(format!(
+                "on {host}: {}ip address del {net} dev {}",
+                enter(held),
+                quoted(first)
+            ));
         }
         let own = inside.interface.as_ref().map_or("", |interface| &interface.name);
         match &inside.route {
@@ -200,8 +213,11 @@ impl Side<'_> {
             "{name} has learned that {other} is at {mac}, but {} has {}{whose}",
             self.other_name, self.other_mac
         );
-        Judged::broken(at, host, says)
-            .fix(format!("on {host}: {}ip neigh del {other} dev {device}", enter(held)))
+        Judged::broken(at, host, says).fix(format!(
+            "on {host}: {}ip neigh del {other} dev {}",
+            enter(held),
+            quoted(device)
+        ))
     }
 
     /// Whether anybody is there.
@@ -226,7 +242,7 @@ impl Side<'_> {
             }
             Container::Gone => {
                 Judged::broken(at, host, format!("Docker runs no container {name} on {host}"))
-                    .fix(format!("on {host}: docker start {name}"))
+                    .fix(format!("on {host}: docker start {}", quoted(name)))
                     .saw([programs])
             }
         }
@@ -251,7 +267,7 @@ fn place(held: &Held) -> String {
 /// The beginning of a command that acts inside.
 fn enter(held: &Held) -> String {
     match &held.netns {
-        Some(path) => format!("nsenter --net={} ", path.display()),
+        Some(path) => format!("nsenter --net={} ", quoted(&path.display().to_string())),
         None => String::new(),
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::{Facts, some};
 use crate::core::Absence;
 use crate::core::trace::{Known, KnownNetwork, Place, There};
+use crate::tool::quoted;
 use crate::trace::hops::{At, Judged};
 use crate::trace::select::{Target, is_called, name};
 
@@ -28,6 +29,10 @@ fn endpoint(facts: &Facts, known: &Known, address: IpAddr, also: &[Known]) -> Ju
     };
     let evidence = evidence(facts, known, also);
     if let Some((broken, fix)) = absent(known, address, facts.asked.answer.is_some()) {
+        if is_cut_off(facts) {
+            let says = format!("{broken}; but this host itself is cut off: see underlay");
+            return Judged::unknown(At::Name, host, says).saw(evidence);
+        }
         return Judged::broken(At::Name, host, broken).fix(fix).saw(evidence);
     }
     if let Some(holders) = rivals(known) {
@@ -88,6 +93,16 @@ fn unanswered(facts: &Facts, known: &Known, answer: &[IpAddr]) -> String {
             some(answer.iter().map(ToString::to_string)),
             known.ipv4
         ),
+    }
+}
+
+/// This host's own way out is closed, so that it hears of nobody.
+fn is_cut_off(facts: &Facts) -> bool {
+    match &facts.near.outer {
+        Some(Ok(outer)) => {
+            outer.holder.is_none() || outer.route.is_err() || !outer.up || !outer.carrier
+        }
+        Some(Err(_)) | None => false,
     }
 }
 
@@ -171,6 +186,7 @@ fn other_network(facts: &Facts, known: &[Known]) -> Judged {
     let places = known.iter().map(|k| format!("{} ({}, on {})", k.network.name, k.ipv4, k.host));
     let first = known.first().map_or("", |k| name(k));
     let network = &facts.from.network.name;
+    let container = quoted(first);
     Judged::broken(
         At::Name,
         &facts.near.host,
@@ -180,7 +196,7 @@ fn other_network(facts: &Facts, known: &[Known]) -> Judged {
             some(places)
         ),
     )
-    .fix(format!("docker network connect {network} {first}, or: ovlctl endpoint attach --network {network} --name {first} --netns PATH"))
+    .fix(format!("docker network connect {network} {container}, or: ovlctl endpoint attach --network {network} --name {container} --netns PATH"))
 }
 
 fn no_such_name(facts: &Facts) -> Judged {

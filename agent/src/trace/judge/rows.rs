@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{PUTS_BACK, Way, some};
+use crate::core::trace::Place;
 use crate::trace::facts::{Absence, End, Fdb, Row, Rows};
 use crate::trace::hops::{At, Judged};
 
@@ -42,7 +43,7 @@ impl Way<'_> {
         let Some(address) = address else {
             return Judged::unknown(at, host, format!("{name} has no address of this family"));
         };
-        if let Some(judged) = self.unheard(at, end, name) {
+        if let Some(judged) = self.unheard(at, end, name).or_else(|| self.withdrawn(at, host)) {
             return judged;
         }
         let row = match usable(at, end, device_ok) {
@@ -76,6 +77,9 @@ impl Way<'_> {
     pub(super) fn fdb(&self, at: At, end: &End, device_ok: bool) -> Judged {
         let Other { mac, name, behind, .. } = self.other(at, end);
         let (host, device) = (&end.host, format!("ovl-{}", end.vni));
+        if let Some(judged) = self.withdrawn(at, host) {
+            return judged;
+        }
         let rows = match usable(at, end, device_ok) {
             Ok(rows) => rows.fdb.as_slice(),
             Err(unknown) => return *unknown,
@@ -105,6 +109,21 @@ impl Way<'_> {
         Judged::broken(at, host, wrong)
             .saw([PUTS_BACK.to_owned()])
             .fix(format!("on {host}: bridge fdb replace {mac} dev {device} dst {vtep}"))
+    }
+
+    /// Rows of a host that gives no sign of life are not there, and should not be.
+    fn withdrawn(&self, at: At, host: &str) -> Option<Judged> {
+        let silent = match &self.to.place {
+            Place::There(there) => there.absence == crate::core::Absence::Silent,
+            Place::Here(_) => false,
+        };
+        (silent && matches!(at, At::Neighbour | At::Fdb)).then(|| {
+            Judged::unknown(
+                at,
+                host,
+                format!("it was taken back with {}, as name says", self.to.host),
+            )
+        })
     }
 
     /// The host has not heard of the other end, or has taken back what it had.

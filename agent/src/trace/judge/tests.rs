@@ -75,6 +75,7 @@ fn end(host: &str, vtep: Ipv4Addr, own: (u8, &str), other: (u8, &str, Ipv4Addr))
             fdb: vec![Fdb { vtep: Some(other.2), plain: true }],
         })),
         outer: Some(Ok(Outer {
+            stub: false,
             holder: Some("eth1".into()),
             route: Ok(route("eth1", 1500)),
             up: true,
@@ -286,12 +287,15 @@ fn what_follows_from_another_hop_is_unknown() {
 
 #[test]
 fn too_small_an_mtu_is_only_a_doubt() {
-    let faults: [fn(&mut Facts); 4] = [
+    let faults: [fn(&mut Facts); 3] = [
         |f| outer(&mut f.near).route = Ok(route("eth1", 1400)),
         |f| outer(far(f)).route = Ok(route("eth1", 1400)),
         |f| far(f).mtu = 1400,
-        |f| device(&mut f.near).mtu = 1400,
     ];
+    let mut of_device = facts();
+    device(&mut of_device.near).mtu = 1400;
+    interface(&mut of_device.near).mtu = 1400;
+    assert_eq!(broken(&of_device), ["device"], "the interface follows it");
     for (index, make) in faults.iter().enumerate() {
         let mut facts = facts();
         make(&mut facts);

@@ -43,6 +43,19 @@ impl Way<'_> {
             verdicts.doubts.push(too_small(at, end, whose, route, needed));
             seen.push("the kernel sends larger ones in fragments".to_owned());
         }
+        if let Some(Ok(outer)) = &end.outer
+            && let Some(holder) = outer.holder.as_ref().filter(|holder| *holder != device)
+            && !outer.stub
+        {
+            verdicts.doubts.push(Doubt {
+                at,
+                of_size: false,
+                says: format!(
+                    "VXLAN packets to {to}, {whose}, leave {host} by {device}, and its VTEP {vtep} is on {holder}: a route or a rule leads them there"
+                ),
+                fix: Some(format!("on {host}: ip route get {to} from {vtep}; ip rule; take that route out, or advertise an address of {device}")),
+            });
+        }
         let other = route.source.filter(|source| *source != IpAddr::V4(vtep));
         seen.extend(other.map(|other| format!("the host's own packets there leave from {other}")));
         let state = end.other.as_ref().and_then(|other| other.state.as_ref());
@@ -87,6 +100,7 @@ fn too_small(at: At, end: &End, whose: &str, route: &Route, needed: u32) -> Doub
     let fits = end.mtu.saturating_sub(missing);
     Doubt {
         at,
+        of_size: true,
         says: format!(
             "{device} on {host} carries packets of {mtu} bytes on the way to {whose}, and full packets of the network need {needed} in VXLAN"
         ),
