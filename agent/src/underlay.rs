@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
-use ovl_vxlan::{Lookup, Observer};
+use ovl_vxlan::{Interface, Lookup, Observer};
 
 /// An interface with an address of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,33 @@ pub(crate) async fn facing(own: Ipv4Addr, others: &[Ipv4Addr]) -> Option<String>
         }
     }
     Some(holder.name)
+}
+
+/// What keeps packets of this address from leaving and coming in by its own interface: the interface, if it
+/// is known, what is wrong, and what mends it. `None`: nothing, as far as the kernel says.
+pub(crate) async fn fault(own: Ipv4Addr) -> Option<(Option<String>, String, String)> {
+    let Some(holder) = holder(own) else {
+        let why = format!(
+            "no interface of this host has the address {own} any more, which it advertises"
+        );
+        let fix = format!(
+            "ip address add {own}/PREFIX dev INTERFACE, as it was; or advertise another and restart the agent"
+        );
+        return Some((None, why, fix));
+    };
+    let interfaces = Observer::open().ok()?.interfaces().await.ok()?;
+    let Interface { name, up, carrier, .. } =
+        interfaces.into_iter().find(|interface| interface.name == holder.name)?;
+    let (what, fix) = match (up, carrier) {
+        (false, _) => ("is down", format!("ip link set {name} up")),
+        (true, false) => (
+            "has no carrier: its cable, its bond or its switch is down",
+            format!("ip link show {name}"),
+        ),
+        (true, true) => return None,
+    };
+    let why = format!("{name}, with this host's address {own}, {what}: it reaches no other host");
+    Some((Some(name), why, fix))
 }
 
 /// Ways from one address of this host to others, as the kernel would route them.

@@ -9,14 +9,18 @@ use ovl_gossip::MemberState;
 
 use super::{Check, Group, Host, Look};
 use crate::control::api::Member;
+use crate::control::api::audit::Difference;
 use crate::control::api::doctor::{Finding, Verdict};
-use crate::core::{Diagnosis, Topic};
+use crate::core::{Diagnosis, Request, Response, Topic};
 
 const MEMBERS: &str = "cluster.members";
 const NAMES: &str = "cluster.names";
 const ADDRESSES: &str = "cluster.addresses";
 const PROBLEMS: &str = "agent.problems";
 const DRIFT: &str = "kernel.drift";
+
+/// How long the kernel may take to be read.
+const AUDIT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A change by others that was put right longer ago is told without a warning.
 const RECENT: Duration = Duration::from_secs(600);
@@ -43,7 +47,7 @@ const CHECKS: &[Check] = &[
     Check {
         id: DRIFT,
         title: "kernel as wanted",
-        looks_at: "what the kernel refused, and what audits found changed by others",
+        looks_at: "the kernel's devices and rows, read now; what it refused, and what audits found changed",
         why: "somebody who removes devices or rules of ovl cuts containers off again and again",
     },
     Check {
@@ -66,7 +70,49 @@ async fn look(host: Host) -> Vec<Finding> {
         return CHECKS.iter().map(|check| Finding::unchecked(check.id, why)).collect();
     };
     let docker = host.status().is_some_and(|status| status.docker == "connected");
-    judge(diagnosis, docker, host.only.wants("peer.agent"))
+    let mut findings = judge(diagnosis, docker, host.only.wants("peer.agent"));
+    if host.only.wants(DRIFT)
+        && let Some(differs) = compare(&host).await
+        && let Some(drift) = findings.iter_mut().find(|f| f.check == DRIFT)
+        // What the kernel refused differs, of course.
+        && matches!(drift.verdict, Verdict::Ok | Verdict::Warn)
+    {
+        *drift = differs;
+    }
+    findings
+}
+
+/// The kernel, read now, against what it should be; none: it is that, or cannot be told in time.
+async fn compare(host: &Host) -> Option<Finding> {
+    let asked = host.agent().ok()?;
+    let audit = tokio::time::timeout(AUDIT_WITHIN, asked.ask(Request::Audit { repair: false }));
+    let Ok(Ok(Response::Audit(audit))) = audit.await else {
+        return None;
+    };
+    let count = audit.differences.len() + audit.left_out;
+    (count > 0).then(|| {
+        let things = if count == 1 { "one thing differs" } else { "things differ" };
+        let number = if count == 1 { String::new() } else { format!("{count} ") };
+        let summary = format!(
+            "{number}{things} between the kernel and what ovl wants of it: somebody else has changed that"
+        );
+        Finding::fail(DRIFT, summary)
+            .all_seen(audit.differences.iter().map(in_words))
+            .mend("ovlctl audit --repair; then look who does it: ovlctl events --kind kernel")
+    })
+}
+
+/// `fdb-missing: ovl-1048576 02:42:…, wanted 192.168.77.12`.
+fn in_words(differs: &Difference) -> String {
+    let Difference { kind, device, what, want, have, endpoint, .. } = differs;
+    let mut text = format!("{kind}: {device}");
+    for (before, part) in [(" ", what), (", of ", endpoint), (", wanted ", want), (", is ", have)] {
+        if let Some(part) = part {
+            text.push_str(before);
+            text.push_str(part);
+        }
+    }
+    text
 }
 
 /// `docker`: it is connected, and so what ails DNS is told by its checks. `asked`: the agents of other
@@ -183,7 +229,7 @@ fn drift(diagnosis: &Diagnosis) -> Vec<Finding> {
                 ago.as_secs()
             );
             Finding::warn(DRIFT, summary)
-                .mend("see what: journalctl -u ovl-agent | grep 'the kernel differed'; then look who does it")
+                .mend("see what: ovlctl events --kind kernel; then look who does it")
         }
         Some(ago) => Finding::ok(
             DRIFT,

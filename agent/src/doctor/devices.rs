@@ -1,7 +1,7 @@
 //! VXLAN devices of others, on our port or with our VNIs.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +84,9 @@ fn elsewhere() -> (Vec<Seen>, usize) {
     let paths = entries.flatten().map(|entry| entry.path());
     let mut paths: Vec<PathBuf> =
         paths.filter(|path| netns::identify(path).is_ok_and(|id| known.insert(id))).collect();
-    let left_out = paths.len().saturating_sub(NAMESPACES_MAX);
+    // Swarm's have devices of others; those of containers hardly ever, and there may be thousands.
+    paths.sort_by_key(|path| is_containers(path));
+    let left_out = paths.iter().skip(NAMESPACES_MAX).filter(|path| !is_containers(path)).count();
     paths.truncate(NAMESPACES_MAX);
     let devices = paths.into_iter().flat_map(|path| {
         // One that ended meanwhile, or cannot be entered, is nobody's trouble.
@@ -93,6 +95,15 @@ fn elsewhere() -> (Vec<Seen>, usize) {
         moved.map(move |device| Seen { device, namespace: Some(path.clone()) }).collect::<Vec<_>>()
     });
     (devices.collect(), left_out)
+}
+
+/// Docker calls the namespace of a container by twelve digits of an id, and those of Swarm's networks
+/// `1-abc…`, `lb_abc…`, `ingress_sbox`.
+fn is_containers(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    path.starts_with("/run/docker")
+        && name.len() == 12
+        && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The devices of the calling thread's namespace.

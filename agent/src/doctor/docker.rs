@@ -75,6 +75,8 @@ struct Facts {
     /// Where our socket is to be; whether it is there.
     plugin: PathBuf,
     plugin_is_there: bool,
+    /// Docker looks for plugins there.
+    plugin_is_looked_for: bool,
     /// An agent runs.
     agent: bool,
 }
@@ -89,8 +91,15 @@ struct Dockerd {
 }
 
 async fn look(host: Host, config: Arc<Config>) -> Vec<Finding> {
-    let about = Daemon::new(&config.docker_host, "ovl").about().await;
-    let about = about.map_err(|error| crate::chain(&error));
+    // To connect would have systemd start one that was stopped.
+    let local = config.docker_host.starts_with("unix://");
+    let about = match local && !blocking(|| processes().next().is_some()).await.unwrap_or(true) {
+        true => Err("no dockerd runs".to_owned()),
+        false => {
+            let about = Daemon::new(&config.docker_host, "ovl").about().await;
+            about.map_err(|error| crate::chain(&error))
+        }
+    };
     let redirects = host.probe().await.as_ref().ok().map(|probe| probe.owned_table.is_ok());
     let dns = match host.diagnosis().await {
         Some(diagnosis) => diagnosis.texts(Topic::Dns).collect(),
@@ -108,6 +117,7 @@ async fn look(host: Host, config: Arc<Config>) -> Vec<Finding> {
             redirects,
             dns,
             plugin_is_there: fs::exists(&plugin).unwrap_or(false),
+            plugin_is_looked_for: is_looked_for(&plugin),
             plugin,
             agent,
         }
@@ -118,19 +128,36 @@ async fn look(host: Host, config: Arc<Config>) -> Vec<Finding> {
     }
 }
 
+/// In the folder itself, also by another of its names (`/var/run`); or a file says where it is
+/// (<https://docs.docker.com/engine/extend/plugin_api/>, "Plugin discovery").
+fn is_looked_for(plugin: &Path) -> bool {
+    let folder = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if plugin.parent().is_some_and(|parent| folder(parent) == folder(Path::new(PLUGINS))) {
+        return true;
+    }
+    let address = format!("unix://{}", plugin.display());
+    ["/etc/docker/plugins", "/usr/lib/docker/plugins"].into_iter().any(|folder| {
+        ["ovl.spec", "ovl.json"].into_iter().any(|file| {
+            let text = fs::read_to_string(Path::new(folder).join(file));
+            text.is_ok_and(|text| text.contains(&address))
+        })
+    })
+}
+
 /// The dockerd of this network namespace; the first, where several are.
 fn dockerd() -> Option<i32> {
     let namespace = |pid: &str| netns::identify(Path::new(&format!("/proc/{pid}/ns/net"))).ok();
     let own = namespace("thread-self");
-    let mut names = fs::read_dir("/proc")
-        .ok()?
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok());
-    let found = names.find(|name| {
-        let command = fs::read_to_string(format!("/proc/{name}/comm"));
-        command.is_ok_and(|command| command.trim_end() == "dockerd") && namespace(name) == own
-    });
-    found?.parse().ok()
+    processes().find(|pid| namespace(&pid.to_string()) == own)
+}
+
+/// All of them, also those of other namespaces.
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid: &i32| {
+        let command = fs::read_to_string(format!("/proc/{pid}/comm"));
+        command.is_ok_and(|command| command.trim_end() == "dockerd")
+    })
 }
 
 impl Dockerd {
@@ -271,7 +298,7 @@ fn plugin(facts: &Facts) -> Finding {
             format!("the agent's socket {path} was removed: Docker does not find the driver");
         return Finding::fail(PLUGIN, summary).mend("systemctl restart ovl-agent");
     }
-    if !facts.plugin.starts_with(PLUGINS) {
+    if !facts.plugin_is_looked_for {
         let summary =
             format!("the agent's socket is {path}, and Docker looks for plugins in {PLUGINS}");
         return Finding::warn(PLUGIN, summary)
@@ -311,6 +338,7 @@ mod tests {
             dns: Vec::new(),
             plugin: "/run/docker/plugins/ovl.sock".into(),
             plugin_is_there: true,
+            plugin_is_looked_for: true,
             agent: true,
         }
     }
@@ -388,7 +416,7 @@ mod tests {
             (facts(), Verdict::Ok),
             (Facts { agent: false, ..facts() }, Verdict::Unchecked),
             (Facts { plugin_is_there: false, ..facts() }, Verdict::Fail),
-            (Facts { plugin: "/run/ovl/x.sock".into(), ..facts() }, Verdict::Warn),
+            (Facts { plugin_is_looked_for: false, ..facts() }, Verdict::Warn),
             (Facts { dockerd: dockerd(Some(false)), ..facts() }, Verdict::Fail),
             (Facts { dockerd: dockerd(None), ..facts() }, Verdict::Unchecked),
             (Facts { dockerd: None, ..facts() }, Verdict::Unchecked),

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use self::model::{Hook, Ruleset};
+use self::model::{Base, Hook, Ruleset};
 use super::{Check, Group, Host, Look};
 use crate::config::Config;
 use crate::control::api::doctor::Finding;
@@ -100,45 +100,57 @@ struct Gap {
 
 /// What the rules do to packets that this host forwards.
 pub(super) struct Forwarding {
-    /// A chain drops what none of its rules decides about, in the words of its tool.
-    pub(super) drops: Option<String>,
-    /// Docker's own rules are there.
-    pub(super) has_dockers: bool,
+    /// Chains that drop what none of their rules decides about. A packet has to pass all of them.
+    pub(super) drops: Vec<Closed>,
     /// Why there may be more.
     pub(super) gap: Option<String>,
 }
 
+/// A chain for forwarded packets whose policy is to drop.
+pub(super) struct Closed {
+    /// In the words of its tool.
+    pub(super) chain: String,
+    /// A rule of it names Docker, or its bridge.
+    pub(super) lets_docker_through: bool,
+    /// Docker puts its rules there: the chain FORWARD of iptables.
+    pub(super) is_dockers: bool,
+}
+
+/// How long all rules may take to be read; those that have not come by then are a gap.
+const READ_WITHIN: Duration = Duration::from_secs(9);
+
 impl Rules {
     /// See the module.
     pub(super) async fn gather() -> Rules {
-        rules::gather().await
+        let gathered = tokio::time::timeout(READ_WITHIN, rules::gather()).await;
+        gathered.unwrap_or_else(|_| {
+            let why = format!("reading the rules took longer than {} s", READ_WITHIN.as_secs());
+            Rules { set: Ruleset::default(), gaps: vec![Gap { why, todo: None }] }
+        })
     }
 
     pub(super) fn forwarding(&self) -> Forwarding {
-        let mut forwarding = Forwarding {
-            drops: None,
-            has_dockers: false,
-            gap: self.gaps.first().map(|gap| gap.why.clone()),
-        };
+        let mut drops = Vec::new();
         for table in &self.set.tables {
             for (name, chain) in &table.chains {
-                let Some(base) = chain.base.as_ref().filter(|base| base.hook == Hook::Forward)
-                else {
+                let closes = |base: &Base| base.hook == Hook::Forward && base.drops;
+                if !chain.base.as_ref().is_some_and(closes) {
                     continue;
-                };
-                if base.drops {
-                    forwarding.drops = Some(format!(
-                        "{}: chain {name} of table {} {} has the policy to drop",
-                        table.tool, table.family, table.name
-                    ));
                 }
                 let of_docker = |text: &str| text.to_ascii_lowercase().contains("docker");
-                let mut rules = chain.rules.iter();
-                forwarding.has_dockers |=
-                    of_docker(&table.name) || rules.any(|rule| of_docker(&rule.text));
+                drops.push(Closed {
+                    chain: format!(
+                        "chain {name} (table {} {}, {})",
+                        table.family, table.name, table.tool
+                    ),
+                    lets_docker_through: of_docker(&table.name)
+                        || chain.rules.iter().any(|rule| of_docker(&rule.text)),
+                    is_dockers: (table.family.as_str(), table.name.as_str(), name.as_str())
+                        == ("ip", "filter", "FORWARD"),
+                });
             }
         }
-        forwarding
+        Forwarding { drops, gap: self.gaps.first().map(|gap| gap.why.clone()) }
     }
 }
 

@@ -9,8 +9,8 @@ use crate::control::api::doctor::Finding;
 
 const ACCOUNTING: &str = "memory.accounting";
 
-const FIX: &str = "set GRUB_CMDLINE_LINUX=\"cgroup_enable=memory swapaccount=1\" in /etc/default/grub, \
-                   then update-grub and reboot";
+const FIX: &str = "add cgroup_enable=memory swapaccount=1 to what stands in GRUB_CMDLINE_LINUX in \
+                   /etc/default/grub, then update-grub (grub2-mkconfig -o /boot/grub2/grub.cfg) and reboot";
 
 pub(super) const GROUP: Group = Group {
     checks: &[Check {

@@ -11,6 +11,7 @@ use futures::TryStreamExt as _;
 use ovl_gossip::MemberState;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo};
 use rtnetlink::packet_route::neighbour::{NeighbourMessage, NeighbourState};
 
 use self::judge::{BridgeFilter, Forward, Neighbours, ReversePath, Route};
@@ -20,6 +21,7 @@ use crate::control::api::Member;
 use crate::control::api::doctor::Finding;
 use crate::underlay::{self, Holder, Ways};
 
+pub(super) const UNDERLAY: &str = "net.underlay";
 const FORWARD: &str = "net.forward";
 const BRIDGE_NF: &str = "net.bridge-nf";
 const RP_FILTER: &str = "net.rp-filter";
@@ -30,6 +32,12 @@ const ROUTES_MAX: usize = 512;
 
 pub(super) const GROUP: Group = Group {
     checks: &[
+        Check {
+            id: UNDERLAY,
+            title: "underlay",
+            looks_at: "the interface with the advertised address: whether it is there, up, and has a carrier",
+            why: "without it this host is cut off, and every other one looks dead from here",
+        },
         Check {
             id: FORWARD,
             title: "forwarding",
@@ -60,6 +68,7 @@ pub(super) const GROUP: Group = Group {
 };
 
 async fn look(host: Host, config: Arc<Config>) -> Vec<Finding> {
+    let mut findings = vec![own_interface(&host).await];
     let rules = host.rules().await.forwarding();
     let docker = config.docker_host.strip_prefix("unix://");
     let forward = Forward {
@@ -67,14 +76,25 @@ async fn look(host: Host, config: Arc<Config>) -> Vec<Finding> {
         docker: docker.is_some_and(|socket| fs::exists(socket).unwrap_or(false)),
         rules,
     };
-    let mut findings = vec![judge::forward(&forward)];
+    findings.push(judge::forward(&forward));
+    let (connection, handle, _) = match rtnetlink::new_connection() {
+        Ok(opened) => opened,
+        Err(error) => {
+            let why = format!("there is no netlink socket: {error}");
+            findings.extend(
+                [BRIDGE_NF, RP_FILTER, NEIGHBOURS].map(|id| Finding::unchecked(id, why.clone())),
+            );
+            return findings;
+        }
+    };
+    let task = tokio::spawn(connection);
     match underlay(&host).await {
         Ok((address, underlay)) => {
             let filter = BridgeFilter {
                 on: number("net/bridge/bridge-nf-call-iptables").map(|value| value > 0),
-                is_bridge: is_bridge(&underlay.name),
+                is_bridge: is_bridge(&handle, &underlay.name).await,
                 underlay: underlay.name.clone(),
-                drops: forward.rules.drops,
+                drops: forward.rules.drops.first().map(|closed| closed.chain.clone()),
             };
             findings.push(judge::bridge_filter(&filter));
             findings.push(judge::reverse_path(&reverse_path(&host, address, underlay).await));
@@ -84,20 +104,25 @@ async fn look(host: Host, config: Arc<Config>) -> Vec<Finding> {
             findings.push(Finding::unchecked(RP_FILTER, &why));
         }
     }
-    match rtnetlink::new_connection() {
-        Ok((connection, handle, _)) => {
-            let task = tokio::spawn(connection);
-            for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-                findings.push(judge::neighbours(&neighbours(&host, &handle, family).await));
-            }
-            task.abort();
-        }
-        Err(error) => {
-            let why = format!("there is no netlink socket: {error}");
-            findings.push(Finding::unchecked(NEIGHBOURS, why));
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        findings.push(judge::neighbours(&neighbours(&host, &handle, family).await));
+    }
+    task.abort();
+    findings
+}
+
+async fn own_interface(host: &Host) -> Finding {
+    let address = match host.address() {
+        Ok(address) => address,
+        Err(why) => return Finding::unchecked(UNDERLAY, why),
+    };
+    match underlay::fault(address).await {
+        None => Finding::ok(UNDERLAY, format!("the interface with {address} is up")),
+        Some((interface, why, fix)) => {
+            let finding = Finding::fail(UNDERLAY, why).mend(fix);
+            interface.into_iter().fold(finding, Finding::about)
         }
     }
-    findings
 }
 
 /// A number below `/proc/sys`; none: there is no such setting.
@@ -112,9 +137,15 @@ async fn underlay(host: &Host) -> Result<(Ipv4Addr, Holder), String> {
     Ok((address, holder.ok_or_else(|| format!("no interface of this host has {address}"))?))
 }
 
-/// Every bridge has a folder of that name (Linux, Documentation/ABI/testing/sysfs-class-net).
-fn is_bridge(interface: &str) -> bool {
-    fs::exists(format!("/sys/class/net/{interface}/bridge")).unwrap_or(false)
+async fn is_bridge(handle: &Handle, interface: &str) -> bool {
+    let links = handle.link().get().match_name(interface.to_owned()).execute();
+    let links: Vec<_> = links.try_collect().await.unwrap_or_default();
+    links.iter().flat_map(|link| &link.attributes).any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => {
+            infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)))
+        }
+        _ => false,
+    })
 }
 
 async fn reverse_path(host: &Host, address: Ipv4Addr, underlay: Holder) -> ReversePath {

@@ -16,13 +16,14 @@ use ovl_gossip::{AskError, Member, MemberState};
 
 use self::judge::{Facts, NoAnswer};
 use super::subject::Host;
-use super::{Check, Group, Look, firewall};
+use super::{Check, Group, Look, firewall, net};
 use crate::control::api::doctor::{Examination, Finding, Verdict};
 use crate::control::api::paths::{Clock, LookAtPath, Path, Seen};
 use crate::control::paths::now_us;
 use crate::driver::Agent;
 use crate::peers::PeerError;
 use crate::probe::paths;
+use crate::underlay;
 
 /// Hosts that are looked at together.
 const AT_ONCE: usize = 32;
@@ -81,7 +82,12 @@ pub(super) const GROUP: Group =
 
 fn look(host: Host, agent: Agent) -> BoxFuture<'static, Vec<Finding>> {
     Box::pin(async move {
-        let others = agent.peers().gossip.members();
+        let mut others = agent.peers().gossip.members();
+        // Who is gone is asked last: it takes the longest, and there may be many.
+        others.sort_by_key(|member| {
+            !matches!(member.state, MemberState::Alive | MemberState::Suspect)
+        });
+        let until = host.until(GATHER_WITHIN);
         if others.is_empty() {
             let alone = "this host knows no other host of the cluster";
             return CHECKS.iter().map(|check| Finding::ok(check.id, alone)).collect();
@@ -91,10 +97,16 @@ fn look(host: Host, agent: Agent) -> BoxFuture<'static, Vec<Finding>> {
             .map(|member| gather(&agent, member))
             .buffer_unordered(AT_ONCE)
             // What is known by then is told.
-            .take_until(tokio::time::sleep(GATHER_WITHIN))
+            .take_until(tokio::time::sleep_until(until))
             .collect::<Vec<Facts>>();
-        let (own_filter, facts) = tokio::join!(own_filter(&host, &agent), facts);
-        let mut findings = told::told(judge::all(&facts, &own_filter));
+        let own_filter = tokio::time::timeout_at(until, own_filter(&host, &agent));
+        let (own_filter, facts) = tokio::join!(own_filter, facts);
+        let own_filter = own_filter.unwrap_or_default();
+        let mut said = judge::all(&facts, &own_filter);
+        if underlay::fault(agent.peers().vtep).await.is_some() {
+            judge::refer(&mut said, net::UNDERLAY);
+        }
+        let mut findings = told::told(said);
         let late = names.iter().filter(|name| !facts.iter().any(|known| known.name == **name));
         let late: Vec<&str> = late.map(String::as_str).collect();
         if !late.is_empty() {
@@ -148,7 +160,7 @@ async fn gather(agent: &Agent, member: Member) -> Facts {
         let nonce = u64::from_str_radix(&back.nonce, 16).unwrap_or_default();
         facts.came = agent.prober().seen(nonce);
     }
-    if judge::is_blocked_there(&facts) {
+    if judge::is_blocked(&facts) {
         let their =
             agent.peer_get::<Examination>(&name, "/v1/doctor?only=firewall", MEASURE_WITHIN).await;
         let findings = their.map(|their| their.findings).unwrap_or_default();

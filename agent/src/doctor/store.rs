@@ -182,6 +182,16 @@ fn fix_reaching(url: &str) -> String {
     }
 }
 
+/// What may hold writes up where reads are answered.
+fn fix_writing(url: &str) -> &'static str {
+    match url.starts_with("sqlite") {
+        true => {
+            "see whether its disk is full, its files may be written (ovl.db, ovl.db-wal, ovl.db-shm), and who else holds it: fuser -v on them"
+        }
+        false => "see whether its servers have a leader, and room on their disks",
+    }
+}
+
 fn looked_at(url: &str, looked: &Looked) -> Vec<Finding> {
     let mut findings = vec![Finding::ok(REACHABLE, format!("{url} answers"))];
     let slowest = looked.write.as_ref().map_or(looked.read, |write| looked.read.max(*write));
@@ -207,6 +217,15 @@ fn looked_at(url: &str, looked: &Looked) -> Vec<Finding> {
 }
 
 fn latency(url: &str, slowest: Duration, looked: &Looked) -> Finding {
+    if let Err(
+        error @ (StoreError::Timeout { .. }
+        | StoreError::Unreachable { .. }
+        | StoreError::Failed { .. }),
+    ) = &looked.write
+    {
+        let summary = format!("{url} is read, and does not take a write: {}", crate::chain(error));
+        return Finding::fail(LATENCY, summary).mend(fix_writing(url));
+    }
     let read = format!("a read took {:.1} ms", looked.read.as_secs_f64() * 1e3);
     let write = looked.write.as_ref().ok();
     let write = write.map(|took| format!("a write took {:.1} ms", took.as_secs_f64() * 1e3));
@@ -266,7 +285,7 @@ mod tests {
             (Seen::Looked(looked(1, Ok(900))), [Fine, Warn, Fine, Fine]),
             (Seen::Looked(looked(900, Ok(1))), [Fine, Warn, Fine, Fine]),
             (Seen::Looked(looked(1, Err(refused()))), [Fine, Fine, Fail, Fine]),
-            (Seen::Looked(looked(1, Err(unreachable()))), [Fine, Fine, Not, Fine]),
+            (Seen::Looked(looked(1, Err(unreachable()))), [Fine, Fail, Not, Fine]),
             (
                 Seen::Looked(Looked { networks: Err(newer()), ..looked(1, Ok(1)) }),
                 [Fine, Fine, Fine, Fail],

@@ -2,19 +2,24 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ovl_vxlan::Probe;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
-use super::Only;
 use super::firewall::Rules;
 use super::running::Absence;
 use super::settings::Settings;
+use super::{Only, WITHIN};
 use crate::config::Config;
 use crate::control::api::Status;
 use crate::core::{Diagnosis, Request, Response};
 use crate::driver::Agent;
 use crate::preflight::{self, Failure};
+
+/// What it takes to say what was found.
+const TO_TELL: Duration = Duration::from_millis(1500);
 
 /// The host under examination; cheap to clone.
 #[derive(Clone)]
@@ -35,6 +40,8 @@ struct Inner {
     absence: Option<Absence>,
     /// Consul's token of an agent's environment.
     token: Option<String>,
+    /// When the examination ends.
+    end: Instant,
 }
 
 impl Host {
@@ -47,6 +54,7 @@ impl Host {
             rules: OnceCell::new(),
             absence: None,
             token: None,
+            end: Instant::now() + WITHIN,
         };
         Host { only, inner: Arc::new(inner) }
     }
@@ -60,8 +68,20 @@ impl Host {
             rules: OnceCell::new(),
             absence,
             token: settings.token,
+            end: Instant::now() + WITHIN,
         };
         Host { only, inner: Arc::new(inner) }
+    }
+
+    /// When all examinations of this host have to end.
+    pub(super) fn end(&self) -> Instant {
+        self.inner.end
+    }
+
+    /// So long from now, or until shortly before the end: what is known by then can be told.
+    pub(super) fn until(&self, within: Duration) -> Instant {
+        let last = self.inner.end.checked_sub(TO_TELL).unwrap_or(self.inner.end);
+        last.min(Instant::now() + within)
     }
 
     /// Its node name, where it is known.

@@ -142,7 +142,9 @@ fn amiss(unit: &Unit, file: Option<&str>, age: Option<u64>) -> Option<Finding> {
         let summary = format!("{NAME} is not enabled: after the next boot no agent runs");
         return Some(Finding::warn(UNIT, summary).mend("systemctl enable ovl-agent"));
     }
-    if file.is_some_and(|file| file != OURS) {
+    // install.sh may have put the programs there.
+    let ours = |file: &str| file.replace("/usr/local/bin/ovl", "/usr/bin/ovl") == OURS;
+    if file.is_some_and(|file| !ours(file)) {
         let summary =
             format!("{NAME} is not the one of this version: what the agent may do stands in it");
         let path = unit.get("FragmentPath");
@@ -170,9 +172,11 @@ mod tests {
     fn a_unit_that_is_not_as_it_should_be_is_told_with_the_command() {
         let with = |from: &str, to: &str| Unit::read(&FINE.replace(from, to));
         let runs = Some((7, 30));
+        let local = OURS.replace("/usr/bin/ovl", "/usr/local/bin/ovl");
         for (unit, file, runs, verdict, word) in [
             (with("", ""), OURS, runs, Verdict::Ok, "enabled"),
             (with("", ""), OURS, None, Verdict::Ok, "enabled"),
+            (with("", ""), &local, runs, Verdict::Ok, "enabled"),
             (with("loaded", "not-found"), OURS, None, Verdict::Unchecked, "not installed"),
             (with("loaded", "masked"), OURS, None, Verdict::Fail, "masked"),
             (with("MainPID=7", "MainPID=8"), OURS, runs, Verdict::Unchecked, "not started by"),

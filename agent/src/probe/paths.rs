@@ -85,8 +85,8 @@ async fn vxlan(prober: &Prober, to: SocketAddrV4, nonce: u64, packet: u16) -> Re
     Reach::Silent
 }
 
-/// The largest packet that passes, within [`PRECISION`], below one that does not. Each size is given two tries, so that one
-/// lost packet does not count.
+/// The largest packet that passes, within [`PRECISION`], below one that does not. Each size is given two
+/// tries, so that one lost packet does not count.
 async fn largest(prober: &Prober, to: SocketAddrV4, too_large: u16) -> Option<u16> {
     let (mut passes, mut fails) = (None, too_large);
     let mut next = SMALLEST;

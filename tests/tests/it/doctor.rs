@@ -1,9 +1,10 @@
 //! One thing is broken for real, and `ovlctl doctor` names it, and nothing else.
+mod between;
 mod store;
 
 use std::time::Duration;
 
-use ovl_tests::{Host, StoreKind, exec};
+use ovl_tests::{Host, Outcome, StoreKind, exec};
 use serde_json::Value;
 
 use crate::support::{FAILURE, SPREAD, THREE, TestLab, ctl, eventually, holds, text, vni};
@@ -29,7 +30,11 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn of(host: &Host, args: &[&str]) -> Report {
         let all = [&["--json", "doctor"], args].concat();
-        let outcome = host.ctl(&all).unwrap_or_else(|error| panic!("{}", error.chain()));
+        Report::read(host.ctl(&all).unwrap_or_else(|error| panic!("{}", error.chain())))
+    }
+
+    /// What `ovlctl --json doctor` said.
+    fn read(outcome: Outcome) -> Report {
         let answer =
             outcome.json().unwrap_or_else(|error| panic!("{}: {outcome:?}", error.chain()));
         let findings = answer["findings"].as_array().cloned().unwrap_or_default();
@@ -222,6 +227,128 @@ fn what_keeps_an_agent_from_starting_is_named_before_it_is_started() {
     nowhere.says("ports.gossip-udp", &["there is no interface eth9"]);
 }
 
+#[test]
+fn what_a_host_lacks_is_named_before_an_agent_is_started() {
+    let lab = TestLab::bare("doctor-lacks", &["bee-1"]);
+    let host = lab.host("bee-1").unwrap();
+    configure(&host, "advertise = \"eth1\"\n");
+    // A kernel that is too old, as uname(2) tells it to this program alone; and a user without rights.
+    let old = under(&host, &["setarch", "--uname-2.6"]);
+    old.fails_only(&["kernel.version"], &[]);
+    old.says("kernel.version", &["2.6.", "3.16"]);
+    old.says("agent.running", &["could not start: see kernel.version"]);
+    let weak =
+        under(&host, &["setpriv", "--bounding-set", "-net_admin,-sys_admin", "--inh-caps=-all"]);
+    assert!(weak.with("unchecked").contains(&"kernel.privileges".to_owned()), "{weak}");
+    weak.says("kernel.privileges", &["CAP_NET_ADMIN", "run it as root"]);
+
+    // Other programs at our ports: at that of VXLAN, and at TCP of the gossip's alone.
+    let address = host.address().to_string();
+    let taken_tcp = format!("{address}:7946 is taken");
+    let (data, client) = (format!("-bind={address}"), format!("-client={address}"));
+    for (port, check, words) in [
+        ("-serf-lan-port=4789", "ports.vxlan", &["4789", "`consul`"][..]),
+        ("-http-port=7946", "ports.gossip-tcp", &[&taken_tcp, "`consul`"]),
+    ] {
+        let consul = ["consul", "agent", "-dev", &data, &client, port];
+        let (log, record) = (host.folder().join("run/consul.log"), host.folder().join("consul"));
+        host.sandbox().spawn("Consul", &consul, &log, &record).unwrap();
+        eventually(&format!("{check} being told"), SPREAD, || {
+            let report = Report::of(&host, &["--only", "ports"]);
+            holds(report.with("fail") == [check], report.to_string())
+        });
+        let taken = Report::of(&host, &[]);
+        taken.fails_only(&[check], &[]);
+        taken.says(check, words);
+        host.sandbox().script("kill -9 $(pidof consul)", &[]).unwrap();
+        eventually("the port being free", SPREAD, || {
+            let report = Report::of(&host, &["--only", "ports"]);
+            holds(report.with("fail").is_empty(), report.to_string())
+        });
+    }
+}
+
+/// What doctor says of a host, run by another program.
+fn under(host: &Host, wrapper: &[&str]) -> Report {
+    let ovlctl = host.ctl_command().unwrap();
+    let ovlctl = ovlctl.get_args().last().unwrap().to_string_lossy().into_owned();
+    let argv = [wrapper, &[ovlctl.as_str(), "--json", "doctor"]].concat();
+    Report::read(host.run(&argv).unwrap_or_else(|error| panic!("{}", error.chain())))
+}
+
+#[test]
+fn the_neighbour_tables_of_this_machine_itself_are_read() {
+    // A lab's hosts do not see their limits; the machine that this runs on does.
+    let host = ovl_tests::programs::Programs::find().unwrap().ovlctl();
+    let argv = ["--socket", "/nowhere/ovl.sock", "--json", "doctor", "--only", "net.neighbours"];
+    let said = exec::run(std::process::Command::new(host).args(argv), SOON).unwrap();
+    let report = Report::read(said);
+    let looked_at = ["ok", "warn"].map(|verdict| report.with(verdict)).concat();
+    assert_eq!(looked_at, ["net.neighbours (IPv4)", "net.neighbours (IPv6)"], "{report}");
+    let limit = std::fs::read_to_string("/proc/sys/net/ipv4/neigh/default/gc_thresh3").unwrap();
+    let words = format!("of {} ", limit.trim());
+    assert!(
+        report.findings.iter().any(|f| f.to_string().contains(&words)),
+        "{:?}",
+        report.findings
+    );
+}
+
+#[test]
+fn guests_behind_a_bridge_that_filters_are_told_of() {
+    let lab = TestLab::up("doctor-bridge", &["bee-1", "bee-2"], StoreKind::Sqlite);
+    let host = lab.host("bee-1").unwrap();
+    // The underlay becomes a bridge, as on a host of virtual machines.
+    let script = "ip link add br0 type bridge; ip link set br0 up; ip link set eth1 master br0; ip address del \"$1\"/24 dev eth1; \
+                  ip address add \"$1\"/24 dev br0; sysctl -qw net.bridge.bridge-nf-call-iptables=1";
+    host.sandbox().script(script, &[&host.address().to_string()]).unwrap();
+    eventually("the way over the bridge", SPREAD * 3, || {
+        let report = Report::of(&host, &[]);
+        let amiss = ["fail", "warn"].map(|verdict| report.with(verdict)).concat();
+        holds(amiss.is_empty(), report.to_string())
+    });
+    host.sandbox().script("iptables -P FORWARD DROP", &[]).unwrap();
+    let report = Report::of(&host, &[]);
+    assert_eq!(report.with("warn"), ["net.bridge-nf (br0)"], "{report}");
+    assert_eq!(report.with("fail"), [""; 0], "{report}");
+    report.says(
+        "net.bridge-nf",
+        &["behind the bridge br0", "chain FORWARD", "bridge-nf-call-iptables=0"],
+    );
+}
+
+#[test]
+fn an_address_on_the_loopback_is_no_reason_to_warn() {
+    // As where a routing protocol leads to each host by several interfaces.
+    let lab = TestLab::bare("doctor-loopback", &["bee-1", "bee-2"]);
+    let hosts = lab.hosts().unwrap();
+    let own = |host: &Host| host.address().to_string().replace("192.168.77.", "10.77.0.");
+    for (host, other) in [(&hosts[0], &hosts[1]), (&hosts[1], &hosts[0])] {
+        let script = "ip address add \"$1\"/32 dev lo; ip route add \"$2\"/32 via \"$3\" src \"$1\"; sysctl -qw net.ipv4.conf.all.rp_filter=1";
+        let there = other.address().to_string();
+        host.sandbox().script(script, &[&own(host), &own(other), &there]).unwrap();
+        let lines = format!("advertise = \"{}\"\njoin = [\"{}\"]\n", own(host), own(other));
+        configure(host, &lines);
+        let agent = host.agent_argv().unwrap().swap_remove(0);
+        let (log, record) = (host.folder().join("run/own.log"), host.folder().join("own-agent"));
+        host.sandbox().spawn("an agent", &[&agent], &log, &record).unwrap();
+    }
+    eventually("nothing being wrong", SPREAD * 3, || {
+        let report = Report::of(&hosts[0], &[]);
+        let amiss = ["fail", "warn"].map(|verdict| report.with(verdict)).concat();
+        // Each has a registry of its own here.
+        holds(amiss.iter().all(|check| check.starts_with("agent.problems")), report.to_string())
+    });
+    // A rule on the interface that packets really come in by is named, and one on the loopback is none.
+    let rule = |device: &str| format!("iptables -A INPUT -i {device} -p udp --dport 4789 -j DROP");
+    hosts[0].sandbox().script(&rule("lo"), &[]).unwrap();
+    assert_eq!(Report::of(&hosts[0], &["--only", "firewall"]).with("fail"), [""; 0]);
+    hosts[0].sandbox().script(&rule("eth1"), &[]).unwrap();
+    let report = Report::of(&hosts[0], &["--only", "firewall"]);
+    assert_eq!(report.with("fail"), ["firewall.vxlan"], "{report}");
+    report.says("firewall.vxlan", &["rule 2 of chain INPUT"]);
+}
+
 /// `ovlctl network create`, once the agent has found its store.
 fn create(host: &Host, args: &[&str]) {
     let all = [&["network", "create"], args].concat();
@@ -254,7 +381,12 @@ fn two_hosts_of_one_name_are_told_as_that() {
     };
     let report = told(&hosts[0]);
     report.says("cluster.names", &["bee-1", &hosts[2].address().to_string(), "node-name"]);
+    // bee-3 stopped, and its address has another name now.
+    report.fails_only(&["cluster.names"], &["peer.agent (bee-3)", "cluster.members (bee-3)"]);
     told(&hosts[2]);
+    // Whom it does not concern has nothing to call broken.
+    let other = Report::of(&hosts[1], &[]);
+    assert_eq!(other.with("fail"), [""; 0], "{other}");
 }
 
 #[test]
@@ -278,6 +410,7 @@ fn an_address_held_twice_is_told_with_its_hosts() {
         let report = Report::of(&hosts[0], &[]);
         holds(report.with("fail") == ["cluster.addresses"], report.to_string()).map(|()| report)
     });
+    report.fails_only(&["cluster.addresses"], &["agent.problems", "agent.problems (1)"]);
     report.says("cluster.addresses", &["10.99.0.2", "bee-2", "store"]);
     // What the agent makes of its settings.
     report.says("agent.problems", &["keeps a registry of its own"]);
@@ -309,6 +442,10 @@ fn somebody_who_removes_devices_is_noticed() {
     create(&host, &["net"]);
     lab.attach("bee-1", "net", "one").unwrap();
     let device = format!("ovl-{}", vni(&host, "net"));
+    exec::run_ok(host.command("ip").args(["link", "set", &device, "down"])).unwrap();
+    let differs = Report::of(&host, &[]);
+    differs.fails_only(&["kernel.drift"], &[]);
+    differs.says("kernel.drift", &["device-setting", &device, "ovlctl audit --repair"]);
     exec::run_ok(host.command("ip").args(["link", "del", &device])).unwrap();
     eventually("the repair being told", SPREAD * 3, || {
         let report = Report::of(&host, &[]);

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::model::Tool;
-use super::traffic::Traffic;
+use super::traffic::{self, Traffic};
 use super::walk::Culprit;
 use super::{Facts, Peer};
 
@@ -47,8 +47,27 @@ enum Manager {
     Ufw,
     /// With the zone, if it is one's.
     Firewalld(Option<String>),
+    /// A program that writes these chains anew whenever it likes.
+    Program(&'static str),
     /// Nobody known: the tool itself.
     None,
+}
+
+/// How the chains of programs begin, which keep them as they want them.
+const PROGRAMS: [(&str, &str); 7] = [
+    ("cali-", "Calico"),
+    ("CILIUM_", "Cilium"),
+    ("KUBE-", "Kubernetes"),
+    ("f2b-", "fail2ban"),
+    ("crowdsec", "CrowdSec"),
+    ("CROWDSEC", "CrowdSec"),
+    ("LIBVIRT_", "libvirt"),
+];
+
+fn program(culprit: &Culprit) -> Option<&'static str> {
+    let names = || std::iter::once(&culprit.table).chain(&culprit.path);
+    let of = |(prefix, _): &&(&str, &str)| names().any(|name| name.starts_with(prefix));
+    PROGRAMS.iter().find(of).map(|(_, program)| *program)
 }
 
 fn manager(facts: &Facts, culprit: &Culprit) -> Manager {
@@ -61,7 +80,9 @@ fn manager(facts: &Facts, culprit: &Culprit) -> Manager {
     // Its rules may stand beside others, in chains that are not its own; the policy is its.
     let of_ufw = chains().any(|chain| chain == "ufw-user-input")
         && (culprit.rule.is_none() || culprit.path.iter().any(|chain| chain.starts_with("ufw-")));
-    if of_ufw {
+    if let Some(program) = program(culprit) {
+        Manager::Program(program)
+    } else if of_ufw {
         Manager::Ufw
     } else if of_firewalld {
         Manager::Firewalld(culprit.path.iter().find_map(|chain| zone(chain)))
@@ -93,6 +114,11 @@ pub(super) fn fix(
         (Manager::Firewalld(_), _) => format!(
             "let these packets pass in the policy of firewalld that chain {} is made from: \
              firewall-cmd --list-all-policies",
+            culprit.chain()
+        ),
+        (Manager::Program(program), _) => format!(
+            "let {} pass in the settings of {program}, which keeps chain {}: it would take another rule out again",
+            traffic::ports(traffic),
             culprit.chain()
         ),
         (Manager::None, Tool::Nft) => nft(culprit, traffic, &hosts) + NOT_KEPT,

@@ -318,6 +318,7 @@ fn understood(module: &str, option: &str, value: &str, given: &[&str]) -> Option
         (_, "-o") => of(Field::OutInterface, vec![Element::interface(value, '+')]),
         (_, "-p") => protocol(value),
         (_, "-f") => of(Field::Fragment, vec![Element::is(1u64)]),
+        ("tcpmss", "--mss") => of(Field::SegmentSize, ports(value)),
         ("comment", "--comment") | ("icmp", "--icmp-type") => Some(Meaning::Nothing),
         ("tcp" | "udp", "--sport") | ("multiport", "--sports") => {
             of(Field::SourcePort, ports(value))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::model::Ruleset;
 use super::traffic::{self, Traffic, ranges};
-use super::walk::{Culprit, Doubt, Fate, Packet, fate};
+use super::walk::{Culprit, Doubt, Fate, Packet, Walked, walk};
 use super::{Facts, GOSSIP, Peer, VXLAN, advice};
 use crate::control::api::doctor::Finding;
 
@@ -63,7 +63,7 @@ impl<'a> Walks<'a> {
             let whole = facts.network.unwrap_or_default();
             let anyone = vec![(whole.network(), whole.broadcast())];
             let packet = traffic.packet(facts, anyone, facts.interface.as_deref());
-            return vec![(Vec::new(), self.fate(&packet))];
+            return vec![(Vec::new(), self.fate(&packet).0)];
         }
         let mut by_interface: BTreeMap<Option<&str>, Vec<&Peer>> = BTreeMap::new();
         for peer in &facts.peers {
@@ -84,8 +84,8 @@ impl<'a> Walks<'a> {
         fates: &mut Vec<(Vec<&'a Peer>, Fate)>,
     ) {
         let via = peers.first().and_then(|peer| peer.via.as_deref());
-        let fate = self.fate(&traffic.packet(self.facts, ranges(peers), via));
-        if matches!(fate, Fate::MayDrop(..)) && peers.len() > 1 {
+        let (fate, divides) = self.fate(&traffic.packet(self.facts, ranges(peers), via));
+        if matches!(fate, Fate::MayDrop(..)) && divides && peers.len() > 1 {
             let (one, other) = peers.split_at(peers.len() / 2);
             self.split(traffic, one, fates);
             self.split(traffic, other, fates);
@@ -94,17 +94,14 @@ impl<'a> Walks<'a> {
         }
     }
 
-    fn fate(&mut self, packet: &Packet) -> Fate {
-        let rules = &self.facts.rules;
-        let chains = rules.tables.iter().flat_map(|table| table.chains.values());
-        let steps = chains.map(|chain| chain.rules.len()).sum();
-        match self.left.checked_sub(steps) {
-            Some(left) => {
-                self.left = left;
-                fate(rules, packet)
-            }
-            None => Fate::TooFar,
+    /// And whether some of them may fare otherwise than others.
+    fn fate(&mut self, packet: &Packet) -> (Fate, bool) {
+        if self.left == 0 {
+            return (Fate::TooFar, false);
         }
+        let Walked { fate, divides, steps } = walk(&self.facts.rules, packet);
+        self.left = self.left.saturating_sub(steps);
+        (fate, divides)
     }
 }
 

@@ -220,6 +220,8 @@ pub(super) enum Field {
     TcpFlags(u8),
     /// Is it a fragment beyond the first one?
     Fragment,
+    /// Largest segment of TCP that the sender takes (RFC 9293, section 3.7.1).
+    SegmentSize,
     /// VXLAN network identifier (RFC 7348, section 5).
     Vni,
     /// What is not looked at here.

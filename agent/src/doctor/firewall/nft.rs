@@ -45,6 +45,9 @@ pub(super) fn parse(json: &str, listing: &str) -> Result<Vec<Table>, String> {
             table.chains.insert(word(chain, "name").to_owned(), Chain { base, rules: Vec::new() });
         }
     }
+    // The kernel passes those by. What nft says of it in JSON differs from version to version.
+    let dormant = text::dormant(listing);
+    tables.retain(|table| !dormant.contains(&(table.family.clone(), table.name.clone())));
     let mut named = Named::default();
     for set in of_kind("set") {
         named.sets.insert(key(set, word(set, "name")), set_elements(set));

@@ -95,32 +95,62 @@ impl Culprit {
     }
 }
 
+/// What became of a packet.
+pub(super) struct Walked {
+    pub(super) fate: Fate,
+    /// Of the packets that it stands for, some may fare otherwise than others.
+    pub(super) divides: bool,
+    /// Rules that were looked at.
+    pub(super) steps: usize,
+}
+
 /// How a packet fares.
+pub(super) fn walk(rules: &Ruleset, packet: &Packet) -> Walked {
+    let mut walk = Walk {
+        packet,
+        steps: 0,
+        divides: false,
+        doubts: Vec::new(),
+        table: None,
+        path: Vec::new(),
+    };
+    let fate = walk.whole(rules);
+    Walked { fate, divides: walk.divides, steps: walk.steps }
+}
+
+#[cfg(test)]
 pub(super) fn fate(rules: &Ruleset, packet: &Packet) -> Fate {
-    let mut walk = Walk { packet, steps: 0, doubts: Vec::new(), table: None, path: Vec::new() };
-    let mut state = State::of(packet);
-    let mut may_drop = None;
-    for (table, name, chain, base) in way(rules, packet) {
-        walk.doubts.clear();
-        walk.table = Some(table);
-        let end = walk.base_chain(name, chain, base, state);
-        if walk.steps >= STEPS_MAX {
-            return Fate::TooFar;
-        }
-        match (end.on, end.drop) {
-            (None, Some(drop)) => return Fate::Dropped(drop.culprit),
-            (Some(on), drop) => {
-                state = on;
-                let doubt = |because: Option<Doubt>| {
-                    because.or_else(|| walk.doubts.first().cloned()).unwrap_or(Doubt::Some)
-                };
-                may_drop = may_drop.or(drop.map(|d| Fate::MayDrop(d.culprit, doubt(d.because))));
+    walk(rules, packet).fate
+}
+
+impl<'a> Walk<'a> {
+    fn whole(&mut self, rules: &'a Ruleset) -> Fate {
+        let packet = self.packet;
+        let mut state = State::of(packet);
+        let mut may_drop = None;
+        for (table, name, chain, base) in way(rules, packet) {
+            self.doubts.clear();
+            self.table = Some(table);
+            let end = self.base_chain(name, chain, base, state);
+            if self.steps >= STEPS_MAX {
+                return Fate::TooFar;
             }
-            // Chains that nobody can leave are not made.
-            (None, None) => return Fate::TooFar,
+            match (end.on, end.drop) {
+                (None, Some(drop)) => return Fate::Dropped(drop.culprit),
+                (Some(on), drop) => {
+                    state = on;
+                    let doubt = |because: Option<Doubt>| {
+                        because.or_else(|| self.doubts.first().cloned()).unwrap_or(Doubt::Some)
+                    };
+                    may_drop =
+                        may_drop.or(drop.map(|d| Fate::MayDrop(d.culprit, doubt(d.because))));
+                }
+                // Chains that nobody can leave are not made.
+                (None, None) => return Fate::TooFar,
+            }
         }
+        may_drop.unwrap_or(Fate::Accepted)
     }
-    may_drop.unwrap_or(Fate::Accepted)
 }
 
 /// The base chains that the packet passes, in order.
@@ -222,10 +252,28 @@ struct End {
 struct Walk<'a> {
     packet: &'a Packet,
     steps: usize,
+    /// An address of many decides.
+    divides: bool,
     /// Matches of this base chain that may hold, of rules that would decide; the first ones.
     doubts: Vec<Doubt>,
     table: Option<&'a Table>,
     path: Vec<String>,
+}
+
+/// Whether the matches of a rule hold.
+enum Holds<'r> {
+    Yes,
+    No,
+    MayBe(Unsure<'r>),
+}
+
+/// Because of what.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unsure<'r> {
+    /// It holds for some of the packets' addresses.
+    Address,
+    /// Nobody can tell whether this holds.
+    Match(&'r Match),
 }
 
 /// Doubts that are kept: one is told.
@@ -239,7 +287,7 @@ impl<'a> Walk<'a> {
         let (on, drop) = match undecided {
             Some(_) if base.drops => {
                 let culprit = self.culprit(None);
-                (ways.accepted, ways.dropped.or(Some(Drop { culprit, because: None })))
+                (ways.accepted, first(ways.dropped, Some(Drop { culprit, because: None })))
             }
             _ => (join(ways.accepted, undecided), ways.dropped),
         };
@@ -257,16 +305,23 @@ impl<'a> Walk<'a> {
             if self.steps >= STEPS_MAX {
                 break;
             }
-            let (holds, doubt) = self.holds(rule, state);
-            if holds == Some(false) {
-                continue;
-            }
+            let unsure = match self.holds(rule, state) {
+                Holds::No => continue,
+                Holds::Yes => None,
+                Holds::MayBe(unsure) => Some(unsure),
+            };
             let mut taken = self.take(rule, state.after(&rule.effects));
-            if holds.is_none() {
-                self.note(rule, doubt.as_ref());
+            if let Some(unsure) = unsure {
+                self.divides |= unsure == Unsure::Address;
+                let decides = !matches!(rule.verdict, Verdict::Continue);
+                if decides && self.doubts.len() < DOUBTS_MAX {
+                    self.doubts.push(self.doubt(rule, unsure));
+                }
                 taken.on = join(taken.on, Some(state));
-                if let Some(drop) = &mut taken.dropped {
-                    drop.because = drop.because.take().or(doubt);
+                if let Some(drop) = &mut taken.dropped
+                    && drop.because.is_none()
+                {
+                    drop.because = Some(self.doubt(rule, unsure));
                 }
             }
             ways.on = taken.on;
@@ -291,8 +346,12 @@ impl<'a> Walk<'a> {
             }
             Verdict::Unclear(what) => {
                 let doubt = Doubt::Match { text: what.clone(), place: self.place(rule) };
+                if self.doubts.len() < DOUBTS_MAX {
+                    self.doubts.push(doubt.clone());
+                }
                 let dropped = dropped(self, Some(doubt));
-                Ways { on: Some(state), dropped, ..Ways::default() }
+                // It may let it through, drop it, or say nothing.
+                Ways { accepted: Some(state), on: Some(state), dropped, back: None }
             }
             Verdict::Jump(target) => {
                 let inner = self.enter(target, state);
@@ -316,10 +375,15 @@ impl<'a> Walk<'a> {
         ways
     }
 
-    fn note(&mut self, rule: &Rule, doubt: Option<&Doubt>) {
-        let decides = !matches!(rule.verdict, Verdict::Continue);
-        if decides && self.doubts.len() < DOUBTS_MAX {
-            self.doubts.extend(doubt.cloned());
+    fn doubt(&self, rule: &Rule, unsure: Unsure<'_>) -> Doubt {
+        match unsure {
+            Unsure::Address => Doubt::Some,
+            Unsure::Match(one) => {
+                // What nft has for a single match is JSON; the rule's own words say more.
+                let of_nft = self.table.is_some_and(|table| table.tool == Tool::Nft);
+                let text = if of_nft { &rule.text } else { &one.text };
+                Doubt::Match { text: text.to_string(), place: self.place(rule) }
+            }
         }
     }
 
@@ -338,25 +402,25 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether all matches of a rule hold; None: they may, because of this.
-    fn holds(&self, rule: &Rule, state: State) -> (Option<bool>, Option<Doubt>) {
+    /// Whether all matches of a rule hold.
+    fn holds<'r>(&self, rule: &'r Rule, state: State) -> Holds<'r> {
         let mut doubt = None;
         for one in &rule.matches {
             match self.matches(one, state) {
                 Some(true) => {}
-                Some(false) => return (Some(false), None),
+                Some(false) => return Holds::No,
                 None => doubt = doubt.or(Some(one)),
             }
         }
         let Some(one) = doubt else {
-            return (Some(true), None);
+            return Holds::Yes;
         };
         let of_addresses = |field: &Field| matches!(field, Field::Source | Field::Destination);
         let known = !one.elements.iter().flatten().any(|element| *element == Element::Unknown);
         if known && one.fields.iter().any(of_addresses) && self.is_many() {
-            return (None, Some(Doubt::Some));
+            return Holds::MayBe(Unsure::Address);
         }
-        (None, Some(Doubt::Match { text: one.text.to_string(), place: self.place(rule) }))
+        Holds::MayBe(Unsure::Match(one))
     }
 
     /// It stands for packets of several addresses.

@@ -31,14 +31,6 @@ pub(super) struct Forward {
 pub(super) fn forward(forward: &Forward) -> Finding {
     let unmet = "packets of the overlay are not forwarded, and do not meet it";
     let Forward { ip_forward, rules, docker } = forward;
-    let drops = match (&rules.drops, &rules.gap) {
-        (Some(drops), _) => Some(drops),
-        (None, None) => None,
-        (None, Some(why)) => {
-            let why = format!("what this host does with forwarded packets is not known: {why}");
-            return Finding::unchecked(FORWARD, why);
-        }
-    };
     if *docker && *ip_forward == Some(false) {
         let summary =
             "this host forwards nothing: containers have no way out, and publish no ports";
@@ -47,14 +39,27 @@ pub(super) fn forward(forward: &Forward) -> Finding {
             .seen(unmet)
             .mend("sysctl -w net.ipv4.ip_forward=1");
     }
-    match drops {
-        Some(drops) if *docker && !rules.has_dockers => {
-            let summary = "FORWARD drops, and Docker's rules are gone from it: containers have no way out, and \
-                           publish no ports";
-            Finding::warn(FORWARD, summary).seen(drops).seen(unmet).mend("systemctl restart docker")
+    if let Some(closed) = rules.drops.iter().find(|one| *docker && !one.lets_docker_through) {
+        let (summary, fix) = match closed.is_dockers {
+            true => (
+                "FORWARD drops, and Docker's rules are gone from it: containers have no way out, and publish no ports",
+                "systemctl restart docker; without live-restore that ends its containers (ovlctl doctor --only docker.live-restore)".to_owned(),
+            ),
+            false => (
+                "what is forwarded is dropped, and no rule of that chain names Docker: containers may have no way out, and publish no ports",
+                format!("let what docker0 and Docker's other bridges forward pass in {}, or leave forwarded packets to Docker's own rules", closed.chain),
+            ),
+        };
+        let finding = Finding::warn(FORWARD, summary);
+        return finding.seen(format!("{}: policy drop", closed.chain)).seen(unmet).mend(fix);
+    }
+    match (rules.drops.is_empty(), &rules.gap) {
+        (false, _) => Finding::ok(FORWARD, format!("FORWARD drops by its policy; {unmet}")),
+        (true, None) => Finding::ok(FORWARD, format!("FORWARD accepts by its policy; {unmet}")),
+        (true, Some(why)) => {
+            let why = format!("what this host does with forwarded packets is not known: {why}");
+            Finding::unchecked(FORWARD, why)
         }
-        Some(_) => Finding::ok(FORWARD, format!("FORWARD drops by its policy; {unmet}")),
-        None => Finding::ok(FORWARD, format!("FORWARD accepts by its policy; {unmet}")),
     }
 }
 
@@ -65,7 +70,7 @@ pub(super) struct BridgeFilter {
     /// The interface with the advertised address.
     pub(super) underlay: String,
     pub(super) is_bridge: bool,
-    /// FORWARD drops by its policy: where.
+    /// The chain that drops forwarded packets by its policy.
     pub(super) drops: Option<String>,
 }
 
@@ -79,7 +84,7 @@ pub(super) fn bridge_filter(filter: &BridgeFilter) -> Finding {
         return Finding::warn(BRIDGE_NF, summary)
             .about(underlay)
             .seen("net.bridge.bridge-nf-call-iptables = 1")
-            .seen(drops)
+            .seen(format!("{drops}: policy drop"))
             .mend("sysctl -w net.bridge.bridge-nf-call-iptables=0; no concern where no guest is a host of the cluster");
     }
     let summary = match on {
@@ -149,7 +154,7 @@ pub(super) fn reverse_path(path: &ReversePath) -> Finding {
         .seen(format!("rp_filter of {interface}, or of all, is {filter}"))
         .all_seen(lines)
         .mend(format!(
-            "sysctl -w net.ipv4.conf.{interface}.rp_filter=2 net.ipv4.conf.all.rp_filter=2; or advertise \
+            "sysctl -w net/ipv4/conf/{interface}/rp_filter=2 net/ipv4/conf/all/rp_filter=2; or advertise \
              the address of the interface that the routes use"
         ))
 }
@@ -224,24 +229,30 @@ pub(super) fn times_full(statistics: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::control::api::doctor::Verdict;
+    use crate::doctor::firewall::Closed;
 
     #[test]
     fn forwarding_matters_for_what_docker_does_and_for_nothing_of_ours() {
-        for (ip_forward, drops, has_dockers, docker, verdict) in [
-            (Some(true), false, false, true, Verdict::Ok),
-            (Some(true), true, true, true, Verdict::Ok),
-            (Some(true), true, false, true, Verdict::Warn),
-            (Some(true), true, false, false, Verdict::Ok),
-            (Some(false), false, false, true, Verdict::Warn),
-            (Some(false), false, false, false, Verdict::Ok),
-            (None, false, false, true, Verdict::Ok),
+        let chain = |lets_docker_through, is_dockers| Closed {
+            chain: "chain FORWARD".to_owned(),
+            lets_docker_through,
+            is_dockers,
+        };
+        for (ip_forward, drops, docker, verdict) in [
+            (Some(true), vec![], true, Verdict::Ok),
+            (Some(true), vec![chain(true, true)], true, Verdict::Ok),
+            (Some(true), vec![chain(false, true)], true, Verdict::Warn),
+            (Some(true), vec![chain(true, true), chain(false, false)], true, Verdict::Warn),
+            (Some(true), vec![chain(false, true)], false, Verdict::Ok),
+            (Some(false), vec![], true, Verdict::Warn),
+            (Some(false), vec![], false, Verdict::Ok),
+            (None, vec![], true, Verdict::Ok),
         ] {
-            let drops = drops.then(|| "policy drop".to_owned());
-            let rules = Forwarding { drops, has_dockers, gap: None };
-            let found = forward(&Forward { ip_forward, rules, docker });
+            let found =
+                forward(&Forward { ip_forward, rules: Forwarding { drops, gap: None }, docker });
             assert_eq!(found.verdict, verdict, "{found:?}");
         }
-        let rules = Forwarding { drops: None, has_dockers: false, gap: Some("no right".into()) };
+        let rules = Forwarding { drops: Vec::new(), gap: Some("no right".into()) };
         let unread = Forward { ip_forward: None, rules, docker: true };
         assert_eq!(forward(&unread).verdict, Verdict::Unchecked);
     }

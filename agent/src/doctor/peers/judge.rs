@@ -6,8 +6,13 @@ use std::net::SocketAddrV4;
 use crate::control::api::doctor::{Finding, Verdict};
 use crate::control::api::paths::{Path, Reach};
 
+/// No network has a smaller one, in bytes (RFC 791: what every host takes).
+const SMALLEST_MTU: u16 = 576;
+
 /// Clocks that differ by less than this are as good as equal, in microseconds.
 const CLOCK_FINE_US: i64 = 1_000_000;
+
+const VXLAN: &str = "peer.vxlan";
 
 /// How far another clock is ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +85,14 @@ impl Said {
     }
 }
 
-/// Something of ours arrives there in vain.
-pub(super) fn is_blocked_there(facts: &Facts) -> bool {
+/// Something does not pass between the two, whichever way: the packet filter there may say why.
+pub(super) fn is_blocked(facts: &Facts) -> bool {
+    let back = facts.back.as_ref().ok();
+    let silent = |path: &Path| path.vxlan == Reach::Silent;
     !facts.way.udp.is_answered()
-        || (facts.way.vxlan == Reach::Silent && facts.arrived.is_none_or(|seen| seen == 0))
+        || silent(&facts.way)
+        || back
+            .is_some_and(|back| !back.udp.is_answered() || !back.tcp.is_answered() || silent(back))
 }
 
 /// All that is to be said of all hosts. `own_filter` is what this host's packet filter does wrong, if
@@ -95,6 +104,15 @@ pub(super) fn all(facts: &[Facts], own_filter: &[Finding]) -> Vec<Said> {
     }
     said.extend(clocks(facts));
     said
+}
+
+/// What follows from a fault that is told by another check is no failure.
+pub(super) fn refer(said: &mut [Said], check: &str) {
+    for one in said.iter_mut().filter(|one| one.verdict > Verdict::Unchecked) {
+        one.verdict = Verdict::Unchecked;
+        one.words = format!("{{host}} is not reached: see {check}");
+        (one.evidence, one.fix) = (Vec::new(), None);
+    }
 }
 
 fn of_host(facts: &Facts, own_filter: &[Finding]) -> Vec<Said> {
@@ -136,7 +154,7 @@ fn agent(facts: &Facts) -> Said {
     let said = |verdict, words: &str| Said::new(facts, id, verdict, words);
     let at = facts.address;
     match &facts.clock {
-        Ok(_) => said(Verdict::Ok, "the agent of {host} answers"),
+        Ok(_) => said(Verdict::Ok, "questions are answered by {host}"),
         Err(NoAnswer::NoAgent) => {
             said(Verdict::Fail, "no agent runs on {host}: the host answers, and its gossip port is closed")
                 .seen(format!("{}: {at} refused a TCP connection", facts.name))
@@ -157,10 +175,10 @@ fn agent(facts: &Facts) -> Said {
             said(Verdict::Unchecked, "the agent of {host} cannot be asked: see what is closed on the way").seen(why.clone())
         }
         Err(NoAnswer::NoConnection(why)) => {
-            said(Verdict::Fail, "{host} gives no sign of life: it is down, or cut off from this host")
+            said(Verdict::Fail, "no sign of life from {host}: down, or cut off from this host")
                 .seen(why.clone())
                 .seen(format!("{}: UDP {}, VXLAN {}", facts.name, in_words(&facts.way.udp), in_words(&facts.way.vxlan)))
-                .mend("see whether {host} is up, and whether a firewall between the hosts closes TCP and UDP 7946 and UDP 4789 alike (docs/ports-and-firewalls.md)")
+                .mend("look at {host}, and at firewalls between the hosts that close TCP and UDP 7946 and UDP 4789 alike (docs/ports-and-firewalls.md)")
         }
     }
 }
@@ -305,14 +323,7 @@ fn vxlan(facts: &Facts, own_filter: &[Finding]) -> Said {
     let there = facts.way.vxlan.is_answered() || facts.arrived.is_some_and(|seen| seen > 0);
     let here = facts.way.vxlan.is_answered() || back.vxlan.is_answered() || facts.came > 0;
     let closed = Closed::of(there, here);
-    way(
-        facts,
-        "peer.vxlan",
-        what,
-        closed,
-        (&facts.way.vxlan, &back.vxlan),
-        ("firewall.vxlan", own_filter),
-    )
+    way(facts, VXLAN, what, closed, (&facts.way.vxlan, &back.vxlan), ("firewall.vxlan", own_filter))
 }
 
 fn unchecked(facts: &Facts, check: &'static str, what: &str, why: &str) -> Said {
@@ -337,13 +348,20 @@ fn way(
         let words = format!("{}: see {filter}", closed.words(what));
         return Said::new(facts, check, Verdict::Unchecked, words);
     }
-    let said = Said::new(facts, check, Verdict::Fail, closed.words(what)).seen(format!(
-        "{}: there {}, back {}",
+    let mut said = Said::new(facts, check, Verdict::Fail, closed.words(what)).seen(format!(
+        "{}: ours {}, theirs {}",
         facts.name,
         in_words(there),
         in_words(here)
     ));
-    let theirs = facts.their_filter.iter().find(broken).filter(|_| closed != Closed::Here);
+    if let (VXLAN, Some(arrived)) = (check, facts.arrived) {
+        let came = facts.came;
+        said = said.seen(format!(
+            "{}: {arrived} of our frames arrived there, {came} of theirs came here",
+            facts.name
+        ));
+    }
+    let theirs = facts.their_filter.iter().find(broken);
     let Some(theirs) = theirs else {
         return said.mend(open(what.to_owned()));
     };
@@ -369,6 +387,11 @@ fn mtu(facts: &Facts) -> Said {
         }
         Err(why) => return unchecked(facts, id, "the size of packets", why),
     };
+    for path in [&facts.way, back] {
+        if let Reach::Untried { why } = &path.vxlan_full {
+            return unchecked(facts, id, "the size of packets", why);
+        }
+    }
     let closed = Closed::of(whole(&facts.way), whole(back));
     if closed == Closed::No {
         let words = format!(
@@ -384,7 +407,7 @@ fn mtu(facts: &Facts) -> Said {
     };
     let passes = [&facts.way, back].into_iter().filter_map(|path| path.largest).min();
     // Some links take a few bytes more than their MTU: a VLAN tag's.
-    let safe = passes.map(|bytes| bytes / 10 * 10);
+    let safe = passes.map(|bytes| bytes / 10 * 10).filter(|bytes| *bytes >= SMALLEST_MTU);
     let mend = safe.map_or_else(
         || "give the interfaces between the hosts one MTU, and networks one that fits (--mtu)".to_owned(),
         |bytes| format!("raise the MTU of what lies between the hosts, or make networks with --mtu {bytes} (docker network create -o com.docker.network.driver.mtu={bytes})"),

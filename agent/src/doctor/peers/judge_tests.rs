@@ -65,7 +65,7 @@ fn of_hosts_that_are_fine_nothing_is_said_but_that() {
     assert!(
         told.iter().all(|f| f.verdict == Verdict::Ok && f.subject.as_deref() == Some("3 hosts"))
     );
-    assert!(told.iter().any(|f| f.summary == "the agent of a, b and c answers"));
+    assert!(told.iter().any(|f| f.summary == "questions are answered by a, b and c"));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn each_fault_of_a_host_is_named_alone() {
             "peer.agent",
             "of an older version, or was just stopped",
         ),
-        (unanswered(no_connection(), silent_path()), "peer.agent", "b gives no sign of life"),
+        (unanswered(no_connection(), silent_path()), "peer.agent", "no sign of life from b"),
         (
             unanswered(no_connection(), Path { udp: ANSWERED, ..silent_path() }),
             "peer.tcp",

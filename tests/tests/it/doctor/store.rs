@@ -23,6 +23,20 @@ fn a_store_that_is_gone_hangs_or_is_newer_is_the_one_failure() {
     gone.says("store.reachable", &["cannot reach the store", &address, "/v1/status/leader"]);
     store.start().unwrap();
 
+    // A way on which the first packet of each connection is lost: the second comes a second later. The agent has
+    // connections already; who looks in its place has none.
+    let script = "nft add table ip slow; nft add chain ip slow c '{ type filter hook output priority 0; }'; \
+                  nft add set ip slow seen '{ type inet_service; flags dynamic; timeout 60s; }'; \
+                  nft add rule ip slow c tcp dport 8500 tcp flags syn tcp sport != @seen add @seen '{ tcp sport }' drop";
+    hosts[1].sandbox().script(script, &[]).unwrap();
+    hosts[1].freeze_agent().unwrap();
+    let report = Report::of(&hosts[1], &["--only", "store"]);
+    assert_eq!(report.with("fail"), [""; 0], "{report}");
+    assert_eq!(report.with("warn"), ["store.latency"], "{report}");
+    report.says("store.latency", &["is slow", "a read took", "a write took"]);
+    hosts[1].thaw_agent().unwrap();
+    hosts[1].sandbox().script("nft delete table ip slow", &[]).unwrap();
+
     let networks = store.get("ovl/v1/networks").unwrap();
     store.put("ovl/v1/networks", "{\"format\": 99}").unwrap();
     let newer = Report::of(&hosts[0], &[]);

@@ -45,10 +45,20 @@ fn single(left: &Value, implied: &mut Vec<Match>) -> Field {
             _ => Field::Other,
         };
     }
+    if let Some(option) = left.get("tcp option") {
+        implied.push(Match::protocol(TCP));
+        let of_size = (word(option, "name"), word(option, "field")) == ("maxseg", "size");
+        return if of_size { Field::SegmentSize } else { Field::Other };
+    }
     if let Some(fib) = left.get("fib") {
         return of_fib(fib);
     }
     match list(&left["&"]) {
+        [inner, mask] if is_fragment_offset(inner) => match mask.as_u64() {
+            // Of what is not in fragments, offset and "more" are 0.
+            Some(mask) if mask & !FRAGMENT == 0 => Field::Fragment,
+            Some(_) | None => Field::Other,
+        },
         [inner, mask] => match single(inner, implied) {
             Field::Mark(_) => {
                 mask.as_u64().and_then(|m| u32::try_from(m).ok()).map_or(Field::Other, Field::Mark)
@@ -58,6 +68,14 @@ fn single(left: &Value, implied: &mut Vec<Match>) -> Field {
         },
         _ => Field::Other,
     }
+}
+
+/// "More fragments", and the offset (RFC 791, section 3.1).
+const FRAGMENT: u64 = 0x3fff;
+
+fn is_fragment_offset(left: &Value) -> bool {
+    let payload = &left["payload"];
+    (word(payload, "protocol"), word(payload, "field")) == ("ip", "frag-off")
 }
 
 fn of_meta(key: &str) -> Field {
@@ -213,6 +231,7 @@ fn of_text(field: Field, text: &str) -> Option<Element> {
         | Field::Mark(_)
         | Field::PathBack
         | Field::Fragment
+        | Field::SegmentSize
         | Field::Vni
         | Field::Other => Some(Element::Unknown),
     }

@@ -20,11 +20,10 @@ pub(super) fn rules(
 ) -> Vec<Rule> {
     let mut draft = Draft { rule: empty(), choices: Vec::new() };
     for statement in statements {
-        let Some((kind, value)) = statement.as_object().and_then(|object| object.iter().next())
-        else {
-            continue;
-        };
-        draft.read(kind, value, key, named);
+        match statement.as_object().and_then(|object| object.iter().next()) {
+            Some((kind, value)) => draft.read(kind, value, key, named),
+            None => draft.read_text(statement),
+        }
     }
     if draft.choices.is_empty() {
         return vec![draft.rule];
@@ -71,6 +70,17 @@ impl Draft {
             // An element is put into a set, which may hold only so often.
             "set" if !is_limited(value) => {}
             _ => self.rule.matches.push(Match::other(&quote(kind, value))),
+        }
+    }
+
+    /// What nft has no JSON for stands there in its words: a chain without a name, and some matches.
+    fn read_text(&mut self, statement: &Value) {
+        let text = statement.as_str().unwrap_or_default();
+        let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        if text.starts_with("jump") || text.starts_with("goto") {
+            self.rule.verdict = Verdict::Unclear(short(&text));
+        } else {
+            self.rule.matches.push(Match::other(&short(&text)));
         }
     }
 
@@ -165,10 +175,10 @@ fn matches(value: &Value, key: &impl Fn(&str) -> Key, named: &Named<'_>) -> Vec<
         _ => elements(&fields, right),
     };
     let elements = match op {
-        "==" | "!=" | "in" => elements,
+        "==" | "!=" | "!" | "in" => elements,
         op => compared(op, &elements),
     };
-    all.push(Match { fields, elements, negated: op == "!=", text: text.into() });
+    all.push(Match { fields, elements, negated: matches!(op, "!=" | "!"), text: text.into() });
     all
 }
 
@@ -207,5 +217,9 @@ fn is_limited(set: &Value) -> bool {
 
 fn quote(kind: &str, value: &Value) -> String {
     let text = if value.is_null() { kind.to_owned() } else { format!("{kind} {value}") };
+    short(&text)
+}
+
+fn short(text: &str) -> String {
     text.chars().take(QUOTE_MAX).collect()
 }

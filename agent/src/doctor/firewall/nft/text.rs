@@ -10,6 +10,27 @@ pub(super) type Texts = HashMap<(Key, u64), Arc<str>>;
 
 const MARK: &str = " # handle ";
 
+/// Family and name of the tables that are switched off.
+pub(super) fn dormant(listing: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut table = (String::new(), String::new());
+    for line in listing.lines() {
+        match line.split_ascii_whitespace().collect::<Vec<_>>().as_slice() {
+            ["table", family, name, ..] if !line.starts_with('\t') => {
+                table = ((*family).to_owned(), (*name).to_owned());
+            }
+            ["flags", flags @ ..]
+                if line.starts_with("\tflags")
+                    && flags.iter().any(|flag| flag.trim_matches([',', ';']) == "dormant") =>
+            {
+                found.push(table.clone());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 /// The rules of a listing. A rule that goes over several lines becomes one.
 pub(super) fn texts(listing: &str) -> Texts {
     let mut texts = Texts::new();

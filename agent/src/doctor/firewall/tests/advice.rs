@@ -123,3 +123,24 @@ fn nft_rules_are_put_before_the_one_that_drops() {
         ]
     );
 }
+
+#[test]
+fn chains_that_a_program_keeps_are_changed_in_its_settings() {
+    let rules = "*filter\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:cali-INPUT - [0:0]\n-A INPUT -j \
+                 cali-INPUT\n-A cali-INPUT -p udp -m udp --dport 4789 -j DROP\nCOMMIT\n";
+    let facts = saved(rules);
+    let fix = only(VXLAN, &facts).fix.unwrap();
+    assert!(fix.contains("in the settings of Calico, which keeps chain cali-INPUT"), "{fix}");
+}
+
+#[test]
+fn of_a_certain_and_an_uncertain_drop_the_certain_one_is_named() {
+    let rules = "*filter\n:INPUT DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -m set --match-set bad src -j \
+                 DROP\nCOMMIT\n";
+    let finding = only(VXLAN, &saved(rules));
+    assert_eq!(finding.verdict, Verdict::Fail);
+    assert!(finding.summary.contains("the policy of chain INPUT"), "{}", finding.summary);
+    // A program that decides may let it through.
+    let queue = rules.replace("-m set --match-set bad src -j DROP", "-j NFQUEUE --queue-num 0");
+    assert_eq!(only(VXLAN, &saved(&queue)).verdict, Verdict::Warn);
+}

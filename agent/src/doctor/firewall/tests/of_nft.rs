@@ -133,6 +133,12 @@ fn each_expression_is_taken_as_the_kernel_takes_it() {
         (yes, ct("state"), "in", json!("new")),
         (yes, ct("state"), "in", json!(["new", "invalid"])),
         (no, ct("state"), "in", json!(["established", "related"])),
+        (yes, ct("state"), "!", json!("invalid")),
+        (no, ct("state"), "!", json!(["new", "invalid"])),
+        (no, json!({"&": [payload("ip", "frag-off"), 8191]}), "!=", json!(0)),
+        (None, json!({"&": [payload("ip", "frag-off"), 16384]}), "!=", json!(0)),
+        (no, json!({"tcp option": {"name": "maxseg", "field": "size"}}), "==", json!(9)),
+        (no, payload("ether", "saddr"), "==", json!({"set": []})),
         (no, ct("status"), "in", json!("dnat")),
         (None, ct("mark"), "==", json!(1)),
         (yes, json!({"fib": {"result": "type", "flags": ["daddr"]}}), "==", json!("local")),
@@ -166,6 +172,8 @@ fn each_expression_is_taken_as_the_kernel_takes_it() {
         json!({"xt": {"type": "match", "name": "u32"}}),
         json!({"set": {"op": "add", "elem": "x", "set": "@x", "stmt": [{"limit": {}}]}}),
         json!({"statement-of-tomorrow": null}),
+        // What it has no JSON for, it prints as text.
+        json!("reset something"),
     ] {
         holds(json!([statement]), None);
     }
@@ -176,6 +184,47 @@ fn each_expression_is_taken_as_the_kernel_takes_it() {
         json!({"mangle": {"key": {"ct": {"key": "mark"}}, "value": 1}}),
     ] {
         holds(json!([statement]), yes);
+    }
+}
+
+#[test]
+fn a_chain_without_a_name_may_let_packets_through() {
+    let chain = json!([json!("jump {\n\tudp dport 4789 accept\n}")]);
+    let facts = table("input", "drop", &[chain]);
+    let fates = fates(&facts);
+    assert!(fates.iter().all(|(_, fate)| !matches!(fate, Fate::Dropped(_))), "{fates:?}");
+    let of = |what: &str| doubtful(&facts).into_iter().find(|line| line.starts_with(what));
+    assert!(of("vxlan in").unwrap().contains("jump { udp dport 4789 accept }"));
+}
+
+#[test]
+fn a_table_that_is_switched_off_drops_nothing() {
+    let objects = json!({"nftables": [
+        {"table": {"family": "inet", "name": "t", "handle": 1}},
+        {"chain": {"family": "inet", "table": "t", "name": "c", "type": "filter", "hook": "input",
+                   "prio": 0, "policy": "drop"}},
+    ]});
+    let listing = |flags: &str| {
+        format!(
+            "table inet t {{ # handle 1\n{flags}\tchain c {{ # handle 1\n\t\ttype filter hook input \
+             priority filter; policy drop;\n\t}}\n}}\n"
+        )
+    };
+    assert!(!dropped(&of_nft(&objects.to_string(), &listing(""))).is_empty());
+    let dormant = of_nft(&objects.to_string(), &listing("\tflags dormant\n\n"));
+    assert_eq!(dropped(&dormant), [""; 0]);
+}
+
+#[test]
+fn small_segments_that_are_dropped_are_not_ours() {
+    let size = json!({"tcp option": {"name": "maxseg", "field": "size"}});
+    for (right, drops) in
+        [(json!({"range": [1, 535]}), false), (json!({"range": [1, 65535]}), true)]
+    {
+        let rule = json!([{"match": {"op": "==", "left": size, "right": right}}, {"drop": null}]);
+        let facts = table("input", "accept", std::slice::from_ref(&rule));
+        let seen = dropped(&facts).iter().any(|line| line.starts_with("tcp in"));
+        assert_eq!((seen, doubtful(&facts).is_empty()), (drops, true), "{rule}");
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) fn fact<'a>(packet: &'a Packet, field: Field, state: State) -> Fact<'
             Fact::is(flags & u64::from(mask))
         }
         Field::Fragment => Fact::is(0u64),
+        // No link of a host is smaller than what all must take (RFC 9293, section 3.7.1).
+        Field::SegmentSize => Fact::Ranges(vec![(536, 65_495)]),
         Field::Vni => match packet.vnis {
             Some((first, last)) => Fact::Ranges(vec![(first.into(), last.into())]),
             // Not VXLAN.
@@ -98,6 +100,8 @@ impl<'a> Fact<'a> {
         elements: impl IntoIterator<Item = &'e Element> + Clone,
     ) -> Option<bool> {
         match self {
+            // Nothing is among nothing.
+            Fact::Unknown if elements.clone().into_iter().next().is_none() => Some(false),
             Fact::Unknown => None,
             Fact::Name(name) => any(elements.into_iter().map(|element| match element {
                 Element::Name(other) => Some(other == name),
