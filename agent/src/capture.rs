@@ -87,11 +87,12 @@ impl Captures {
         Captures { host, vxlan_port, unread_for: UNREAD_FOR, running: Mutex::default() }
     }
 
-    /// Starts one.
+    /// Starts one; `asker` is for the log.
     pub(crate) fn start(
         self: &Arc<Self>,
         interface: &str,
         wanted: &Wanted,
+        asker: &str,
     ) -> Result<Capture, Refusal> {
         let buffer = wanted.buffer.unwrap_or(BUFFER);
         if !(BUFFER_MIN..=BUFFER_MAX).contains(&buffer) {
@@ -117,7 +118,7 @@ impl Captures {
         let tap = open(interface, &filter, snaplen, buffer)?;
         let id = format!("{:016x}", rand::random::<u64>());
         let words = self.in_words(wanted);
-        tracing::info!(capture = id, interface, filter = words, "a capture begins");
+        tracing::info!(capture = id, interface, filter = words, asker, "a capture begins");
         let session = Arc::new(Running {
             tap,
             interface: interface.to_owned(),

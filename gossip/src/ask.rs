@@ -74,7 +74,7 @@ pub enum AskError {
     },
     /// Its host took the connection, and then there was silence: the agent hangs, is stopped, or takes
     /// longer.
-    #[error("{to} took the connection, but gave no answer within {} s", within.as_secs_f64())]
+    #[error("{to} took the connection, but gave no answer within {:.1} s", within.as_secs_f64())]
     Silent {
         /// Who was asked.
         to: SocketAddrV4,

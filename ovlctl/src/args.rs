@@ -16,11 +16,12 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0   done
   1   the agent said no, this user may not, or there is no such thing
-  2   not all could be looked at (trace)
+  2   not all could be looked at (doctor, trace)
+  3   it works, and there is a warning (doctor)
   4   what was looked at is not as it should be (ping, audit, doctor, trace)
   64  wrong usage
   69  the agent does not answer, or not in a way that is understood
-  75  not now: the store or the kernel did not do it in time; try again later";
+  75  not now: the store, the kernel or another host did not do it in time; try again later";
 
 /// Flags that go with every command.
 const GLOBAL: &str = "Options of every command";
@@ -45,8 +46,8 @@ pub(crate) struct Args {
 
     /// Print JSON, for programs
     ///
-    /// One JSON value on standard output: a list (`[]` when empty) or an object. Failures are
-    /// still one sentence on standard error and an exit code.
+    /// One JSON value on standard output: a list (`[]` when empty) or an object; of what goes on, and of
+    /// events, one a line. Failures are still one sentence on standard error and an exit code.
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
 
@@ -71,6 +72,10 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show how this host's agent is, and what is wrong
+    ///
+    /// JSON: {version, node, address, uptime_seconds, store: {url, error}, members: {alive, suspect, down,
+    /// left}, networks, endpoints: {local, total, held}, dataplane: {repaired, errors}, docker, problems}; an
+    /// error that is null is none.
     Status,
     /// List the hosts of the cluster, as this host sees them
     ///
@@ -123,6 +128,12 @@ pub(crate) enum Command {
     /// details; docs/events.md lists the kinds.
     Events(events::Events),
     /// Look for everything that is known to break an overlay on this host
+    ///
+    /// Each check has a verdict: ok, unchecked (with why), warn or fail; what was seen; and what mends it.
+    /// Where no agent answers, this program looks itself, as far as it can be seen from outside. Nothing is
+    /// changed. Exit codes: 0 all is fine, 2 something could not be checked, 3 a warning, 4 a failure; the
+    /// worst one counts. JSON: {host, version, at, findings: [{check, subject, verdict, summary, evidence,
+    /// fix}]}; with --list [{id, title, looks_at, why}].
     Doctor(Doctor),
     /// Let the agent read its configuration again
     ///
@@ -190,6 +201,8 @@ pub(crate) struct Leave {
 #[derive(Debug, Subcommand)]
 pub(crate) enum NetworkCommand {
     /// Create a network, on every host at once, in its Docker as well
+    ///
+    /// JSON: {name, vni, subnet, subnet6, internal, mtu, gateway, device, endpoints}.
     Create(Create),
     /// List all networks
     ///

@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use ovl_agent::control::api;
+use ovl_agent::control::api::{self, encoded};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -191,7 +191,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 /// `/v1/…` with each segment percent-encoded (RFC 3986, section 2.1).
 pub(crate) fn path(segments: &[&str]) -> String {
-    let encoded = segments.iter().map(|segment| format!("/{}", encode(segment)));
+    let encoded = segments.iter().map(|segment| format!("/{}", encoded(segment)));
     format!("/v1{}", encoded.collect::<String>())
 }
 
@@ -199,20 +199,8 @@ pub(crate) fn path(segments: &[&str]) -> String {
 pub(crate) fn with_query(path: String, parameters: &[(&str, Option<&str>)]) -> String {
     let given = parameters.iter().filter_map(|(name, value)| Some((name, (*value)?)));
     let given: Vec<String> =
-        given.map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        given.map(|(name, value)| format!("{name}={}", encoded(value))).collect();
     if given.is_empty() { path } else { format!("{path}?{}", given.join("&")) }
-}
-
-fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

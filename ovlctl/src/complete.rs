@@ -4,7 +4,7 @@
 //! The shell runs this program again with the words so far (`OVLCTL_COMPLETE` in its environment). An agent
 //! that does not answer at once has nothing to offer: no word may come between a user and the prompt.
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,15 +66,37 @@ fn is_plain(word: &str) -> bool {
 }
 
 fn ask<T: DeserializeOwned>(what: &str) -> Option<T> {
-    let socket = std::env::var_os("OVL_CONTROL_SOCKET").map(PathBuf::from);
-    let socket = socket.unwrap_or_else(|| crate::args::SOCKET.into());
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let socket = given(&line, "--socket").or_else(|| std::env::var_os("OVL_CONTROL_SOCKET"));
+    let socket = socket.map_or_else(|| crate::args::SOCKET.into(), PathBuf::from);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     runtime.block_on(Client::new(socket, PATIENCE).get(&path(&[what]))).ok()
+}
+
+/// The value of a flag on the line that is being written: behind `--` in this program's own.
+fn given(line: &[OsString], flag: &str) -> Option<OsString> {
+    let words = line.iter().skip_while(|word| *word != "--").skip(1);
+    let next = words.clone().skip(1);
+    let mut pairs = words.zip(next.map(Some).chain([None]));
+    pairs.find_map(|(word, next)| match word.to_str()?.strip_prefix(flag)? {
+        "" => next.cloned(),
+        rest => rest.strip_prefix('=').map(OsString::from),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flag_on_the_line_counts() {
+        let line = |words: &str| -> Vec<OsString> { words.split(' ').map(Into::into).collect() };
+        let given = |words| given(&line(words), "--socket");
+        assert_eq!(given("ovlctl -- ovlctl --socket /x resolve w"), Some("/x".into()));
+        assert_eq!(given("ovlctl -- ovlctl resolve --socket=/y w"), Some("/y".into()));
+        assert_eq!(given("ovlctl --socket /z -- ovlctl resolve w"), None);
+        assert_eq!(given("ovlctl -- ovlctl --socket"), None);
+    }
 
     #[test]
     fn words_that_a_shell_would_not_take_for_one_are_not_offered() {

@@ -13,6 +13,9 @@ pub(crate) const EXIT_BROKEN: u8 = 4;
 pub(crate) const EXIT_USAGE: u8 = 64;
 /// The agent does not answer, or not as an agent would (`EX_UNAVAILABLE`).
 pub(crate) const EXIT_UNAVAILABLE: u8 = 69;
+
+/// As shells say that a signal ended a program: 128 and SIGINT.
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 /// Nothing is wrong with the request: try again later (`EX_TEMPFAIL`).
 pub(crate) const EXIT_TRY_LATER: u8 = 75;
 
@@ -108,6 +111,14 @@ impl Error {
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,
         }
+    }
+
+    /// The agent is away, or has no time: it may answer later.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Error::NoAgent { .. } | Error::Slow { .. } | Error::Refused { later: true, .. }
+        )
     }
 
     /// Nothing is left to be said.

@@ -13,6 +13,7 @@ mod commands;
 mod complete;
 mod error;
 mod output;
+mod stop;
 
 use args::Args;
 use client::Client;

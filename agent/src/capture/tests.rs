@@ -87,7 +87,7 @@ fn frames_are_read_in_their_order_and_only_those_of_the_network() {
         let (captures, host) = (captures(LONG), Host::new().await);
         let network = Some(("blue".to_owned(), 7));
         let wanted = Wanted { network, ..Wanted::default() };
-        let capture = captures.start("lo", &wanted).unwrap();
+        let capture = captures.start("lo", &wanted, "a test").unwrap();
         assert_eq!((capture.interface.as_str(), capture.host.as_str()), ("lo", "h1"));
         assert_eq!(capture.filter, "VXLAN to UDP port 4789 of network blue (VNI 7)");
         for number in 0..3 {
@@ -107,7 +107,7 @@ fn frames_are_read_in_their_order_and_only_those_of_the_network() {
 fn a_reader_waits_for_the_next_frame_and_gets_it_again_when_the_answer_was_lost() {
     on_a_host(|| async {
         let (captures, host) = (captures(LONG), Host::new().await);
-        let capture = captures.start("lo", &Wanted::default()).unwrap();
+        let capture = captures.start("lo", &Wanted::default(), "a test").unwrap();
         let reader = captures.read(&capture.id, ReadCapture { after: 0, wait: 20 });
         let sender = async {
             tokio::task::yield_now().await;
@@ -128,7 +128,7 @@ fn what_comes_faster_than_it_is_read_is_counted_and_memory_stays_bounded() {
     on_a_host(|| async {
         let (captures, host) = (captures(LONG), Host::new().await);
         let wanted = Wanted { buffer: Some(BUFFER_MIN), ..Wanted::default() };
-        let capture = captures.start("lo", &wanted).unwrap();
+        let capture = captures.start("lo", &wanted, "a test").unwrap();
         for number in 0..SENT {
             host.send(7, number).await;
         }
@@ -152,7 +152,7 @@ fn what_comes_faster_than_it_is_read_is_counted_and_memory_stays_bounded() {
 fn a_capture_that_nobody_reads_ends() {
     on_a_host(|| async {
         let captures = captures(Duration::from_millis(200));
-        let capture = captures.start("lo", &Wanted::default()).unwrap();
+        let capture = captures.start("lo", &Wanted::default(), "a test").unwrap();
         // A reader that waits longer keeps it.
         let batch = captures.read(&capture.id, ReadCapture { after: 0, wait: 1 }).await.unwrap();
         assert_eq!(batch, Batch::default());
@@ -169,12 +169,12 @@ fn no_more_than_a_few_run_at_once() {
     on_a_host(|| async {
         let captures = captures(LONG);
         let ids: Vec<String> = (0..CAPTURES_MAX)
-            .map(|_| captures.start("lo", &Wanted::default()).unwrap().id)
+            .map(|_| captures.start("lo", &Wanted::default(), "a test").unwrap().id)
             .collect();
-        let refused = captures.start("lo", &Wanted::default()).unwrap_err();
+        let refused = captures.start("lo", &Wanted::default(), "a test").unwrap_err();
         assert_eq!(refused.kind, RefusalKind::Unavailable);
         captures.end(&ids[0]).unwrap();
-        captures.start("lo", &Wanted::default()).unwrap();
+        captures.start("lo", &Wanted::default(), "a test").unwrap();
     });
 }
 
@@ -185,7 +185,7 @@ fn a_reader_is_told_why_there_is_no_more() {
         ip("address add 192.0.2.1/24 dev underlay");
         ip("link set underlay up");
         let captures = captures(LONG);
-        let capture = captures.start("underlay", &Wanted::default()).unwrap();
+        let capture = captures.start("underlay", &Wanted::default(), "a test").unwrap();
         // Down is no reason.
         ip("link set underlay down");
         let batch = captures.read(&capture.id, ReadCapture { after: 0, wait: 1 }).await.unwrap();
@@ -193,7 +193,7 @@ fn a_reader_is_told_why_there_is_no_more() {
         ip("link del underlay");
         let batch = captures.read(&capture.id, ReadCapture { after: 0, wait: 20 }).await.unwrap();
         assert_eq!(batch.ended.as_deref(), Some("interface underlay was removed"));
-        let refused = captures.start("underlay", &Wanted::default()).unwrap_err();
+        let refused = captures.start("underlay", &Wanted::default(), "a test").unwrap_err();
         assert!(refused.message.contains("underlay"), "{refused:?}");
     });
 }
@@ -202,7 +202,7 @@ fn a_reader_is_told_why_there_is_no_more() {
 fn who_waits_is_told_that_the_agent_ends() {
     on_a_host(|| async {
         let captures = captures(LONG);
-        let capture = captures.start("lo", &Wanted::default()).unwrap();
+        let capture = captures.start("lo", &Wanted::default(), "a test").unwrap();
         let reader = captures.read(&capture.id, ReadCapture { after: 0, wait: 20 });
         let end = async {
             tokio::task::yield_now().await;
@@ -218,7 +218,7 @@ fn a_buffer_of_no_use_is_refused() {
     on_a_host(|| async {
         for buffer in [0, BUFFER_MIN - 1, BUFFER_MAX + 1] {
             let wanted = Wanted { buffer: Some(buffer), ..Wanted::default() };
-            let refused = captures(LONG).start("lo", &wanted).unwrap_err();
+            let refused = captures(LONG).start("lo", &wanted, "a test").unwrap_err();
             assert_eq!(refused.kind, RefusalKind::Invalid);
         }
     });

@@ -59,15 +59,23 @@ impl Connected<IncomingStream<'_, Limited>> for Peer {
     }
 }
 
+/// Who asks, in words, for the log; every request has it.
+#[derive(Clone, Debug)]
+pub(super) struct Asker(pub(super) String);
+
 /// Lets through what is permitted.
 pub(super) async fn guard(
     State(access): State<Access>,
     ConnectInfo(Peer(user)): ConnectInfo<Peer>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     match access.permits(user, request.method()) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            let user = user.map_or_else(|| "unknown".to_owned(), |user| user.to_string());
+            request.extensions_mut().insert(Asker(format!("user {user} of this host")));
+            next.run(request).await
+        }
         Err(denied) => denied.into_response(),
     }
 }

@@ -36,22 +36,38 @@
 //! `control/peers.rs`, and what they do not is a 501.
 //!
 //! Everything else than 200 carries an [`Error`]: 400 (the request is wrong), 403 (this user may
-//! not, or may only GET), 404 (no such thing), 409 (taken, overlapping, in use), 503 (the store or the kernel did not do it in time).
+//! not, or may only GET), 404 (no such thing), 409 (taken, overlapping, in use), 413 (the answer is too large
+//! to be handed on from another host), 503 (the store or the kernel did not do it in time).
 pub mod audit;
 pub mod captures;
+pub mod counters;
+pub mod doctor;
 pub mod events;
 pub mod explain;
 pub mod paths;
+pub mod trace;
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-pub mod counters;
-pub mod doctor;
-pub mod trace;
+/// Percent-encoded, for a segment of a path or a value of a query; what never needs it stays (RFC 3986,
+/// sections 2.1 and 2.3).
+pub fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Into a string: this cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
 
 /// Why a request was not carried out, as one sentence for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +139,7 @@ pub struct Network {
     /// Where its addresses come from.
     pub subnet: Ipv4Net,
     /// Where its IPv6 addresses come from, if it has any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub subnet6: Option<Ipv6Net>,
     /// Without a way out.
     #[serde(default)]
@@ -184,7 +200,7 @@ pub struct Endpoint {
     /// Its address on the network.
     pub ipv4: Ipv4Addr,
     /// Its IPv6 address, if the network has them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub ipv6: Option<Ipv6Addr>,
     /// Its MAC address, `02:42:0a:58:00:02`.
     pub mac: String,

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::routing::{delete, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 
+use super::access::Asker;
 use super::api::captures::{Batch, Capture, ReadCapture, StartCapture};
 use super::{PathOf, addresses_of, part};
 use crate::capture::Wanted;
@@ -22,6 +23,7 @@ pub(super) fn routes() -> Router<Agent> {
 
 async fn start(
     State(agent): State<Agent>,
+    Extension(Asker(asker)): Extension<Asker>,
     body: Result<Json<StartCapture>, JsonRejection>,
 ) -> Result<Json<Capture>, Refusal> {
     let Json(asked) = body.map_err(|e| Refusal::invalid(e.body_text()))?;
@@ -41,7 +43,7 @@ async fn start(
     let interface = peers.underlay().await.ok_or_else(|| {
         Refusal::conflict(format!("no interface of this host has {} now", peers.vtep))
     })?;
-    agent.captures().start(&interface, &wanted).map(Json)
+    agent.captures().start(&interface, &wanted, &asker).map(Json)
 }
 
 async fn vni(agent: &Agent, network: &str) -> Result<u32, Refusal> {

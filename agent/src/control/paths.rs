@@ -9,15 +9,22 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::StreamExt as _;
 use ovl_gossip::{Member, MemberState};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::{PathOf, part};
-use crate::control::api::paths::{Clock, LookAtPath, Path, Ping, PingHosts, Seen};
+use crate::control::api::paths::{
+    AT_ONCE, Clock, INTERVAL_MAX_MS, INTERVAL_MIN_MS, LookAtPath, Path, Ping, PingHosts, Seen,
+};
 use crate::core::Refusal;
 use crate::driver::Agent;
 use crate::probe::paths;
 
-/// Hosts that are pinged at one time.
-const AT_ONCE: usize = 64;
+/// Who pings all hosts has the others wait: one question makes many packets.
+static TURN: Semaphore = Semaphore::const_new(1);
+
+/// How long.
+const TURN_WITHIN: Duration = Duration::from_secs(4);
 
 pub(super) fn routes() -> Router<Agent> {
     Router::new()
@@ -32,8 +39,9 @@ async fn ping(
     body: Result<Json<PingHosts>, JsonRejection>,
 ) -> Result<Json<Vec<Ping>>, Refusal> {
     let Json(wanted) = body.map_err(|e| Refusal::invalid(e.body_text()))?;
-    if !(1..=20).contains(&wanted.count) || wanted.interval_ms > 1000 {
-        return Err(Refusal::invalid("1 to 20 probes, at most 1000 ms between them"));
+    let intervals = INTERVAL_MIN_MS..=INTERVAL_MAX_MS;
+    if !(1..=20).contains(&wanted.count) || !intervals.contains(&wanted.interval_ms) {
+        return Err(Refusal::invalid("1 to 20 probes, with 20 to 1000 ms between them"));
     }
     if wanted.size.is_some_and(|size| !(20..=9000).contains(&size)) {
         return Err(Refusal::invalid("a probe's packet has 20 to 9000 bytes"));
@@ -49,6 +57,11 @@ async fn ping(
     };
     let (interval, packet) =
         (Duration::from_millis(wanted.interval_ms.into()), wanted.size.unwrap_or_default());
+    let Ok(_turn) = timeout(TURN_WITHIN, TURN.acquire()).await else {
+        return Err(Refusal::unavailable(
+            "this host pings for somebody else; try again in a moment",
+        ));
+    };
     let pings = hosts.into_iter().map(|Member { name, address, state }| {
         let prober = agent.prober();
         async move {

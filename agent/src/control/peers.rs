@@ -3,6 +3,7 @@
 //! A request with the header `ovl-host: NAME` is handed to the agent of that host, which runs it through
 //! the same routes. Only what [`OPEN`] lists is answered to other hosts.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -14,6 +15,7 @@ use axum::{Json, Router};
 use ovl_gossip::{ANSWER_WITHIN, MAX_ANSWER};
 use tower::ServiceExt as _;
 
+use super::access::Asker;
 use super::{BODY_MAX, api, routes};
 use crate::config::AnswerPeers;
 use crate::core::Refusal;
@@ -107,7 +109,7 @@ pub async fn answer_peers(agent: Agent) {
         tokio::spawn(async move {
             // Who asked may go away, and then nobody waits: the work ends with the place that it holds.
             let question = ask.body.clone();
-            let work = answered(&agent, routes, &question);
+            let work = answered(&agent, routes, ask.from, &question);
             ask.answer_with(async {
                 // Text, numbers: this cannot fail.
                 serde_json::to_vec(&work.await).unwrap_or_default()
@@ -117,9 +119,9 @@ pub async fn answer_peers(agent: Agent) {
     }
 }
 
-async fn answered(agent: &Agent, routes: Router, question: &[u8]) -> Answer {
+async fn answered(agent: &Agent, routes: Router, from: Ipv4Addr, question: &[u8]) -> Answer {
     let response = match serde_json::from_slice::<Question>(question) {
-        Ok(question) => run(agent, routes, question).await,
+        Ok(question) => run(agent, routes, from, question).await,
         Err(error) => {
             Refusal::invalid(format!("not a question of an agent: {error}")).into_response()
         }
@@ -128,7 +130,7 @@ async fn answered(agent: &Agent, routes: Router, question: &[u8]) -> Answer {
     let body = to_bytes(response.into_body(), BODY_ANSWER_MAX).await;
     let body =
         body.ok().and_then(|body| String::from_utf8(body.into()).ok()).unwrap_or_else(|| {
-            status = StatusCode::SERVICE_UNAVAILABLE;
+            status = StatusCode::PAYLOAD_TOO_LARGE;
             let why =
                 "the answer is too large to be handed on: ask for less, or on that host itself";
             serde_json::json!({ "error": why }).to_string()
@@ -137,7 +139,7 @@ async fn answered(agent: &Agent, routes: Router, question: &[u8]) -> Answer {
     Answer { host, version: crate::VERSION.to_owned(), status: status.as_u16(), body }
 }
 
-async fn run(agent: &Agent, routes: Router, question: Question) -> Response {
+async fn run(agent: &Agent, routes: Router, from: Ipv4Addr, question: Question) -> Response {
     let Question { host, method, target, body } = question;
     let me = &agent.peers().node;
     if host != me.as_ref() as &str {
@@ -147,6 +149,7 @@ async fn run(agent: &Agent, routes: Router, question: Question) -> Response {
         .method(method.as_str())
         .uri(&target)
         .header("content-type", "application/json")
+        .extension(Asker(format!("the agent of {from}")))
         .body(Body::from(body));
     let Ok(request) = request else {
         return Refusal::invalid("not a request of the control API").into_response();

@@ -19,6 +19,7 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 const END_STEP: Duration = Duration::from_millis(50);
 
 pub(super) async fn reload(client: &Client, output: &Output) -> Result<(), Error> {
+    only_here(client, "reload")?;
     let reloaded: Reloaded = client.post(&path(&["reload"]), &()).await?;
     output.show(&reloaded, |reloaded| {
         let changes = reloaded.changes.iter().map(change);
@@ -29,6 +30,16 @@ pub(super) async fn reload(client: &Client, output: &Output) -> Result<(), Error
         }
         lines.iter().map(|line| printable(line) + "\n").collect()
     })
+}
+
+/// What is done on a host is not done through another one's agent; least of all is this host taken for it.
+fn only_here(client: &Client, command: &str) -> Result<(), Error> {
+    match client.host() {
+        None => Ok(()),
+        Some(host) => Err(Error::Usage(format!(
+            "{command} is done on its own host: run `ovlctl {command}` on {host}, without --host"
+        ))),
+    }
 }
 
 fn change(change: &Change) -> String {
@@ -48,6 +59,7 @@ struct Gone {
 }
 
 pub(super) async fn leave(leave: Leave, client: &Client, output: &Output) -> Result<(), Error> {
+    only_here(client, "leave")?;
     let Leave { force, purge, yes, state_dir } = leave;
     if purge && !yes {
         confirm()?;

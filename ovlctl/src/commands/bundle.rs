@@ -13,8 +13,9 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{EXIT_INTERRUPTED, Error};
 use crate::output::{Output, printable};
+use crate::stop::Stop;
 
 mod archive;
 mod collect;
@@ -62,7 +63,6 @@ struct Entry {
     path: String,
     bytes: usize,
     /// Why it could not be had; then the file says that.
-    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// Its end is left out, as there was more than the limit.
     cut: bool,
@@ -94,7 +94,14 @@ pub(super) async fn run(args: Args, client: &Client, output: &Output) -> Result<
         // Nobody to tell: fine.
         let _ = writeln!(io::stderr(), "collecting; this takes up to a minute");
     }
-    let collected = collect::all(&here, client, !args.no_peers).await;
+    let mut stop = Stop::new(None)?;
+    let collected = tokio::select! {
+        collected = collect::all(&here, client, !args.no_peers) => collected,
+        () = stop.reached() => {
+            let _ = std::fs::remove_file(&file);
+            return Err(Error::Told(EXIT_INTERRUPTED));
+        }
+    };
     let written = write(target, &name, made, &here, collected).map_err(|error| {
         // Half an archive is of no use to anybody.
         let _ = std::fs::remove_file(&file);

@@ -11,14 +11,15 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use ovl_agent::control::api::captures::{self, BUFFER_MAX, BUFFER_MIN, Batch, StartCapture};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::directory::Directory;
-use self::sink::Sink;
+use self::sink::{Sink, Target};
 use crate::args::seconds;
 use crate::client::{Client, path, with_query};
+use crate::complete;
 use crate::error::Error;
 use crate::output::Output;
+use crate::stop::Stop;
 
 /// How long the agent waits for a packet before it answers that there is none, in seconds.
 const WAIT: u32 = 5;
@@ -36,14 +37,14 @@ pub(crate) struct Capture {
     /// Only packets of this network
     ///
     /// Without it, of all networks.
-    #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
     network: Option<String>,
 
     /// Only packets that this endpoint sends or gets
     ///
     /// A name or alias, NAME.NETWORK, or an address; ARP and neighbour discovery for it as well. Its
     /// addresses are looked up once, at the start.
-    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), add = complete::endpoints())]
     name: Option<String>,
 
     /// End after this many packets
@@ -83,22 +84,30 @@ pub(crate) struct Capture {
 
 pub(super) async fn run(capture: Capture, client: &Client, output: &Output) -> Result<(), Error> {
     let Capture { network, name, count, duration, write, snaplen, buffer } = capture;
+    // Before signals are minded: a pipe is waited for until somebody reads it.
+    let target = write.as_deref().map(Target::open).transpose()?;
     let mut stop = Stop::new(duration)?;
-    if let Some(file) = &write {
-        sink::check(file)?;
-    }
     let snaplen = snaplen.or(write.is_none().then_some(SHOWN));
     let wanted = StartCapture { network, name, snaplen, buffer: Some(buffer * KIB) };
-    let directory = Directory::read(client).await?;
-    let started: captures::Capture = client.post(&path(&["captures"]), &wanted).await?;
+    let start = async {
+        // All agents know all names, and the one of this host is the nearest.
+        let directory = Directory::read(&client.to(None)).await?;
+        let started: captures::Capture = client.post(&path(&["captures"]), &wanted).await?;
+        Ok::<_, Error>((directory, started))
+    };
+    let (directory, started) = tokio::select! {
+        begun = start => begun?,
+        () = stop.reached() => return Ok(()),
+    };
     let mut follower = Follower {
         client: client.patient(Duration::from_secs(WAIT.into()) + ANSWER_WITHIN),
         id: &started.id,
         left: count,
+        last: 0,
         got: 0,
         dropped: 0,
     };
-    let outcome = match Sink::open(write.as_deref(), output.is_json(), &started, directory) {
+    let outcome = match Sink::open(target, output.is_json(), &started, directory) {
         Ok(mut sink) => {
             output.remark(&format!(
                 "capturing on {} of {}: {}; Ctrl-C ends it",
@@ -113,7 +122,11 @@ pub(super) async fn run(capture: Capture, client: &Client, output: &Output) -> R
         Err(error) => Err(error),
     };
     // It ends by itself as well, only later.
-    let _ = client.delete(&path(&["captures", &started.id])).await;
+    let target = path(&["captures", &started.id]);
+    tokio::select! {
+        _ = client.delete(&target) => {}
+        () = stop.reached() => {}
+    }
     outcome
 }
 
@@ -123,7 +136,9 @@ struct Follower<'a> {
     id: &'a str,
     /// How many more packets are wanted; None: all.
     left: Option<u64>,
-    /// The last one that was got, which is as many.
+    /// The number of the last one that was got.
+    last: u64,
+    /// How many were got.
     got: u64,
     dropped: u64,
 }
@@ -133,13 +148,21 @@ impl Follower<'_> {
         loop {
             let (batch, stopped) = tokio::select! {
                 batch = self.read(WAIT) => (batch.map_err(ended)?, false),
-                () = stop.reached() => (self.read(0).await.map_err(ended)?, true),
+                () = stop.reached() => tokio::select! {
+                    batch = self.read(0) => (batch.map_err(ended)?, true),
+                    // Once more: now.
+                    () = stop.reached() => return Ok(()),
+                },
             };
             let over = batch.ended.clone();
             self.take(batch, sink)?;
-            sink.refresh(&self.client).await?;
             if stopped || self.left == Some(0) {
                 return Ok(());
+            }
+            let nearest = self.client.to(None);
+            tokio::select! {
+                refreshed = sink.refresh(&nearest) => refreshed?,
+                () = stop.reached() => return Ok(()),
             }
             if let Some(why) = over {
                 return Err(Error::CaptureEnded(why));
@@ -148,7 +171,7 @@ impl Follower<'_> {
     }
 
     async fn read(&self, wait: u32) -> Result<Batch, Error> {
-        let (after, wait) = (self.got.to_string(), wait.to_string());
+        let (after, wait) = (self.last.to_string(), wait.to_string());
         let target = path(&["captures", self.id, "read"]);
         let query = [("after", Some(after.as_str())), ("wait", Some(wait.as_str()))];
         self.client.post(&with_query(target, &query), &()).await
@@ -159,6 +182,7 @@ impl Follower<'_> {
             self.left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
         let frames: Vec<_> = batch.frames.into_iter().take(wanted).collect();
         self.dropped = batch.dropped;
+        self.last = frames.last().map_or(self.last, |frame| frame.number);
         self.got += frames.len() as u64;
         self.left = self.left.map(|left| left.saturating_sub(frames.len() as u64));
         sink.take(frames)
@@ -181,37 +205,4 @@ impl Follower<'_> {
 /// The agent went, or it ended the capture: with what was captured before, all is well.
 fn ended(error: Error) -> Error {
     Error::CaptureEnded(error.to_string())
-}
-
-/// Ctrl-C, a signal to end, or the time that was given.
-struct Stop {
-    signals: [Signal; 3],
-    after: Option<tokio::time::Instant>,
-}
-
-impl Stop {
-    fn new(after: Option<Duration>) -> Result<Stop, Error> {
-        let on = |kind| signal(kind).map_err(Error::Runtime);
-        let signals =
-            [on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?];
-        Ok(Stop { signals, after: after.map(|after| tokio::time::Instant::now() + after) })
-    }
-
-    /// Cancel-safe.
-    async fn reached(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.signals;
-        let after = self.after;
-        let over = async move {
-            match after {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-            () = over => {}
-        }
-    }
 }

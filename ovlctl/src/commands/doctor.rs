@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 
 use crate::client::{Client, path, with_query};
 use crate::error::Error;
-use crate::output::{Output, Tone, wrapped};
+use crate::output::{Output, Tone, printable, wrapped};
 
 /// An examination takes some seconds, and is ended by the agent before this.
 const EXAMINE_WITHIN: Duration = Duration::from_secs(60);
@@ -20,15 +20,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Columns before the text of a finding.
 const INDENT: usize = 6;
 
-/// Look for everything that is known to break an overlay on this host
-///
-/// Each check has a verdict: ok, unchecked (with why), warn or fail; what was seen; and what mends it.
-/// Where no agent answers, this program looks itself, as far as it can be seen from outside. Nothing is
-/// changed. Exit codes: 0 all is fine, 2 something could not be checked, 3 a warning, 4 a failure; the
-/// worst one counts.
-///
-/// JSON: {host, version, at, findings: [{check, subject, verdict, summary, evidence, fix}]}; with --list
-/// [{id, title, looks_at, why}].
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
     /// Make these checks only
@@ -170,7 +161,8 @@ fn paragraph(findings: &[&Finding], output: &Output) -> String {
         let _ = writeln!(text, "{}{} {lines}", " ".repeat(INDENT), output.toned(Tone::Faint, "-"));
     }
     if let Some(fix) = &first.fix {
-        let fix = wrapped(fix, INDENT + 5, INDENT + 5);
+        // Whole, on one line: it is to be typed.
+        let fix = printable(fix);
         let _ =
             writeln!(text, "{}{} {fix}", " ".repeat(INDENT), output.toned(Tone::Strong, "fix:"));
     }
@@ -218,7 +210,12 @@ mod tests {
     use super::*;
 
     fn examination(findings: Vec<Finding>) -> Examination {
-        Examination { host: Some("bee-1".into()), version: "0.1.0".into(), at: String::new(), findings }
+        Examination {
+            host: Some("bee-1".into()),
+            version: "0.1.0".into(),
+            at: String::new(),
+            findings,
+        }
     }
 
     fn words(findings: Vec<Finding>, verbose: bool) -> String {
@@ -260,7 +257,8 @@ mod tests {
             vec![Finding::fail("a.b", long.clone()).about("ホスト").seen(long.clone()).mend(long)];
         let text = words(findings, false);
         assert!(!text.contains('\u{1b}'), "{text}");
-        for line in text.lines() {
+        // A command is to be typed, and stays whole.
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("fix: ")) {
             assert!(textwrap::core::display_width(line) <= 80, "{line}");
         }
     }

@@ -99,7 +99,7 @@ async fn follow(mut reader: Reader<'_>, show: &Show<'_>) -> Result<(), Error> {
     loop {
         let news = match reader.next(Some(WAIT)).await {
             Ok(news) => news,
-            Err(error) if is_passing(&error) => {
+            Err(error) if error.is_passing() => {
                 if !std::mem::replace(&mut is_away, true) {
                     show.output.complain(&format!("{error}; waiting for it"));
                 }
@@ -123,11 +123,6 @@ async fn follow(mut reader: Reader<'_>, show: &Show<'_>) -> Result<(), Error> {
             show.event(event)?;
         }
     }
-}
-
-/// An agent that is away comes back.
-fn is_passing(error: &Error) -> bool {
-    matches!(error, Error::NoAgent { .. } | Error::Slow { .. } | Error::Refused { later: true, .. })
 }
 
 /// Reads one page after the other, over restarts of the agent.

@@ -1,12 +1,16 @@
 //! `ping`: the ways between hosts, as they are now.
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use futures::stream::{self, StreamExt as _};
-use ovl_agent::control::api::paths::{Ping, PingHosts, Series};
+use ovl_agent::control::api::paths::{
+    self, INTERVAL_MAX_MS, INTERVAL_MIN_MS, Ping, PingHosts, Series,
+};
 use ovl_agent::control::api::{Member, Status};
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 
 use crate::client::{Client, path};
 use crate::complete;
@@ -16,8 +20,14 @@ use crate::output::{Cell, Output, Tone, printable};
 /// Hosts that ping at one time.
 const AT_ONCE: usize = 16;
 
-/// What the probes of one round may take, beside those that are sent.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// What an agent may take for a round beside its probes: for its turn, and to be reached.
+const ANSWER_WITHIN: Duration = Duration::from_secs(6);
+
+/// The longest answer of another host's agent that is waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(88);
+
+/// How long the agent waits for one probe, at most.
+const PROBE_WITHIN: Duration = Duration::from_millis(600);
 
 /// Lines of pairs without loss that are shown when not all are asked for.
 const FINE_MAX: usize = 30;
@@ -36,8 +46,9 @@ pub(crate) struct Args {
 
     /// Time between two probes, in milliseconds
     ///
-    /// 0 to 1000.
-    #[arg(long, value_name = "MS", default_value = "100", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    /// 20 to 1000.
+    #[arg(long, value_name = "MS", default_value = "100")]
+    #[arg(value_parser = clap::value_parser!(u32).range(i64::from(INTERVAL_MIN_MS)..=i64::from(INTERVAL_MAX_MS)))]
     interval: u32,
 
     /// Bytes of the packets inside VXLAN
@@ -84,17 +95,32 @@ pub(super) async fn run(args: Args, client: &Client, output: &Output) -> Result<
         output.show(&ways, |ways| in_words(ways, args.all, output))?;
         return verdict(&ways);
     };
+    let mut stop = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
     let mut turns = tokio::time::interval(Duration::from_secs(seconds.into()));
+    // A round that took long is followed by one, and not by all that were missed.
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_away = false;
     loop {
-        tokio::select! {
-            _ = turns.tick() => {}
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        }
-        let ways = tokio::select! {
-            ways = round(&args, client) => ways?,
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+        let next = async {
+            turns.tick().await;
+            round(&args, client).await
         };
-        output.again(&ways, |ways| in_words(ways, args.all, output))?;
+        let ways = tokio::select! {
+            ways = next => ways,
+            _ = stop.recv() => return Ok(()),
+        };
+        match ways {
+            Ok(ways) => {
+                is_away = false;
+                output.again(&ways, |ways| in_words(ways, args.all, output))?;
+            }
+            Err(error) if error.is_passing() => {
+                if !std::mem::replace(&mut is_away, true) {
+                    output.complain(&format!("{error}; waiting for it"));
+                }
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -103,55 +129,88 @@ async fn round(args: &Args, client: &Client) -> Result<Vec<Way>, Error> {
     let me: Status = client.get(&path(&["status"])).await?;
     let members: Vec<Member> = client.get(&path(&["members"])).await?;
     if members.len() < 2 {
-        return Err(Error::NotFound("this host knows no other host to ping".into()));
+        return Err(Error::NotFound(format!("host {} knows no other host to ping", me.node)));
     }
-    let plan = plan(&me.node, &members, &args.hosts);
+    let plan = plan(&me.node, &members, &args.hosts)?;
     let asked = stream::iter(plan).map(|(from, to)| {
-        let there = (from != me.node).then_some(from.as_str());
-        let client = client.to(there).patient(patience(args));
+        let hosts = if to.is_empty() { members.len() - 1 } else { to.len() };
+        let client = client.to(Some(&from)).patient(patience(args, hosts));
         let wanted = PingHosts {
             hosts: to.clone(),
             count: args.count,
             interval_ms: args.interval,
             size: args.size,
         };
-        let from = from.clone();
+        let is_me = from == me.node;
         async move {
             let pings: Result<Vec<Ping>, Error> = client.post(&path(&["ping"]), &wanted).await;
-            ways(from, to, pings)
+            ways(from, is_me, to, pings)
         }
     });
     let asked: Vec<Result<Vec<Way>, Error>> = asked.buffered(AT_ONCE).collect().await;
     let ways = asked.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(ways.into_iter().flatten().collect())
+    let down = down(&me.node, &members, &args.hosts);
+    Ok(ways.into_iter().flatten().chain(down).collect())
 }
 
-fn patience(args: &Args) -> Duration {
-    ANSWER_WITHIN + Duration::from_millis(u64::from(args.count) * u64::from(args.interval + 600))
+/// The ways to hosts that are down, of which nobody asks: so that they are not missing among all.
+fn down(me: &str, members: &[Member], hosts: &[String]) -> Vec<Way> {
+    let is_down = |member: &&Member| member.state == ovl_gossip::MemberState::Down;
+    let all = members.iter().filter(|_| hosts.is_empty()).filter(is_down);
+    all.map(|member| Way {
+        from: me.to_owned(),
+        of: Towards::Failed {
+            host: Some(member.name.clone()),
+            error: format!("{} is down, as the gossip sees it", member.name),
+        },
+    })
+    .collect()
+}
+
+/// As long as it takes when no probe is answered.
+fn patience(args: &Args, hosts: usize) -> Duration {
+    let batches = u32::try_from(hosts.div_ceil(paths::AT_ONCE)).unwrap_or(u32::MAX);
+    let each = Duration::from_millis(args.interval.into()) + PROBE_WITHIN;
+    ANSWER_MAX.min(ANSWER_WITHIN + each.saturating_mul(args.count.saturating_mul(batches)))
 }
 
 /// Who pings whom; no names: all that the pinging host knows.
-fn plan(me: &str, members: &[Member], hosts: &[String]) -> Vec<(String, Vec<String>)> {
+fn plan(
+    me: &str,
+    members: &[Member],
+    hosts: &[String],
+) -> Result<Vec<(String, Vec<String>)>, Error> {
     use ovl_gossip::MemberState as S;
     if hosts.is_empty() {
         let there = members.iter().filter(|m| matches!(m.state, S::Alive | S::Suspect));
-        return there.map(|m| (m.name.clone(), Vec::new())).collect();
+        return Ok(there.map(|m| (m.name.clone(), Vec::new())).collect());
     }
-    let others: Vec<String> = hosts.iter().filter(|host| *host != me).cloned().collect();
-    let back = others.iter().map(|host| (host.clone(), vec![me.to_owned()]));
-    std::iter::once((me.to_owned(), others.clone())).chain(back).collect()
+    let others: BTreeSet<String> = hosts.iter().cloned().collect();
+    if others.contains(me) {
+        let why = format!("{me} is the host that pings: name others, or none for all ways");
+        return Err(Error::Usage(why));
+    }
+    let back: Vec<_> = others.iter().map(|host| (host.clone(), vec![me.to_owned()])).collect();
+    Ok(std::iter::once((me.to_owned(), others.into_iter().collect())).chain(back).collect())
 }
 
-/// A refusal of our own agent's ends it all: a wrong name, an older version.
-fn ways(from: String, to: Vec<String>, pings: Result<Vec<Ping>, Error>) -> Result<Vec<Way>, Error> {
+/// What the agent that is asked says of itself ends it all: a wrong name, an older version. Of another host
+/// that does not ping, that is one way more that is not known.
+fn ways(
+    from: String,
+    is_me: bool,
+    to: Vec<String>,
+    pings: Result<Vec<Ping>, Error>,
+) -> Result<Vec<Way>, Error> {
     match pings {
         Ok(pings) => {
             let way = |ping| Way { from: from.clone(), of: Towards::Pinged(ping) };
             Ok(pings.into_iter().map(way).collect())
         }
-        Err(Error::Refused { sentence, later: true }) | Err(Error::NotFound(sentence)) => {
+        Err(error) if !is_me || matches!(error, Error::Refused { later: true, .. }) => {
             let host = to.into_iter().next();
-            Ok(vec![Way { from, of: Towards::Failed { host, error: sentence } }])
+            let error = error.to_string();
+            Ok(vec![Way { from, of: Towards::Failed { host, error } }])
         }
         Err(error) => Err(error),
     }
@@ -206,8 +265,8 @@ fn in_words(ways: &[Way], all: bool, output: &Output) -> String {
     text
 }
 
-/// Each agent that could not be asked, once.
-fn failures(ways: &[Way]) -> BTreeMap<&str, &str> {
+/// Each agent that could not be asked, and each host that is down, once.
+fn failures(ways: &[Way]) -> BTreeSet<(&str, &str)> {
     let failed = ways.iter().filter_map(|way| match &way.of {
         Towards::Failed { error, .. } => Some((way.from.as_str(), error.as_str())),
         Towards::Pinged(_) => None,

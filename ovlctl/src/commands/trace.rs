@@ -8,6 +8,7 @@ use ovl_agent::control::api::trace::{
 };
 
 use crate::client::{Client, path};
+use crate::complete;
 use crate::error::Error;
 use crate::output::{Cell, Output, Tone, printable, word};
 
@@ -17,17 +18,17 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(25);
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where the way begins: a container, its name with its network (web.blue), or an address
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::endpoints())]
     from: String,
 
     /// Where it leads: the same
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), add = complete::endpoints())]
     to: String,
 
     /// The network, where both are on several
     ///
     /// Without it the one that both are on.
-    #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new(), add = complete::networks())]
     network: Option<String>,
 
     /// Bytes of the UDP probe, with its IP header

@@ -80,7 +80,29 @@ fn a_file_that_cannot_be_written_is_named_and_nothing_goes_on() {
     let agent = capturing(nothing);
     ovlctl(&agent.socket(), &["capture", "-w", "/no/such/folder/x"])
         .failed(1, &["/no/such/folder/x"]);
-    assert_eq!(asked(&agent).last().unwrap(), "DELETE /v1/captures/f00");
+    assert_eq!(asked(&agent), [""; 0], "nothing was begun");
+}
+
+#[test]
+fn a_file_takes_the_place_of_another_and_leaves_what_that_one_led_to() {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+    let agent = capturing(|| Answer::Json(200, json!({"frames": [], "dropped": 0, "ended": "so"})));
+    let folder = tempfile::tempdir().unwrap();
+    let [precious, linked, file] =
+        ["precious", "linked", "file"].map(|name| folder.path().join(name));
+    std::fs::write(&precious, "precious").unwrap();
+    symlink(&precious, &linked).unwrap();
+    std::fs::hard_link(&precious, &file).unwrap();
+    for target in [&linked, &file] {
+        ovlctl(&agent.socket(), &["capture", "-w", target.to_str().unwrap()]);
+        let made = std::fs::symlink_metadata(target).unwrap();
+        assert!(made.is_file() && made.mode() & 0o777 == 0o600, "{made:?}");
+        // A section header of pcapng.
+        assert_eq!(std::fs::read(target).unwrap()[..4], [0x0a, 0x0d, 0x0d, 0x0a]);
+    }
+    assert_eq!(std::fs::read(&precious).unwrap(), b"precious");
+    let names = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(names, 3, "nothing is left beside them");
 }
 
 #[test]

@@ -15,8 +15,7 @@ fn finding(check: &str, verdict: &str) -> Value {
 /// An agent whose host has these findings.
 fn agent(findings: &[(&str, &str)]) -> StandIn {
     let findings: Vec<Value> = findings.iter().map(|(c, v)| finding(c, v)).collect();
-    let examination =
-        json!({"host": "bee-1", "version": "0.1.0", "at": "2026-11-26T18:46:27Z", "findings": findings});
+    let examination = json!({"host": "bee-1", "version": "0.1.0", "at": "2026-11-26T18:46:27Z", "findings": findings});
     StandIn::new(move |request| match request.line.as_str() {
         "GET /v1/status" => Answer::Json(200, status()),
         line if line.starts_with("GET /v1/doctor") => Answer::Json(200, examination.clone()),

@@ -77,7 +77,7 @@ fn agent() -> StandIn {
 
 fn answer(line: &str) -> Value {
     let network = json!({
-        "name": "rethinkdb", "vni": 70000, "subnet": "10.88.0.0/16", "internal": false, "mtu": 1450
+        "name": "rethinkdb", "vni": 70000, "subnet": "10.88.0.0/16", "subnet6": null, "internal": false, "mtu": 1450
     });
     let mut detail = network.clone();
     detail["gateway"] = json!("10.88.0.1");
@@ -106,7 +106,7 @@ fn answer(line: &str) -> Value {
 fn endpoint(network: &str, name: &str, ipv4: &str) -> Value {
     json!({
         "network": network, "name": name, "names": [name, "db"], "ipv4": ipv4,
-        "mac": "02:42:0a:58:00:02", "host": "queenbee",
+        "ipv6": null, "mac": "02:42:0a:58:00:02", "host": "queenbee",
     })
 }
 

@@ -140,6 +140,16 @@ fn the_documents_have_every_metric_as_it_is() {
 }
 
 #[test]
+fn every_alert_fires_in_a_test() {
+    let tests = text("packaging/monitoring/ovl-alerts.test.yml");
+    for alert in text(ALERTS).lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        let in_words = tests.contains(&format!("alertname: {alert}\n        exp_alerts:"));
+        let by_number = tests.contains(&format!("alertname=\"{alert}\"}}', value: 1"));
+        assert!(in_words || by_number, "{alert}");
+    }
+}
+
+#[test]
 fn promtool_takes_the_alerts_and_they_fire_on_what_they_should() {
     promtool(&["check", "rules", ALERTS]);
     promtool(&["test", "rules", "packaging/monitoring/ovl-alerts.test.yml"]);

@@ -76,12 +76,18 @@ fn a_bundle_is_made_without_an_agent_and_asks_those_of_other_hosts() {
     let lab = TestLab::up("bundles", &["bee-1", "bee-2"], StoreKind::Sqlite);
     let host = lab.host("bee-1").unwrap();
     ctl(&host, &["network", "create", "net"]);
+    // What another host says of itself is cleaned by its looks alone: its secrets are not known here.
+    let script = "nft add table ip f; nft add chain ip f c '{ type filter hook input priority 0; }'; \
+                  nft add rule ip f c udp dport 4789 drop comment '\"password=hunter22-hunter22\"'";
+    lab.host("bee-2").unwrap().sandbox().script(script, &[]).unwrap();
     let (_, files) = bundle(&host, "with-agent");
+    assert!(files["doctor/of/bee-2.json"].contains("password=[removed]"), "{files:#?}");
+    assert!(files.values().all(|text| !text.contains("hunter22")));
     let peer: Value = serde_json::from_str(&files["doctor/of/bee-2.json"]).unwrap();
     assert_eq!(peer["host"], "bee-2");
     assert!(files["agent/networks.json"].contains("net"));
     assert!(
-        files["agent/state.json"].contains("\"node\":\"bee-1\""),
+        files["agent/state.json"].contains("\"node\": \"bee-1\""),
         "{}",
         files["agent/state.json"]
     );

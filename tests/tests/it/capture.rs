@@ -1,6 +1,6 @@
 //! `ovlctl capture`: what hosts send each other, seen on the wire and in files that tshark opens.
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::Duration;
 
@@ -133,6 +133,18 @@ fn a_file_opens_in_tshark_and_holds_one_network_only() {
     assert_eq!(names[0], ["bee-1,leader.net"]);
     assert_eq!(names[1], ["bee-2,follower.net"]);
     goes_through_a_pipe(&host, &leader);
+    is_cut_and_ends_by_itself(&host, &leader, &lab.folder().join("short.pcapng"));
+}
+
+fn is_cut_and_ends_by_itself(host: &Host, leader: &Container, file: &Path) {
+    let name = file.display().to_string();
+    let capture = Capture::start(host, &["--duration", "2", "--snaplen", "100", "-w", &name]);
+    ping(leader, &address_of(leader, "follower"), 1);
+    let outcome = capture.wait();
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let rows = tshark(file, &["frame.cap_len", "frame.len"]);
+    // An echo of 98 bytes in its frame, and 50 of VXLAN around it.
+    assert_eq!(rows, [["100", "148"], ["100", "148"]]);
 }
 
 fn goes_through_a_pipe(host: &Host, leader: &Container) {
@@ -310,7 +322,7 @@ fn waiting(host: &Host) -> Vec<String> {
 }
 
 /// The fields of each packet of a file, as tshark reads them, with the file's names.
-fn tshark(file: &std::path::Path, fields: &[&str]) -> Vec<Vec<String>> {
+fn tshark(file: &Path, fields: &[&str]) -> Vec<Vec<String>> {
     let mut command = std::process::Command::new("tshark");
     command.args([
         "-N",

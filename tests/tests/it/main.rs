@@ -15,6 +15,7 @@ mod demo;
 mod docker;
 mod doctor;
 mod events;
+mod everything;
 mod firewall;
 mod journal;
 mod lab;

@@ -18,7 +18,7 @@ pub struct Audit {
     /// How many more there were.
     pub left_out: usize,
     /// What came of putting it right; none: that was not asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub repair: Option<Repair>,
 }
 
@@ -42,26 +42,26 @@ pub struct Difference {
     /// `address-left-over`, `firewall-missing` or `unreadable`.
     pub kind: String,
     /// The network's name, if it is one of the cluster's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub network: Option<String>,
     /// The network's VNI; none: it concerns the whole host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub vni: Option<u32>,
     /// The endpoint's first name, if it concerns one of this host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub endpoint: Option<String>,
     /// The network namespace's file; none: the host's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub netns: Option<PathBuf>,
     /// The interface, or the nftables table.
     pub device: String,
     /// The setting, address or MAC; none: the device itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub what: Option<String>,
     /// As it should be; none: it should not be there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub want: Option<String>,
     /// As it is; none: it is not there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub have: Option<String>,
 }

@@ -65,7 +65,7 @@ pub struct Batch {
     /// were read. It is known when the next frame is.
     pub dropped: u64,
     /// Why no further frame will come.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub ended: Option<String>,
 }
 

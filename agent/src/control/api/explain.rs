@@ -16,7 +16,7 @@ pub struct Explanation {
     /// The addresses that are answered, IPv4 first; of a shared name they take turns.
     pub addresses: Vec<IpAddr>,
     /// How long a client may keep the answer, in seconds; none: it is another's answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub ttl_seconds: Option<u32>,
     /// Every endpoint that has the name, here or on a network that the asker is not on; those that are
     /// answered first. At most 64.
@@ -26,7 +26,7 @@ pub struct Explanation {
     /// Names that are nearly the same, as they would have to be asked for; at most 5.
     pub near: Vec<String>,
     /// Who is asked instead; none: it is ours to answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub elsewhere: Option<Elsewhere>,
     /// All of that in one sentence.
     pub summary: String,
@@ -36,16 +36,16 @@ pub struct Explanation {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asker {
     /// An endpoint's name; none: nobody in particular.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub endpoint: Option<String>,
     /// The host it is on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub host: Option<String>,
     /// The networks that it is on, and that are looked in; none: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub networks: Option<Vec<String>>,
     /// Whether it is a container of Docker, if that is known here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub docker: Option<bool>,
 }
 

@@ -4,6 +4,15 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+/// Hosts that an agent pings at one time; further ones come after them.
+pub const AT_ONCE: usize = 64;
+
+/// Shortest time between two probes to one host, in milliseconds.
+pub const INTERVAL_MIN_MS: u32 = 20;
+
+/// Longest.
+pub const INTERVAL_MAX_MS: u32 = 1000;
+
 /// Asks an agent to ping other hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PingHosts {
@@ -12,7 +21,7 @@ pub struct PingHosts {
     pub hosts: Vec<String>,
     /// Probes of each kind to each host, 1 to 20.
     pub count: u32,
-    /// Between two of them, in milliseconds, 0 to 1000.
+    /// Between two of them, in milliseconds, 20 to 1000.
     pub interval_ms: u32,
     /// Bytes of a packet inside VXLAN, 20 to 9000; none: the smallest.
     #[serde(default)]
@@ -42,16 +51,16 @@ pub struct Series {
     /// Answers that came in time.
     pub received: u32,
     /// Shortest round trip, in microseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub min_us: Option<u64>,
     /// Mean round trip, in microseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub avg_us: Option<u64>,
     /// Longest round trip, in microseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub max_us: Option<u64>,
     /// Why probes could not be sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub error: Option<String>,
 }
 
@@ -92,7 +101,7 @@ pub struct Path {
     /// The largest packet inside VXLAN that this host's underlay takes, in bytes.
     pub mtu: u16,
     /// The largest that got through and back, where [`Path::mtu`] did not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub largest: Option<u16>,
     /// By which the other host counted the small VXLAN probes (`GET /v1/probes/{nonce}`), in hexadecimal.
     pub nonce: String,

@@ -8,6 +8,7 @@ use ovl_agent::control::api::{Member, Status};
 use ovl_agent::doctor::Only;
 use ovl_agent::tool::{self, Limits};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::here::Here;
 use super::parts::{Part, Source, of_host, of_peers};
@@ -22,6 +23,9 @@ const PART_MAX: usize = 8 << 20;
 
 /// Bytes of all parts together; what comes after is left out, and that is said.
 const ALL_MAX: usize = 96 << 20;
+
+/// What all other hosts together may take; what has not come by then is left out, and that is said.
+const PEERS_WITHIN: Duration = Duration::from_secs(60);
 
 /// What `journalctl` prints where it finds nothing, also where there is no journal.
 const NO_ENTRIES: &str = "-- No entries --";
@@ -57,7 +61,8 @@ pub(super) async fn all(here: &Here, client: &Client, peers: bool) -> Vec<Collec
         let status: Option<Status> = client.get(&path(&["status"])).await.ok();
         parts.extend(of_peers(&members, status.as_ref().map(|status| status.node.as_str())));
     }
-    let mut collected = stream::iter(parts).map(|part| one(part, client)).buffered(AT_ONCE);
+    let until = Instant::now() + PEERS_WITHIN;
+    let mut collected = stream::iter(parts).map(|part| one(part, client, until)).buffered(AT_ONCE);
     let mut all: Vec<Collected> = Vec::new();
     let mut bytes = 0;
     while let Some(mut part) = collected.next().await {
@@ -71,10 +76,16 @@ pub(super) async fn all(here: &Here, client: &Client, peers: bool) -> Vec<Collec
     all
 }
 
-async fn one(part: Part, client: &Client) -> Collected {
+/// `until`: for what other hosts say.
+async fn one(part: Part, client: &Client, until: Instant) -> Collected {
     let Part { path, source, within } = part;
-    let found = tokio::time::timeout(within, source.find(client, within)).await;
-    let late = || Err(format!("it took longer than {} s", within.as_secs()));
+    let end = match source {
+        Source::Agent { host: Some(_), .. } => until.min(Instant::now() + within),
+        _ => Instant::now() + within,
+    };
+    let found = tokio::time::timeout_at(end, source.find(client, within)).await;
+    let late =
+        || Err(format!("it, or what comes before it, took longer than {} s", within.as_secs()));
     match found.unwrap_or_else(|_| late()) {
         Ok((text, cut)) => Collected::new(&path, Ok(text), cut),
         Err(why) => Collected::new(&path, Err(why), false),
@@ -114,11 +125,16 @@ impl Source {
 }
 
 fn json(value: Value) -> Found {
-    let text = serde_json::to_string_pretty(&value).map_err(|error| error.to_string())?;
-    match text.len() {
-        0..=PART_MAX => Ok((text + "\n", false)),
-        bytes => Err(format!("it is too large: {bytes} bytes")),
+    // What is large is for programs, and what is larger still is for grep.
+    let mut text = format!("{value:#}\n");
+    if text.len() > PART_MAX {
+        text = value.to_string();
     }
+    let cut = text.len() > PART_MAX;
+    if cut {
+        text = String::from_utf8_lossy(&text.as_bytes()[..PART_MAX]).into_owned();
+    }
+    Ok((text, cut))
 }
 
 fn read(file: &Path) -> Found {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ovl_agent::config::process::ENVIRONMENT_FILE;
 use ovl_agent::control::api::Member;
+use ovl_gossip::MemberState;
 
 use super::here::Here;
 use crate::client::path;
@@ -74,7 +75,11 @@ pub(super) fn of_host(here: &Here) -> Vec<Part> {
 
 /// What the agents of other hosts say of theirs.
 pub(super) fn of_peers(members: &[Member], own: Option<&str>) -> Vec<Part> {
-    let mut names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+    // Nobody answers for the others, and to find that out takes as long as an answer.
+    let there =
+        |member: &&Member| matches!(member.state, MemberState::Alive | MemberState::Suspect);
+    let mut names: Vec<&str> =
+        members.iter().filter(there).map(|member| member.name.as_str()).collect();
     names.retain(|name| Some(*name) != own);
     names.sort_unstable();
     let peers = names.into_iter().take(PEERS_MAX);

@@ -8,7 +8,9 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use ovl_agent::control::api::encoded;
 use regex::{Captures, Regex};
+use serde_json::Value;
 
 use super::here::Here;
 
@@ -25,8 +27,9 @@ const HARMLESS: [&str; 4] = ["true", "false", "none", "null"];
 /// Bytes of a token file that are read.
 const TOKEN_MAX: u64 = 64 << 10;
 
-/// Names of settings, variables, headers and flags that hold secrets.
-const NAMES: &str = "token|secret|http[-_]?auth|passw(?:or)?d|passphrase|credential|api[-_]?key|private[-_]?key|preshared[-_]?key|access[-_]?key|encrypt(?:ion)?[-_]?key|psk";
+/// Names of settings, variables, headers and flags that hold secrets, or parts of such names; the last
+/// ones as the end of a name that has more, as `PWD` by itself is a folder.
+const NAMES: &str = "token|secret|passw(?:or)?d|passphrase|credential|apikey|psk|[a-z0-9][-_](?:key|pass|pwd|auth)\\b";
 
 /// What knows this host's secrets.
 pub(super) struct Secrets {
@@ -64,8 +67,36 @@ impl Secrets {
         Secrets { values }
     }
 
-    /// The text without secrets.
+    /// The text without secrets. JSON stays JSON.
     pub(super) fn clean(&self, text: &str) -> String {
+        match serde_json::from_str::<Value>(text) {
+            Ok(mut value @ (Value::Object(_) | Value::Array(_))) => {
+                self.clean_value(&mut value);
+                format!("{value:#}\n")
+            }
+            Ok(_) | Err(_) => self.clean_text(text),
+        }
+    }
+
+    fn clean_value(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.clean_text(text),
+            Value::Array(values) => values.iter_mut().for_each(|value| self.clean_value(value)),
+            Value::Object(members) => {
+                for (key, value) in members {
+                    match value {
+                        // Whether there is one is no secret.
+                        Value::Null | Value::Bool(_) => {}
+                        _ if is_of_secret(key) => *value = REMOVED.into(),
+                        _ => self.clean_value(value),
+                    }
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn clean_text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for value in &self.values {
             if text.contains(value) {
@@ -73,7 +104,8 @@ impl Secrets {
             }
         }
         let mut text = KEY_BLOCK.replace_all(&text, REMOVED).into_owned();
-        for pattern in [&*USER_INFO, &*QUOTED_HEADER, &*BARE_HEADER, &*BEARER, &*LINE] {
+        for pattern in [&*USER_INFO, &*QUOTED_HEADER, &*BARE_HEADER, &*BEARER, &*ASSIGNMENT, &*LINE]
+        {
             let kept = format!("${{before}}{REMOVED}${{after}}");
             text = pattern.replace_all(&text, kept).into_owned();
         }
@@ -86,12 +118,14 @@ impl Secrets {
 
 /// `token = "x"`, `"secret": "x"`, `--token x`; what names a file stays.
 fn named(found: &Captures<'_>) -> String {
-    let key = found["key"].to_lowercase();
-    if ["file", "path", "dir"].iter().any(|end| key.ends_with(end)) || is_removed(&found["value"]) {
+    let value = &found["value"];
+    if names_a_file(&found["key"]) || is_removed(value) {
         return found[0].to_owned();
     }
     let quotes = ["\\\"", "\"", "'"];
-    let quote = quotes.into_iter().find(|quote| found["value"].starts_with(quote));
+    // A list goes whole, and in its quotes.
+    let inside = value.trim_start_matches(['[', '{', ' ']);
+    let quote = quotes.into_iter().find(|quote| inside.starts_with(quote));
     let quote = quote.unwrap_or_default();
     format!("{}{quote}{REMOVED}{quote}", &found["before"])
 }
@@ -104,6 +138,16 @@ fn is_removed(value: &str) -> bool {
 /// A variable whose value is one.
 fn is_secret(name: &OsStr) -> bool {
     NAME.is_match(&name.to_string_lossy())
+}
+
+/// A key of JSON whose value is one. Docker's `auth` has user and password.
+fn is_of_secret(key: &str) -> bool {
+    (NAME.is_match(key) || HEADER.is_match(key) || key == "auth") && !names_a_file(key)
+}
+
+fn names_a_file(key: &str) -> bool {
+    let key = key.to_lowercase();
+    ["file", "path", "dir"].iter().any(|end| key.ends_with(end))
 }
 
 /// Users and passwords in URLs.
@@ -132,15 +176,9 @@ fn contents(file: &Path) -> Option<String> {
 
 /// As it is, percent-encoded (RFC 3986, section 2.1), and within JSON.
 fn forms(value: &str) -> Vec<String> {
-    let encoded = value.bytes().map(|byte| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        byte => format!("%{byte:02X}"),
-    });
     let json = serde_json::to_string(value).unwrap_or_default();
     let json = json.trim_start_matches('"').strip_suffix('"').unwrap_or_default().to_owned();
-    let mut forms = vec![value.to_owned(), encoded.collect(), json];
+    let mut forms = vec![value.to_owned(), encoded(value), json];
     forms.retain(|form| !form.is_empty());
     forms
 }
@@ -158,7 +196,9 @@ static USER_INFO: LazyLock<Regex> = LazyLock::new(|| {
     pattern(r#"(?P<before>\b[A-Za-z][A-Za-z0-9+.-]*://)(?P<info>[^\s"'<>`]+)(?P<after>@)"#)
 });
 
-const HEADERS: &str = r#"\b(?:(?:proxy-)?authorization|(?:set-)?cookie|x-[a-z-]*token)"#;
+const HEADERS: &str = r#"\b(?:(?:proxy-)?authorization|(?:set-)?cookie|x-[a-z-]*(?:token|auth))"#;
+
+static HEADER: LazyLock<Regex> = LazyLock::new(|| pattern(&format!("(?i)^{HEADERS}$")));
 
 static QUOTED_HEADER: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&format!(
@@ -184,15 +224,22 @@ static KEY_BLOCK: LazyLock<Regex> = LazyLock::new(|| {
 /// Of a shell or a unit: a variable's value goes to the end of the line.
 static LINE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&format!(
-        r#"(?m)(?P<before>^\s*(?:export\s+|Environment="?)?[A-Z0-9_]*(?i:{NAMES})[A-Z0-9_]*=)[^\r\n]+(?P<after>)"#
+        r#"(?mi)(?P<before>^\s*(?:export\s+|Environment="?)?[A-Z0-9_]*(?:{NAMES})[A-Z0-9_]*=)[^\r\n]+(?P<after>)"#
+    ))
+});
+
+/// Of a unit: a variable with its value, all of it in quotes.
+static ASSIGNMENT: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(&format!(
+        r#"(?i)(?P<before>"[A-Z0-9_]*(?:{NAMES})[A-Z0-9_]*=)(?:[^"\\\r\n]|\\.)*(?P<after>")"#
     ))
 });
 
 static TOKEN_FILE: LazyLock<Regex> =
     LazyLock::new(|| pattern(r#"token[-_]file["']?\s*=\s*["']?(?P<path>/[^&\s"',]+)"#));
 
-/// A quoted value, also one in quotes that are escaped, or a word.
-const VALUE: &str = r#"(?P<value>\\"[^"\r\n]*?\\"|"(?:[^"\\\r\n]|\\.)*"?|'(?:[^'\\\r\n]|\\.)*'?|[^\s"',;&}\])\\]+)"#;
+/// A list, a quoted value, also one in quotes that are escaped, or a word.
+const VALUE: &str = r#"(?P<value>\[[^\]\r\n]*\]?|\{[^}\r\n]*\}?|\\"[^"\r\n]*?\\"|"(?:[^"\\\r\n]|\\.)*"?|'(?:[^'\\\r\n]|\\.)*'?|[^\s"',;&}\])\\]+)"#;
 
 static NAMED: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&format!(
@@ -228,6 +275,18 @@ mod tests {
             (r#"{"m":"{\"password\":\"x y\"}"}"#, r#"{"m":"{\"password\":\"[removed]\"}"}"#),
             ("OVL_API_TOKEN=a, b;c", "OVL_API_TOKEN=[removed]"),
             ("Environment=DB_PASSWORD=a b", "Environment=DB_PASSWORD=[removed]"),
+            (
+                r#"Environment="A=b" "DB_PASSWORD=x two" "C=d""#,
+                r#"Environment="A=b" "DB_PASSWORD=[removed]" "C=d""#,
+            ),
+            ("SetCredential=id: value", "SetCredential=[removed]"),
+            ("SIGNING_KEY=hunter2", "SIGNING_KEY=[removed]"),
+            ("DB_PASS=x y\nPWD=/root", "DB_PASS=[removed]\nPWD=/root"),
+            ("MYSQL_PWD=x", "MYSQL_PWD=[removed]"),
+            ("keyboard = us, a key: b", "keyboard = us, a key: b"),
+            ("tokens = [\"abc\", \"def\"] # two", "tokens = \"[removed]\" # two"),
+            ("Cookie: a=b; c=d", "Cookie: [removed]"),
+            ("X-Registry-Auth: eyJ9", "X-Registry-Auth: [removed]"),
             ("run --acl-token abc --x y", "run --acl-token [removed] --x y"),
             ("u?token=abc&x=1", "u?token=[removed]&x=1"),
             ("consul://h?token-file=/etc/t", "consul://h?token-file=/etc/t"),
@@ -240,9 +299,23 @@ mod tests {
             ),
             ("-----BEGIN PRIVATE KEY-----\nx", "[removed]"),
         ] {
-            assert_eq!(none.clean(text), clean);
-            assert_eq!(none.clean(clean), clean, "once is enough");
+            assert_eq!(none.clean_text(text), clean);
+            assert_eq!(none.clean_text(clean), clean, "once is enough");
         }
+    }
+
+    #[test]
+    fn json_stays_json_and_loses_what_is_below_a_secret_key() {
+        let secrets = Secrets::known(["c0ffee".to_owned()]);
+        let text = r#"{"tokens": ["a", {"b": "c"}], "secret": null, "token_file": "/etc/t", "n": 1,
+            "auths": {"hub": {"auth": "dTpw"}}, "Cookie": "a=b", "x": "is c0ffee, http://u:p@h/"}"#;
+        let cleaned: Value = serde_json::from_str(&secrets.clean(text)).unwrap();
+        let expected = serde_json::json!({
+            "tokens": REMOVED, "secret": null, "token_file": "/etc/t", "n": 1,
+            "auths": {"hub": {"auth": REMOVED}}, "Cookie": REMOVED, "x": "is [removed], http://[removed]@h/",
+        });
+        assert_eq!(cleaned, expected);
+        assert_eq!(secrets.clean("1"), "1");
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn an_archive_holds_every_part_without_secrets_and_a_list_of_them() {
     assert_eq!(
         manifest["parts"],
         serde_json::json!([
-            {"path": "agent/status.json", "bytes": 13, "cut": true},
+            {"path": "agent/status.json", "bytes": 13, "error": null, "cut": true},
             {"path": "logs/x.txt.missing.txt", "bytes": 13, "error": "no [removed]", "cut": false},
         ])
     );

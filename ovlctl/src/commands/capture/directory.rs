@@ -9,8 +9,10 @@ use tokio::time::Instant;
 use crate::client::{Client, path};
 use crate::error::Error;
 
-/// When something without a name was met, the agent is asked again, but not more often.
+/// When something without a name was met, the agent is asked again, but not more often. Each time that it
+/// has nothing new, twice as long passes before the next.
 const FRESH_FOR: Duration = Duration::from_secs(5);
+const FRESH_FOR_MAX: Duration = Duration::from_secs(320);
 
 /// Who has which address. Subnets of a cluster do not overlap, so an address is one endpoint's.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub(super) struct Directory {
     hosts: BTreeMap<Ipv4Addr, String>,
     networks: BTreeMap<u32, String>,
     read: Instant,
+    fresh_for: Duration,
 }
 
 impl Directory {
@@ -48,12 +51,24 @@ impl Directory {
             hosts: members.into_iter().map(|member| (member.address, member.name)).collect(),
             networks: networks.into_iter().map(|network| (network.vni, network.name)).collect(),
             read: Instant::now(),
+            fresh_for: FRESH_FOR,
         }
     }
 
     /// It is worth asking again.
     pub(super) fn is_old(&self) -> bool {
-        self.read.elapsed() > FRESH_FOR
+        self.read.elapsed() > self.fresh_for
+    }
+
+    /// Takes what was read anew, and gives back the old.
+    pub(super) fn replace(&mut self, new: Directory) -> Directory {
+        let old = std::mem::replace(self, new);
+        let same = (&self.endpoints, &self.hosts, &self.networks)
+            == (&old.endpoints, &old.hosts, &old.networks);
+        if same {
+            self.fresh_for = (old.fresh_for * 2).min(FRESH_FOR_MAX);
+        }
+        old
     }
 
     pub(super) fn endpoint(&self, address: IpAddr) -> Option<&str> {

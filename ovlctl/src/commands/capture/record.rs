@@ -74,9 +74,19 @@ impl Record {
                 || outer.destination_host.is_none()
                 || outer.network.is_none()
         });
+        let lacks = |address: Option<IpAddr>, name: &Option<String>| {
+            // Nobody is called by the others.
+            let of_one = |address: IpAddr| match address {
+                IpAddr::V4(v4) => !(v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified()),
+                IpAddr::V6(v6) => {
+                    !(v6.is_multicast() || v6.is_unspecified() || v6.is_unicast_link_local())
+                }
+            };
+            name.is_none() && address.is_some_and(of_one)
+        };
         let inner = self.inner.as_ref().is_some_and(|inner| {
-            inner.source.is_some() && inner.source_name.is_none()
-                || inner.destination.is_some() && inner.destination_name.is_none()
+            lacks(inner.source, &inner.source_name)
+                || lacks(inner.destination, &inner.destination_name)
         });
         outer || inner
     }

@@ -1,7 +1,7 @@
 //! Where captured packets go.
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -36,27 +36,54 @@ enum Kind {
     File { path: PathBuf, writer: Writer<Box<dyn Write>> },
 }
 
-/// Before anything is begun: packets are not for a terminal.
-pub(super) fn check(file: &Path) -> Result<(), Error> {
-    if file == Path::new(STDOUT) && io::stdout().is_terminal() {
-        return Err(Error::Unconfirmed(
-            "--write - writes bytes that would garble a terminal: lead them into a file or a pipe",
-        ));
+/// A file, or what is like one, that is open.
+pub(super) struct Target {
+    path: PathBuf,
+    out: Box<dyn Write>,
+}
+
+impl Target {
+    /// Packets are for their owner alone, and not for a terminal.
+    pub(super) fn open(path: &Path) -> Result<Target, Error> {
+        let out: Box<dyn Write> = if path != Path::new(STDOUT) {
+            Box::new(open(path).map_err(|error| failed(path, error))?)
+        } else if io::stdout().is_terminal() {
+            return Err(Error::Unconfirmed(
+                "--write - writes bytes that would garble a terminal: lead them into a file or a pipe",
+            ));
+        } else {
+            Box::new(io::stdout())
+        };
+        Ok(Target { path: path.to_owned(), out })
     }
-    Ok(())
+}
+
+/// A pipe or a device as it is. A file is made anew and takes the old one's place: whoever owns that one,
+/// has it open, or made it a link to another gets nothing of this.
+fn open(path: &Path) -> io::Result<File> {
+    if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return OpenOptions::new().write(true).open(path);
+    }
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let mut new = name.to_owned();
+    new.push(format!(".{}", std::process::id()));
+    let new = path.with_file_name(new);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    std::fs::rename(&new, path).inspect_err(|_| drop(std::fs::remove_file(&new)))?;
+    Ok(file)
 }
 
 impl Sink {
     pub(super) fn open(
-        file: Option<&Path>,
+        target: Option<Target>,
         json: bool,
         capture: &Capture,
         directory: Directory,
     ) -> Result<Sink, Error> {
-        let kind = match file {
-            Some(path) => {
-                let writer = create(path, capture).map_err(|error| failed(path, error))?;
-                Kind::File { path: path.to_owned(), writer }
+        let kind = match target {
+            Some(Target { path, out }) => {
+                let writer = begin(out, capture).map_err(|error| failed(&path, error))?;
+                Kind::File { path, writer }
             }
             None if json => Kind::Json,
             None => Kind::Lines(TimeZone::system()),
@@ -93,7 +120,7 @@ impl Sink {
             return Ok(());
         }
         if let Ok(new) = Directory::read(client).await {
-            let old = std::mem::replace(&mut self.directory, new);
+            let old = self.directory.replace(new);
             self.lacking = false;
             self.write_names(Some(&old))?;
         }
@@ -116,19 +143,7 @@ impl Sink {
     }
 }
 
-fn create(path: &Path, capture: &Capture) -> io::Result<Writer<Box<dyn Write>>> {
-    let out: Box<dyn Write> = if path == Path::new(STDOUT) {
-        Box::new(io::stdout())
-    } else {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let file = options.open(path)?;
-        // One that was there before: packets are for its owner alone.
-        if file.metadata()?.is_file() {
-            file.set_permissions(Permissions::from_mode(0o600))?;
-        }
-        Box::new(file)
-    };
+fn begin(out: Box<dyn Write>, capture: &Capture) -> io::Result<Writer<Box<dyn Write>>> {
     let interface = Interface {
         name: &capture.interface,
         description: &format!("of host {}", capture.host),

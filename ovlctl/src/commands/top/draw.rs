@@ -199,7 +199,7 @@ fn networks(frame: &mut Frame<'_>, area: Rect, model: &Model, view: &mut View, t
         header: ["NETWORK", "HERE/ALL", "IN B/s", "OUT B/s", "IN pkt/s", "OUT pkt/s", "DROPS"],
         widths: [
             Constraint::Fill(1),
-            Constraint::Length(9),
+            Constraint::Length(11),
             Constraint::Length(8),
             Constraint::Length(8),
             Constraint::Length(8),

@@ -128,6 +128,8 @@ pub(super) struct View {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     GoOn,
+    /// Stop until the shell goes on with it.
+    Suspend,
     Quit,
 }
 
@@ -139,10 +141,13 @@ impl View {
         if key.kind == KeyEventKind::Release {
             return Next::GoOn;
         }
-        // Ctrl-C and Ctrl-D; others are not ours.
+        // What a terminal makes signals of, when it is not drawn to; others are not ours.
         if key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) {
-            let ends = matches!(key.code, KeyCode::Char('c' | 'd'));
-            return if ends { Next::Quit } else { Next::GoOn };
+            return match key.code {
+                KeyCode::Char('c' | 'd') => Next::Quit,
+                KeyCode::Char('z') => Next::Suspend,
+                _ => Next::GoOn,
+            };
         }
         if self.help {
             self.help = false;

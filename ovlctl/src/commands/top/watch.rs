@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use ovl_agent::control::api::Endpoint;
-use ovl_agent::control::api::paths::{Ping, PingHosts};
+use ovl_agent::control::api::paths::{INTERVAL_MIN_MS, Ping, PingHosts};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -115,6 +115,7 @@ pub(super) async fn sample(client: &Client, known: Option<Vec<Endpoint>>) -> Res
 
 /// Round trips from the agent's host to all others.
 pub(super) async fn pings(client: &Client) -> Result<Vec<Ping>, Error> {
-    let wanted = PingHosts { hosts: Vec::new(), count: 1, interval_ms: 0, size: None };
+    let wanted =
+        PingHosts { hosts: Vec::new(), count: 1, interval_ms: INTERVAL_MIN_MS, size: None };
     client.post(&path(&["ping"]), &wanted).await
 }
