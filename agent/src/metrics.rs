@@ -82,7 +82,7 @@ pub fn text(everything: &Everything, instruments: &Instruments) -> String {
     for (kind, count) in events {
         page.counter("ovl_events_total", &[("kind", kind.name())], *count);
     }
-    page.counter("ovl_events_lost_total", &[], *lost);
+    page.counter("ovl_events_forgotten_total", &[], *lost);
     page.gauge("ovl_captures", &[], everything.captures as f64);
     if let Some(totals) = &everything.devices {
         devices(&mut page, totals);
@@ -127,7 +127,7 @@ fn core(page: &mut Page, core: &Figures) {
 fn pools(page: &mut Page, core: &Figures) {
     let ratio = |used: u64, size: u64| if size == 0 { 1.0 } else { used as f64 / size as f64 };
     let worst = core.pools.iter().map(|pool| ratio(pool.used, pool.size)).fold(0.0, f64::max);
-    page.gauge("ovl_pool_used_ratio_max", &[], worst);
+    page.gauge("ovl_pool_used_max_ratio", &[], worst);
     let (own, others) = core.pools.split_at(core.pools.len().min(NETWORKS_MAX));
     let mut tell = |network: &str, used: u64, size: u64| {
         page.gauge("ovl_network_addresses_used", &[("network", network)], used as f64);

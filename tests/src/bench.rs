@@ -7,9 +7,11 @@
 //! - `attach`: from the request to an endpoint that answers by name from another host.
 //! - `memory`: what an agent holds with four hosts and a hundred endpoints.
 //! - `start`: from the start of an agent to ready.
+//! - `diagnose`: how long `ovlctl`'s commands take that find a fault, and what a capture costs.
 //! - `docker`: `docker run` on ovl, on Docker's classic overlay and on Swarm's.
 
 mod attach;
+mod diagnose;
 mod docker;
 mod memory;
 mod path;
@@ -30,6 +32,8 @@ pub enum Figure {
     Memory,
     /// From the start of an agent to ready
     Start,
+    /// The commands that find a fault, and captures beside tcpdump
+    Diagnose,
     /// `docker run` on ovl and on Docker's own overlays
     Docker,
 }
@@ -64,7 +68,7 @@ impl Figure {
         match self {
             Figure::Path | Figure::Start => &all[..2],
             Figure::Attach => &all[..3],
-            Figure::Memory => all,
+            Figure::Memory | Figure::Diagnose => all,
             Figure::Docker => docker::hosts(),
         }
     }
@@ -75,6 +79,7 @@ impl Figure {
             Figure::Attach => attach::measure(lab, plan),
             Figure::Memory => memory::measure(lab),
             Figure::Start => start::measure(lab, plan.runs),
+            Figure::Diagnose => diagnose::measure(lab, plan),
             Figure::Docker => docker::measure(lab, plan),
         }
     }

@@ -58,9 +58,14 @@ impl Dataplane {
     /// Holds the kernel against `desired`, and changes nothing. Everything is read afresh.
     pub async fn compare(&mut self, desired: &Desired) -> Comparison {
         let mut found = Comparison { networks: desired.networks.len(), ..Comparison::default() };
-        if self.lacks_firewall().await {
-            let table = crate::nft::TABLE;
-            found.push(Difference::of_host(DifferenceKind::FirewallMissing, table));
+        let table = crate::nft::TABLE;
+        match self.lacks_firewall().await {
+            Ok(false) => {}
+            Ok(true) => found.push(Difference::of_host(DifferenceKind::FirewallMissing, table)),
+            Err(error) => {
+                let differs = Difference::of_host(DifferenceKind::Unreadable, table);
+                found.push(differs.have(error.to_string()));
+            }
         }
         let memory = &self.memory;
         let kernel = self.kernel.get_mut();

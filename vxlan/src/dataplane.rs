@@ -122,16 +122,17 @@ impl Dataplane {
     }
 
     /// The table is not there, and could be.
-    pub(crate) async fn lacks_firewall(&mut self) -> bool {
+    pub(crate) async fn lacks_firewall(&mut self) -> Result<bool, NetlinkError> {
         match &mut self.firewall {
-            Some(firewall) => !matches!(firewall.is_installed().await, Ok(true)),
-            None => false,
+            Some(firewall) => Ok(!firewall.is_installed().await?),
+            None => Ok(false),
         }
     }
 
     /// Whether the table had to be installed again, for example after `nft flush ruleset`.
     async fn repair_firewall(&mut self) -> bool {
-        if !self.lacks_firewall().await {
+        // Where that cannot be told, it does no harm to install it once more.
+        if !self.lacks_firewall().await.unwrap_or(true) {
             return false;
         }
         let Some(firewall) = &mut self.firewall else {

@@ -255,7 +255,17 @@ fn on_link(message: RouteNetlinkMessage, index: u32) -> Option<NeighbourMessage>
 }
 
 fn fdb_row(message: &NeighbourMessage) -> Option<(Mac, Option<Ipv4Addr>)> {
-    let mut mac = None;
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => Mac::from_bytes(bytes),
+        _ => None,
+    });
+    let (vtep, plain) = destination(message);
+    Some((mac?, vtep.filter(|_| plain)))
+}
+
+/// Where a row of an FDB leads, if to an IPv4 address; and whether it is such as the agent makes: never
+/// ageing, with no port, VNI or interface of its own.
+pub(crate) fn destination(message: &NeighbourMessage) -> (Option<Ipv4Addr>, bool) {
     let mut vtep = None;
     let mut plain = matches!(
         message.header.state,
@@ -263,7 +273,6 @@ fn fdb_row(message: &NeighbourMessage) -> Option<(Mac, Option<Ipv4Addr>)> {
     );
     for attribute in &message.attributes {
         match attribute {
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac = Mac::from_bytes(bytes),
             NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
                 vtep = Some(*address);
             }
@@ -277,7 +286,7 @@ fn fdb_row(message: &NeighbourMessage) -> Option<(Mac, Option<Ipv4Addr>)> {
             _ => {}
         }
     }
-    Some((mac?, vtep.filter(|_| plain)))
+    (vtep, plain)
 }
 
 fn neighbour_row(message: &NeighbourMessage) -> Option<(IpAddr, Mac)> {

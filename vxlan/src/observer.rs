@@ -21,7 +21,7 @@ use crate::{
     error::NetlinkError,
     netlink::Kernel,
     netns::{Namespace, NetnsError},
-    observe::{Kind, Link},
+    observe::{self, Kind, Link},
 };
 
 /// Most addresses of one interface that are told; the rest is left out.
@@ -276,21 +276,8 @@ impl From<&NeighbourMessage> for Neighbour {
 
 impl From<&NeighbourMessage> for FdbRow {
     fn from(message: &NeighbourMessage) -> Self {
-        let odd = message.attributes.iter().any(|attribute| {
-            matches!(
-                attribute,
-                NeighbourAttribute::Port(_)
-                    | NeighbourAttribute::Vni(_)
-                    | NeighbourAttribute::IfIndex(_)
-            )
-        });
-        let vtep = match destination(message) {
-            Some(IpAddr::V4(vtep)) => Some(vtep),
-            Some(IpAddr::V6(_)) | None => None,
-        };
-        // `bridge fdb add` sets another bit besides.
-        let permanent = u16::from(message.header.state) & u16::from(NeighbourState::Permanent) != 0;
-        Self { vtep, plain: !odd && permanent }
+        let (vtep, plain) = observe::destination(message);
+        Self { vtep, plain }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! The names table itself answers in the end; what stands here says how it came to be so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -24,6 +24,12 @@ const NEAR_MAX: usize = 5;
 
 /// Names that are compared for that. In a larger cluster, those of the first endpoints only.
 const COMPARED_MAX: usize = 50_000;
+
+/// The farthest that one of them may be away.
+const NEAR_BY_MAX: usize = 3;
+
+/// Network, address and hosts, of an address that several endpoints hold.
+type HeldTwice = (u64, IpAddr, Vec<String>);
 
 /// Networks that a sentence names.
 const NAMED_MAX: usize = 8;
@@ -92,7 +98,9 @@ impl Core {
             true => Vec::new(),
             false => self.near(&name, &looked_in),
         };
-        let records = candidates.into_iter().take(RECORDS_MAX).map(|c| self.record_of(c)).collect();
+        let records = candidates.into_iter().take(RECORDS_MAX);
+        let twice = self.held_twice();
+        let records = records.map(|c| self.record_of(c, &twice)).collect();
         Ok(Explained { asker, scope, records, left_out, near })
     }
 
@@ -205,7 +213,7 @@ impl Core {
         }
     }
 
-    fn record_of(&self, candidate: Candidate<'_>) -> Record {
+    fn record_of(&self, candidate: Candidate<'_>, twice: &[HeldTwice]) -> Record {
         let Candidate { endpoint, host, matched, whole, known, withheld } = candidate;
         let network = self.name_of_network(endpoint.network);
         let answers = withheld.is_none();
@@ -215,9 +223,12 @@ impl Core {
                 format!("{host} announces it, and \"{matched}\" of network {network} is meant")
             }
         });
-        let twice = self.held_twice_by(endpoint.network, &endpoint);
-        let why = match twice {
-            Some(hosts) => format!("{why}; its address is held twice, on {hosts}"),
+        let own: Vec<IpAddr> = addresses(&endpoint).collect();
+        let held = |(id, address, _): &&HeldTwice| *id == endpoint.network && own.contains(address);
+        let why = match twice.iter().find(held) {
+            Some((.., hosts)) => {
+                format!("{why}; its address is held twice, on {}", hosts.join(" and "))
+            }
             None => why,
         };
         let short = || endpoint.id.chars().take(12).collect();
@@ -235,35 +246,38 @@ impl Core {
         }
     }
 
-    fn held_twice_by(&self, network: u64, endpoint: &Endpoint) -> Option<String> {
-        let own: Vec<IpAddr> = addresses(endpoint).collect();
-        let twice = self.held_twice();
-        let found = twice.iter().find(|(id, address, _)| *id == network && own.contains(address));
-        found.map(|(_, _, hosts)| hosts.join(" and "))
-    }
-
     /// Names that are so near that one of them may be meant, nearest first.
     fn near(&self, name: &str, looked_in: &impl Fn(&u64) -> bool) -> Vec<String> {
-        let here = self.local_endpoints();
-        let there = self.remotes.visible().map(|(_, e)| e.clone());
-        let names = here.chain(there).filter(|e| looked_in(&e.network)).flat_map(|e| {
-            let network = self.name_of_network(e.network);
-            e.names.into_iter().map(move |own| (own, network.clone()))
-        });
-        let allowed = |own: &str| (own.len() / 3).clamp(1, 3);
-        let mut near: Vec<(usize, String)> = names
-            .take(COMPARED_MAX)
-            .filter_map(|(own, network)| {
-                // Asked for with a network, it is told with one.
-                let full = format!("{own}.{network}");
-                let (text, tail) = match name.contains('.') && !own.contains('.') {
-                    true => (full, network.len() + 1),
-                    false => (own, 0),
-                };
-                let distance = distance(name, &fold(&text));
-                (distance <= allowed(&text[..text.len() - tail])).then_some((distance, text))
-            })
+        let networks: BTreeMap<u64, String> = self
+            .networks
+            .keys()
+            .filter(|id| looked_in(id))
+            .map(|id| (*id, self.name_of_network(*id)))
             .collect();
+        let dotted = name.contains('.');
+        let near_enough = |id: u64, own: &str| {
+            let network = networks.get(&id)?;
+            // Asked for with a network, it is told with one.
+            let tail = if dotted && !own.contains('.') { network.len() + 1 } else { 0 };
+            let allowed = (own.len() / 3).clamp(1, NEAR_BY_MAX);
+            // Most names are told apart by their length: this holds up everything else.
+            if (own.len() + tail).abs_diff(name.len()) > allowed {
+                return None;
+            }
+            let text = if tail > 0 { format!("{own}.{network}") } else { own.to_owned() };
+            let distance = distance(name, &fold(&text));
+            (distance <= allowed).then_some((distance, text))
+        };
+        let mut near = Vec::new();
+        let mut compared = 0;
+        let mut compare = |endpoint: &Endpoint| {
+            for own in endpoint.names.iter().take(COMPARED_MAX - compared) {
+                compared += 1;
+                near.extend(near_enough(endpoint.network, own));
+            }
+        };
+        self.local_endpoints().for_each(|endpoint| compare(&endpoint));
+        self.remotes.visible().for_each(|(_, endpoint)| compare(endpoint));
         near.sort();
         near.dedup();
         near.into_iter().take(NEAR_MAX).map(|(_, text)| text).collect()

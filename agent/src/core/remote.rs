@@ -271,11 +271,9 @@ impl Core {
         if member.name == self.me.node {
             return;
         }
-        let before = self.remotes.hosts.get(&member.name).map(|h| (h.state, *h.address.ip()));
-        self.tell_member(&member, before);
+        let before = self.remotes.hosts.get(&member.name).map(|h| (h.state, h.address));
+        self.tell_member(&member, before.map(|(state, address)| (state, *address.ip())));
         let node = member.name;
-        let probed = |host: &Host| (host.state != MemberState::Left, host.address);
-        let before = self.remotes.hosts.get(&node).map(probed);
         let host = self.remotes.hosts.entry(node.clone()).or_insert_with(|| Host {
             address: member.address,
             state: member.state,
@@ -287,7 +285,9 @@ impl Core {
         host.address = member.address;
         host.state = member.state;
         self.state_version += 1;
-        if before != Some(probed(host)) {
+        // Who is there is probed.
+        let probed = |(state, address)| (state != MemberState::Left, address);
+        if before.map(probed) != Some(probed((member.state, member.address))) {
             self.desired_version += 1;
         }
         match member.state {

@@ -141,6 +141,7 @@ impl Core {
     pub(super) fn tell_start(&mut self) {
         // What it knows from its last run is no news.
         self.telling.batch.clear();
+        self.telling.over.clear();
         let summary = format!("the agent of {} started, version {}", self.me.node, crate::VERSION);
         let notice = Notice::new(Kind::AgentStarted, summary).host(&self.me.node);
         let taken = self.local.len();

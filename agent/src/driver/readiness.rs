@@ -28,8 +28,7 @@ impl Readiness {
     }
 
     /// To be called again and again, at least every two seconds. `serving`: every container that is
-    /// known has its DNS server, or was refused one.
-    /// What is to be told when it is ready, once.
+    /// known has its DNS server, or was refused one. Gives back what is to be told when it is ready, once.
     pub(super) fn tell(&mut self, now: Instant, core: &Core, serving: bool) -> Option<Notice> {
         if self.beat.is_some_and(|beat| is_over(self.beaten, beat / 2, now)) {
             self.beaten = Some(now);

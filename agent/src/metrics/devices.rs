@@ -11,12 +11,12 @@ use ovl_vxlan::{LinkCounters, Passed};
 /// What was summed so far, and what each device had counted at the last look.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// By index of the device.
-    last: BTreeMap<u32, LinkCounters>,
+    /// By index of the device. None: there was no look yet.
+    last: Option<BTreeMap<u32, LinkCounters>>,
     totals: Totals,
 }
 
-/// The sums, since the agent's start, with what the devices had counted by then.
+/// The sums since the first look: what devices had counted before another run of the agent has told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Devices that are there.
@@ -30,21 +30,23 @@ pub struct Totals {
 impl Tally {
     /// Takes in a look at all devices, and tells the sums.
     pub fn take(&mut self, devices: &[LinkCounters]) -> Totals {
-        let before = std::mem::take(&mut self.last);
-        for now in devices {
-            let then = before.get(&now.index).filter(|then| then.vni == now.vni);
-            let (rx, tx) = then.map(|then| (then.rx, then.tx)).unwrap_or_default();
-            add(&mut self.totals.received, now.rx, rx);
-            add(&mut self.totals.sent, now.tx, tx);
-            self.last.insert(now.index, now.clone());
+        if let Some(before) = &self.last {
+            for now in devices {
+                let then = before.get(&now.index).filter(|then| then.vni == now.vni);
+                let (rx, tx) = then.map(|then| (then.rx, then.tx)).unwrap_or_default();
+                add(&mut self.totals.received, now.rx, rx);
+                add(&mut self.totals.sent, now.tx, tx);
+            }
         }
+        self.last = Some(devices.iter().map(|device| (device.index, device.clone())).collect());
         self.totals.devices = devices.len();
         self.totals
     }
 }
 
 fn add(sum: &mut Passed, now: Passed, then: Passed) {
-    let more = |now: u64, then: u64| if now < then { now } else { now - then };
+    // A device counts up only: what is less was read before the other.
+    let more = |now: u64, then: u64| now.saturating_sub(then);
     sum.packets += more(now.packets, then.packets);
     sum.bytes += more(now.bytes, then.bytes);
     sum.dropped += more(now.dropped, then.dropped);
@@ -64,11 +66,11 @@ mod tests {
     fn the_sum_never_falls_whatever_becomes_of_the_devices() {
         let mut tally = Tally::default();
         let mut sum = |devices: &[LinkCounters]| tally.take(devices).received.packets;
-        assert_eq!(sum(&[device(1, 10, 5), device(2, 20, 7)]), 12);
-        assert_eq!(sum(&[device(1, 10, 6), device(2, 20, 7)]), 13);
-        assert_eq!(sum(&[device(2, 20, 9)]), 15, "one went");
-        assert_eq!(sum(&[device(1, 30, 4), device(2, 20, 9)]), 19, "it was made anew");
-        assert_eq!(sum(&[device(3, 30, 2), device(2, 20, 1)]), 22, "with the index of another");
+        assert_eq!(sum(&[device(1, 10, 5), device(2, 20, 7)]), 0, "of an earlier run");
+        assert_eq!(sum(&[device(1, 10, 6), device(2, 20, 7)]), 1);
+        assert_eq!(sum(&[device(2, 20, 9)]), 3, "one went");
+        assert_eq!(sum(&[device(1, 30, 4), device(2, 20, 9)]), 7, "it was made anew");
+        assert_eq!(sum(&[device(3, 30, 2), device(2, 20, 8)]), 9, "with the index of another");
         assert_eq!(tally.take(&[]).devices, 0);
     }
 }

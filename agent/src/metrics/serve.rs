@@ -63,6 +63,10 @@ pub(crate) async fn follow(
     events: mpsc::Sender<Event>,
 ) {
     let mut failing = false;
+    // What devices had counted before is of an earlier run.
+    if let Some(devices) = devices().await {
+        agent.instruments().tally(&devices);
+    }
     loop {
         let at = *address.borrow_and_update();
         let bound = match at {

@@ -115,7 +115,7 @@ fn networks_beyond_the_bound_are_summed_and_the_worst_is_of_all() {
         "ovl_network_addresses_used{network=\"net-0\"} 10",
         "ovl_network_addresses_used{network=\"(other)\"} 100",
         "ovl_network_addresses{network=\"(other)\"} 1100",
-        "ovl_pool_used_ratio_max 0.9",
+        "ovl_pool_used_max_ratio 0.9",
         "ovl_networks 52",
     ] {
         assert!(text.lines().any(|told| told == line), "{line} in\n{text}");
@@ -132,6 +132,8 @@ fn what_is_counted_and_timed_is_told() {
     instruments.ready();
     let flow = Passed { packets: 3, bytes: 300, dropped: 1, errors: 2 };
     let device = LinkCounters { vni: Some(1), index: 1, rx: flow, ..LinkCounters::default() };
+    let before = LinkCounters { rx: Passed::default(), ..device.clone() };
+    instruments.tally(&[before]);
     let devices = Some(instruments.tally(&[device]));
     let text = text(&Everything { devices, ..everything(1) }, &instruments);
     for line in [

@@ -37,7 +37,7 @@ pub(super) fn measure(lab: &Lab) -> Result<(), LabError> {
     Ok(())
 }
 
-fn kilobytes(status: &str, key: &str) -> f64 {
+pub(super) fn kilobytes(status: &str, key: &str) -> f64 {
     let line = status.lines().find(|line| line.starts_with(key));
     line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(f64::NAN)
 }

@@ -21,7 +21,7 @@ struct Path {
 
 const SECONDS: &str = "2";
 const LIMIT: Duration = Duration::from_secs(30);
-const THROUGHPUT_PORT: &str = "5201";
+pub(super) const THROUGHPUT_PORT: &str = "5201";
 const LATENCY_PORT: &str = "11111";
 
 pub(super) fn measure(lab: &Lab, plan: Plan) -> Result<(), LabError> {
@@ -77,15 +77,19 @@ fn serve(lab: &Lab, path: &Path) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Bits a second.
 fn bandwidth(path: &Path) -> Result<f64, LabError> {
+    throughput(&path.client, &path.address)
+}
+
+/// Bits a second, from a client to the server at an address.
+pub(super) fn throughput(client: &Sandbox, address: &str) -> Result<f64, LabError> {
     let argv = [
         "taskset",
         "-c",
         "0",
         "iperf3",
         "-c",
-        &path.address,
+        address,
         "-p",
         THROUGHPUT_PORT,
         "-t",
@@ -94,7 +98,7 @@ fn bandwidth(path: &Path) -> Result<f64, LabError> {
         "400K",
         "-J",
     ];
-    let outcome = path.client.run(&argv, LIMIT)?.require()?;
+    let outcome = client.run(&argv, LIMIT)?.require()?;
     let value = outcome.json()?["end"]["sum_received"]["bits_per_second"].as_f64();
     value.ok_or_else(|| missing("bits_per_second", &outcome))
 }

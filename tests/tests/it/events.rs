@@ -52,6 +52,34 @@ fn what_happens_is_followed_over_a_restart_of_the_agent() {
     assert_eq!((first["seq"].as_u64(), text(&first["host"]).as_str()), (Some(1), "bee-2"));
 }
 
+#[test]
+fn hosts_that_hang_and_endpoints_that_move_are_told() {
+    let lab = TestLab::up("moves", &["bee-1", "bee-2"], StoreKind::Sqlite);
+    let hosts = lab.hosts().unwrap();
+    let follower = Follower::start(&hosts[0], &["events", "--json", "-f", "--since", "1h"]);
+    ctl(&hosts[0], &["network", "create", "net"]);
+    let here = lab.attach("bee-1", "net", "one").unwrap();
+    let from = text(&endpoint(&hosts[0], "one")["ipv4"]);
+    here.detach().unwrap();
+    lab.attach("bee-2", "net", "one").unwrap();
+    follower.sees("the move", |e| {
+        let summary = text(&e["summary"]);
+        e["kind"] == "endpoint-moved"
+            && (&e["host"], &e["endpoint"]) == (&"bee-2".into(), &"one".into())
+            && summary.contains(&format!("moved from {from} on host bee-1"))
+    });
+    hosts[1].freeze_agent().unwrap();
+    for kind in ["host-suspected", "host-down"] {
+        eventually(kind, FAILURE, || {
+            follower.has(|e| e["kind"] == kind && e["host"] == "bee-2" && e["summary"].is_string())
+        });
+    }
+    hosts[1].thaw_agent().unwrap();
+    eventually("its return", FAILURE, || {
+        follower.has(|e| e["kind"] == "host-back" && e["host"] == "bee-2")
+    });
+}
+
 /// Who answers to a name, to whom, and what may have been meant.
 fn names_are_explained(host: &Host) {
     let told = ctl(host, &["resolve", "two", "--from", "one"]);
