@@ -6,8 +6,8 @@ use ovl_tests::machine::Image;
 use serde_json::Value;
 
 use crate::support::{
-    CONTAINERS, NETWORK, READY, SPREAD, Site, UNIT, docker, endpoints, eventually, holds, members,
-    newer, ok, run_container,
+    CONTAINERS, NETWORK, PROBES, READY, SPREAD, Site, UNIT, docker, endpoints, eventually, holds,
+    members, newer, ok, run_container,
 };
 
 /// How long Docker's start may hang on a store that does not answer.
@@ -73,8 +73,9 @@ fn is_back(site: &Site, held: &[String]) {
     // Addresses may change places, and MACs go with them: a row must be of what runs now.
     let live: Vec<String> = ["anna", "amy"].iter().map(|name| mac(&site[0], name)).collect();
     let rows: Value = serde_json::from_str(&ok(&site[1], &["bridge", "-j", "fdb"])).unwrap();
+    let of_network = |name: &str| name.starts_with("ovl") && name != PROBES;
     let remote =
-        |row: &&Value| row["ifname"].as_str().unwrap().starts_with("ovl") && row["dst"].is_string();
+        |row: &&Value| of_network(row["ifname"].as_str().unwrap()) && row["dst"].is_string();
     for row in rows.as_array().unwrap().iter().filter(remote) {
         assert!(live.iter().any(|mac| row["mac"] == *mac), "a row of what does not run: {row}");
     }
