@@ -39,7 +39,7 @@ use self::readiness::Readiness;
 use self::registry::Store;
 pub use self::reload::Read;
 use self::reload::{Reread, Settings};
-use self::sandboxes::Sandboxes;
+use self::sandboxes::{Presence, Sandboxes};
 use crate::capture::Captures;
 use crate::config::Config;
 use crate::control::api::Reloaded;
@@ -370,11 +370,21 @@ impl Driver {
             }
             Action::End => self.left = true,
             Action::CheckSandboxes(list) => {
-                let gone: Vec<String> = list
-                    .into_iter()
-                    .filter(|(_, s)| sandboxes::there(s).is_none())
-                    .map(|(id, _)| id)
-                    .collect();
+                let mut gone = Vec::new();
+                let mut unknown = 0;
+                for (id, sandbox) in list {
+                    match sandboxes::presence(&sandbox) {
+                        Presence::There(_) => {}
+                        Presence::Gone => gone.push(id),
+                        Presence::Unknown => unknown += 1,
+                    }
+                }
+                if unknown > 0 {
+                    tracing::warn!(
+                        unknown,
+                        "sandboxes that cannot be looked at count as there: perhaps all file descriptors are in use"
+                    );
+                }
                 if !gone.is_empty() {
                     // Not fed from here: what follows from it waits for the state file, too. When
                     // the mailbox is full, the next check says it again.

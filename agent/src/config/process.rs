@@ -45,10 +45,10 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Each is followed by a zero.
+/// Each is followed by a zero, but for the last, perhaps, when a process has written over it.
 fn words(bytes: &[u8]) -> impl Iterator<Item = OsString> {
-    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
-    bytes.split(|byte| *byte == 0).map(|word| OsStr::from_bytes(word).to_owned())
+    let words = bytes.split_inclusive(|byte| *byte == 0);
+    words.map(|word| OsStr::from_bytes(word.strip_suffix(b"\0").unwrap_or(word)).to_owned())
 }
 
 fn assignments(text: &[u8]) -> impl Iterator<Item = (OsString, OsString)> {
@@ -85,6 +85,18 @@ mod tests {
             [("OVL_A", "1"), ("OVL_B", "two words"), ("C", "x"), ("D", ""), ("E", "a=b")];
         assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(variables_of(Path::new("/nowhere")), []);
+    }
+
+    #[test]
+    fn words_may_be_empty_and_a_process_that_has_ended_has_none() {
+        for (bytes, expected) in [
+            (&b""[..], &[][..]),
+            (b"\0", &[""]),
+            (b"a\0\0b\0", &["a", "", "b"]),
+            (b"a\0b", &["a", "b"]),
+        ] {
+            assert_eq!(words(bytes).collect::<Vec<_>>(), expected, "{bytes:?}");
+        }
     }
 
     #[test]

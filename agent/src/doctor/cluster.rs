@@ -6,10 +6,11 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ovl_gossip::MemberState;
+use ovl_vxlan::DifferenceKind;
 
 use super::{Check, Group, Host, Look};
 use crate::control::api::Member;
-use crate::control::api::audit::Difference;
+use crate::control::api::audit::{Audit, Difference};
 use crate::control::api::doctor::{Finding, Verdict};
 use crate::core::{Diagnosis, Request, Response, Topic};
 
@@ -21,6 +22,9 @@ const DRIFT: &str = "kernel.drift";
 
 /// How long the kernel may take to be read.
 const AUDIT_WITHIN: Duration = Duration::from_secs(5);
+
+/// What an audit calls the parts that it could not read.
+const UNREADABLE: &str = DifferenceKind::Unreadable.name();
 
 /// A change by others that was put right longer ago is told without a warning.
 const RECENT: Duration = Duration::from_secs(600);
@@ -72,7 +76,7 @@ async fn look(host: Host) -> Vec<Finding> {
     let docker = host.status().is_some_and(|status| status.docker == "connected");
     let mut findings = judge(diagnosis, docker, host.only.wants("peer.agent"));
     if host.only.wants(DRIFT)
-        && let Some(differs) = compare(&host).await
+        && let Some(differs) = compared(audit(&host).await)
         && let Some(drift) = findings.iter_mut().find(|f| f.check == DRIFT)
         // What the kernel refused differs, of course.
         && matches!(drift.verdict, Verdict::Ok | Verdict::Warn)
@@ -82,24 +86,41 @@ async fn look(host: Host) -> Vec<Finding> {
     findings
 }
 
-/// The kernel, read now, against what it should be; none: it is that, or cannot be told in time.
-async fn compare(host: &Host) -> Option<Finding> {
-    let asked = host.agent().ok()?;
-    let audit = tokio::time::timeout(AUDIT_WITHIN, asked.ask(Request::Audit { repair: false }));
-    let Ok(Ok(Response::Audit(audit))) = audit.await else {
-        return None;
+/// The kernel, read now, against what it should be.
+async fn audit(host: &Host) -> Result<Audit, String> {
+    let agent = host.agent()?;
+    let asked = agent.ask(Request::Audit { repair: false });
+    match tokio::time::timeout(AUDIT_WITHIN, asked).await {
+        Ok(Ok(Response::Audit(audit))) => Ok(audit),
+        Ok(Ok(_)) => Err("the agent answered something else".to_owned()),
+        Ok(Err(refusal)) => Err(refusal.message),
+        Err(_) => Err(format!("that took longer than {} s", AUDIT_WITHIN.as_secs())),
+    }
+}
+
+/// None: it is what it should be.
+fn compared(audit: Result<Audit, String>) -> Option<Finding> {
+    let audit = match audit {
+        Ok(audit) => audit,
+        Err(why) => {
+            return Some(Finding::unchecked(DRIFT, format!("the kernel was not read: {why}")));
+        }
     };
-    let count = audit.differences.len() + audit.left_out;
-    (count > 0).then(|| {
+    let (unread, differ): (Vec<_>, Vec<_>) =
+        audit.differences.iter().partition(|differs| differs.kind == UNREADABLE);
+    let words = audit.differences.iter().map(in_words);
+    let count = differ.len() + audit.left_out;
+    if count > 0 {
         let things = if count == 1 { "one thing differs" } else { "things differ" };
         let number = if count == 1 { String::new() } else { format!("{count} ") };
         let summary = format!(
             "{number}{things} between the kernel and what ovl wants of it: somebody else has changed that"
         );
-        Finding::fail(DRIFT, summary)
-            .all_seen(audit.differences.iter().map(in_words))
-            .mend("ovlctl audit --repair; then look who does it: ovlctl events --kind kernel")
-    })
+        let mend = "ovlctl audit --repair; then look who does it: ovlctl events --kind kernel";
+        return Some(Finding::fail(DRIFT, summary).all_seen(words).mend(mend));
+    }
+    (!unread.is_empty())
+        .then(|| Finding::unchecked(DRIFT, "parts of the kernel could not be read").all_seen(words))
 }
 
 /// `fdb-missing: ovl-1048576 02:42:…, wanted 192.168.77.12`.
@@ -362,6 +383,22 @@ mod tests {
             let members = vec![member("a", 1, MemberState::Alive), member("b", 1, state)];
             assert_eq!(shared(&members).len(), expected, "{state:?}");
         }
+    }
+
+    #[test]
+    fn a_kernel_that_was_not_read_is_not_told_to_be_fine() {
+        let differs = |kind: &str| Difference { kind: kind.into(), ..Difference::default() };
+        let audit = |kinds: &[&str]| {
+            let differences = kinds.iter().map(|kind| differs(kind)).collect();
+            compared(Ok(Audit { differences, ..Audit::default() }))
+        };
+        let verdict = |finding: Option<Finding>| finding.map(|finding| finding.verdict);
+        assert_eq!(audit(&[]), None);
+        assert_eq!(verdict(audit(&["fdb-missing", UNREADABLE])), Some(Verdict::Fail));
+        assert_eq!(verdict(audit(&[UNREADABLE])), Some(Verdict::Unchecked));
+        let late = compared(Err("another is under way".into())).unwrap();
+        assert_eq!(late.verdict, Verdict::Unchecked);
+        assert!(late.summary.contains("another is under way"), "{}", late.summary);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::disk::{StateError, StateFile, next_epoch};
 use super::readiness::Readiness;
 use super::registry::Store;
 use super::reload::{Read, Settings};
-use super::sandboxes::{Sandboxes, there};
+use super::sandboxes::{Presence, Sandboxes, presence};
 use super::{Agent, Driver, EVENTS_MAX, now, wall_clock};
 use crate::capture::Captures;
 use crate::config::Config;
@@ -270,12 +270,16 @@ pub(super) fn defaults(config: &Config) -> Defaults {
 /// kept of such a sandbox is closed at once: it holds the namespace, and the interface in it.
 fn still_there(mut state: State, kept: &mut Kept) -> State {
     let mut alive = BTreeSet::new();
-    let gone = state.forget_endpoints(|sandbox| match there(sandbox) {
-        Some((_, inode)) => {
+    let gone = state.forget_endpoints(|sandbox| match presence(sandbox) {
+        Presence::There((_, inode)) => {
             alive.insert(inode);
             false
         }
-        None => true,
+        Presence::Unknown => {
+            alive.extend(sandbox.id.map(|(_, inode)| inode));
+            false
+        }
+        Presence::Gone => true,
     });
     kept.retain(|inode, _| alive.contains(inode));
     if gone > 0 {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ovl_vxlan::netns::{NetnsError, NetnsId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -121,7 +122,12 @@ impl Sandboxes {
             self.wanted.remove(&netns);
             return;
         }
-        let id = identify(&netns);
+        let known = self.wanted.get(&netns).and_then(|wanted| wanted.id);
+        let id = match look(&netns) {
+            Presence::There(id) => Some(id),
+            Presence::Gone => None,
+            Presence::Unknown => known,
+        };
         let same = |wanted: &&mut Wanted| wanted.id == id && wanted.embedded == embedded;
         if let Some(wanted) = self.wanted.get_mut(&netns).filter(same) {
             if let State::Open(open) = &wanted.state {
@@ -138,7 +144,7 @@ impl Sandboxes {
     /// wanted again when the interface is in it. Since Docker 28 it is there, and its container's
     /// process starts so soon after its interface that DNS must be there before.
     pub(super) fn want_early(&mut self, netns: PathBuf, scope: Vec<u64>) {
-        if identify(&netns).is_some() {
+        if matches!(look(&netns), Presence::There(_)) {
             self.want(netns, scope, true);
         }
     }
@@ -190,7 +196,10 @@ impl Sandboxes {
                     continue;
                 }
             };
-            wanted.id = identify(netns);
+            wanted.id = match look(netns) {
+                Presence::There(id) => Some(id),
+                Presence::Gone | Presence::Unknown => None,
+            };
             wanted.state = State::Opening(pause);
             let kept = wanted.id.and_then(|(_, inode)| self.kept.remove(&inode));
             let (opener, scope, docker) =
@@ -236,13 +245,70 @@ impl Sandboxes {
     }
 }
 
-/// Device and inode of the sandbox's namespace, if it still is the one that it was.
-pub(super) fn there(sandbox: &Sandbox) -> Option<Id> {
-    identify(&sandbox.netns).filter(|id| sandbox.id.is_none_or(|known| known == *id))
+/// Whether a namespace is there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    There(Id),
+    /// Nothing is at its path, or something else.
+    Gone,
+    /// It cannot be looked at now, for example because all file descriptors are in use. Nobody may lose
+    /// their network for that.
+    Unknown,
 }
 
-/// Device and inode of a network namespace; `None`: it is not there, or is none.
-fn identify(netns: &Path) -> Option<Id> {
-    let id = ovl_vxlan::netns::identify(netns).ok()?;
-    Some((id.dev, id.ino))
+/// Whether the sandbox's namespace still is the one that it was.
+pub(super) fn presence(sandbox: &Sandbox) -> Presence {
+    match look(&sandbox.netns) {
+        Presence::There(id) if sandbox.id.is_some_and(|known| known != id) => Presence::Gone,
+        found => found,
+    }
+}
+
+fn look(netns: &Path) -> Presence {
+    judge(ovl_vxlan::netns::identify(netns))
+}
+
+fn judge(found: Result<NetnsId, NetnsError>) -> Presence {
+    match found {
+        Ok(id) => Presence::There((id.dev, id.ino)),
+        Err(error) if error.is_gone() => Presence::Gone,
+        Err(_) => Presence::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_sandbox_that_cannot_be_looked_at_is_not_gone() {
+        let path = PathBuf::from("/run/netns/x");
+        let id = NetnsId { dev: 4, ino: 7 };
+        let busy = io::Error::from_raw_os_error(nix::libc::EMFILE);
+        assert_eq!(judge(Ok(id)), Presence::There((4, 7)));
+        assert_eq!(
+            judge(Err(NetnsError::Open { path: path.clone(), source: busy })),
+            Presence::Unknown
+        );
+        for gone in [NetnsError::Missing { path: path.clone() }, NetnsError::NotANamespace { path }]
+        {
+            assert_eq!(judge(Err(gone)), Presence::Gone);
+        }
+    }
+
+    #[test]
+    fn a_path_that_leads_to_another_namespace_is_another_sandbox() {
+        let netns = PathBuf::from("/proc/self/ns/net");
+        let Presence::There(id) = look(&netns) else { panic!("this process is in one") };
+        for (known, expected) in [
+            (None, Presence::There(id)),
+            (Some(id), Presence::There(id)),
+            (Some((id.0, id.1 + 1)), Presence::Gone),
+        ] {
+            let sandbox = Sandbox { netns: netns.clone(), id: known };
+            assert_eq!(presence(&sandbox), expected);
+        }
+    }
 }

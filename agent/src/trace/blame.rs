@@ -7,13 +7,22 @@ use crate::control::api::trace::{ProbeKind, Verdict, Way};
 use crate::core::VXLAN_OVERHEAD;
 use crate::tool::quoted;
 
-/// Adds it. The answer is the spot before which packets are lost, and the hop that is blamed for it, where
-/// none was known to be broken.
+/// A loss for which a hop is blamed that was not known to be broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Blamed {
+    /// Packets are lost before it.
+    pub(crate) spot: Spot,
+    pub(crate) at: At,
+    /// Where they were seen, and where not, in words.
+    pub(crate) place: String,
+}
+
+/// Adds it.
 pub(crate) fn settle(
     verdicts: &mut Verdicts,
     outcomes: &[Outcome],
     names: &Names<'_>,
-) -> Option<(Spot, At)> {
+) -> Option<Blamed> {
     let of = |kind| outcomes.iter().find(|outcome| outcome.kind == kind);
     let (echo, udp) = (of(ProbeKind::Echo), of(ProbeKind::Udp));
     for outcome in [echo, udp].into_iter().flatten() {
@@ -108,7 +117,7 @@ fn blame(
     loss: Loss,
     only_large: bool,
     names: &Names<'_>,
-) -> Option<(Spot, At)> {
+) -> Option<Blamed> {
     let place = placed(outcome, loss, names);
     let suspects: Vec<At> = outcome.behind(loss).flat_map(Spot::hops_before).copied().collect();
     let known = |judged: &&mut Judged| judged.is_broken() && suspects.contains(&judged.at);
@@ -133,7 +142,7 @@ fn blame(
     let at = spot.hops_before().iter().rev().find(there).copied()?;
     let (why, fix) = cause(spot, loss, outcome, only_large, names);
     verdicts.hop(at)?.breaks(format!("{place}: {why}"), fix);
-    (!loss.blind).then_some((spot, at))
+    (!loss.blind).then_some(Blamed { spot, at, place })
 }
 
 /// `an echo of 84 bytes was seen at eth1 on bee-1, and not at eth1 on bee-2`.

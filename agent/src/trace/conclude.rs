@@ -13,12 +13,13 @@ pub(crate) struct Conclusion {
     pub(crate) fix: Option<String>,
 }
 
-/// `unprobed`: why nothing was sent.
+/// `unprobed`: why nothing was sent. `asked`: something was to be sent.
 pub(crate) fn conclude(
     (from, to): (&str, &str),
     verdicts: &Verdicts,
     outcomes: &[Outcome],
     unprobed: Option<&str>,
+    asked: bool,
 ) -> Conclusion {
     if let Some(Judged { hop, .. }) = verdicts.first_broken() {
         let sentence = format!(
@@ -57,11 +58,13 @@ pub(crate) fn conclude(
         );
         (Verdict::Unknown, says, None)
     } else {
-        let why = unprobed.unwrap_or("no probe was answered");
+        let refused = outcomes.iter().find_map(|outcome| outcome.refused.as_deref());
+        let why = unprobed.or(refused).unwrap_or("no probe was answered");
         let says = format!(
             "every hop from {from} to {to} is as it should be, as far as can be seen without sending: {why}"
         );
-        (Verdict::Ok, says, None)
+        // Whoever wanted to know by a probe does not know.
+        (if asked { Verdict::Unknown } else { Verdict::Ok }, says, None)
     };
     Conclusion { verdict, broken: None, sentence, fix }
 }
@@ -94,4 +97,74 @@ fn works(from: &str, to: &str, outcomes: &[Outcome]) -> String {
     });
     let unsent = unsent.unwrap_or_default();
     format!("the way from {from} to {to} works: {to} answered{time}{large}{silent}{unsent}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(answered: u16, refused: Option<&str>) -> Outcome {
+        Outcome {
+            kind: ProbeKind::Echo,
+            bytes: 84,
+            sent: if refused.is_some() { 0 } else { 3 },
+            answered,
+            answer: None,
+            refused: refused.map(str::to_owned),
+            error: None,
+            rtt_us: None,
+            seen: Vec::new(),
+        }
+    }
+
+    fn told(
+        verdicts: &Verdicts,
+        outcomes: &[Outcome],
+        unprobed: Option<&str>,
+        asked: bool,
+    ) -> Conclusion {
+        conclude(("web", "db"), verdicts, outcomes, unprobed, asked)
+    }
+
+    #[test]
+    fn a_way_that_nothing_was_sent_on_is_fine_only_when_nothing_was_to_be_sent() {
+        let hops = vec![Judged::ok(At::Device, "bee-1", "in order")];
+        let fine = Verdicts { hops, doubts: Vec::new() };
+        for (outcomes, unprobed, asked, verdict, why) in [
+            (vec![], Some("as was asked for"), false, Verdict::Ok, "as was asked for"),
+            (vec![], Some("no interface"), true, Verdict::Unknown, "no interface"),
+            (vec![outcome(0, Some("no room"))], None, true, Verdict::Unknown, "no room"),
+            (vec![outcome(0, None)], None, true, Verdict::Unknown, "no probe was answered"),
+            (vec![outcome(1, None)], None, true, Verdict::Ok, "db answered"),
+        ] {
+            let Conclusion { verdict: told, sentence, .. } =
+                told(&fine, &outcomes, unprobed, asked);
+            assert_eq!(told, verdict, "{sentence}");
+            assert!(sentence.contains(why), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_broken_hop_is_named_whatever_was_answered() {
+        let hops = vec![
+            Judged::ok(At::Device, "bee-1", "in order"),
+            Judged::broken(At::Fdb, "bee-1", "no row").fix("mend it"),
+            Judged::broken(At::Wire, "bee-1", "filtered"),
+        ];
+        let verdicts = Verdicts { hops, doubts: Vec::new() };
+        let end = told(&verdicts, &[outcome(1, None)], None, true);
+        assert_eq!((end.verdict, end.broken.as_deref()), (Verdict::Broken, Some("fdb")));
+        assert_eq!(end.sentence, "the way from web to db is broken at fdb, on bee-1: no row");
+        assert_eq!(end.fix.as_deref(), Some("mend it"));
+    }
+
+    #[test]
+    fn a_hop_that_could_not_be_looked_at_is_named_unless_only_probes_tell_of_it() {
+        for (at, named) in [(At::Peer, true), (At::BackRoute, true), (At::Wire, false)] {
+            let hops = vec![Judged::unknown(at, "bee-2", "not looked at")];
+            let end = told(&Verdicts { hops, doubts: Vec::new() }, &[], Some("not sent"), false);
+            let verdict = if named { Verdict::Unknown } else { Verdict::Ok };
+            assert_eq!((end.verdict, end.sentence.contains("not looked at")), (verdict, named));
+        }
+    }
 }

@@ -46,13 +46,10 @@ pub(crate) async fn examine(agent: &Agent, host: Option<&str>) -> Option<Finding
     examination.findings.into_iter().find(is_it)
 }
 
-/// Names the rule.
-pub(crate) fn name(judged: &mut Judged, host: &str, finding: Finding) {
-    // What was likely is known now: what was seen stands before it, and stays.
-    let seen = judged.hop.says.split_once(": ").map(|(seen, _)| seen.to_owned());
-    let seen = seen.unwrap_or_else(|| judged.hop.says.clone());
+/// Names the rule, in place of what was likely. `place`: what was seen.
+pub(crate) fn name(judged: &mut Judged, place: &str, host: &str, finding: Finding) {
     let rule = finding.summary.replacen("this host", host, 1);
-    judged.hop.says = format!("{seen}: {rule}");
+    judged.hop.says = format!("{place}: {rule}");
     judged.hop.evidence.extend(finding.evidence);
     if let Some(fix) = finding.fix {
         judged.hop.fix = Some(format!("on {host}: {fix}"));

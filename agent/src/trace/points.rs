@@ -79,7 +79,8 @@ impl Spot {
             Spot::FarDeviceIn => &[At::PeerDevice],
             // Between containers of one host there is no spot in between.
             Spot::ToIn => &[At::FromInterface, At::Device, At::Sibling, At::ToInterface],
-            Spot::ToOut => &[At::BackRoute, At::ToInterface, At::ToContainer],
+            // TO may have to ask for FROM's MAC first, and asks in vain without the row of the device.
+            Spot::ToOut => &[At::BackNeighbour, At::BackRoute, At::ToInterface, At::ToContainer],
             Spot::FarDeviceOut => &[At::ToInterface, At::PeerDevice, At::BackRoute],
             Spot::FarUnderlayOut => &[At::BackNeighbour, At::BackFdb, At::BackUnderlay],
             Spot::UnderlayIn => &[At::BackFdb, At::BackUnderlay, At::BackWire],

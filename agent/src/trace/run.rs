@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use std::sync::PoisonError;
 
 use super::answer::answer;
+use super::blame::Blamed;
 use super::conclude::conclude;
 use super::facts::End;
 use super::gather::{self, Toward};
 use super::hops::{At, Verdicts};
 use super::judge::{self, Asked, Facts, Far, own_address};
-use super::points::{Names, Outcome, Spot};
+use super::points::{Names, Outcome};
 use super::probe::Volley;
 use super::remote;
 use super::select::{self, Target, Way, name};
@@ -175,14 +176,15 @@ async fn traced(agent: &Agent, wanted: &TraceWay, facts: Facts) -> Trace {
     if let Some(own) = &tried.own {
         blame::settle_own(&mut verdicts, own, &facts.near, &names);
     }
-    if let Some((spot, at)) = lost
-        && let Some(is_far) = filters::is_far(spot)
+    if let Some(lost) = lost
+        && let Some(is_far) = filters::is_far(lost.spot)
         && let Some(finding) = filters::examine(agent, is_far.then_some(far)).await
-        && let Some(judged) = verdicts.hop(at)
+        && let Some(judged) = verdicts.hop(lost.at)
     {
-        filters::name(judged, if is_far { far } else { names.near }, finding);
+        filters::name(judged, &lost.place, if is_far { far } else { names.near }, finding);
     }
-    let conclusion = conclude((&from, &to), &verdicts, &outcomes, unprobed.as_deref());
+    let conclusion =
+        conclude((&from, &to), &verdicts, &outcomes, unprobed.as_deref(), wanted.probe);
     answer(&facts, verdicts, conclusion, &outcomes, &names, unprobed, &tried)
 }
 
@@ -192,7 +194,7 @@ fn settle(
     near: &Report,
     outcomes: &[Outcome],
     names: &Names<'_>,
-) -> Option<(Spot, At)> {
+) -> Option<Blamed> {
     if let (Target::Endpoint { known, address, .. }, Some(outcome)) =
         (&facts.target, outcomes.iter().find(|outcome| outcome.kind == ProbeKind::Arp))
     {

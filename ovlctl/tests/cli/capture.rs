@@ -84,6 +84,17 @@ fn a_file_that_cannot_be_written_is_named_and_nothing_goes_on() {
 }
 
 #[test]
+fn a_capture_that_does_not_begin_leaves_the_file_that_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    let nobody = folder.path().join("no-agent.sock");
+    ovlctl(&nobody, &["capture", "-w", file.to_str().unwrap()]).failed(69, &["no agent answers"]);
+    assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
 fn a_file_takes_the_place_of_another_and_leaves_what_that_one_led_to() {
     use std::os::unix::fs::{MetadataExt as _, symlink};
     let agent = capturing(|| Answer::Json(200, json!({"frames": [], "dropped": 0, "ended": "so"})));

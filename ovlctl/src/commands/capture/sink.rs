@@ -40,13 +40,18 @@ enum Kind {
 pub(super) struct Target {
     path: PathBuf,
     out: Box<dyn Write>,
+    /// What is to take the place of a file, once there is something to write.
+    new: Option<New>,
 }
 
 impl Target {
     /// Packets are for their owner alone, and not for a terminal.
     pub(super) fn open(path: &Path) -> Result<Target, Error> {
+        let mut new = None;
         let out: Box<dyn Write> = if path != Path::new(STDOUT) {
-            Box::new(open(path).map_err(|error| failed(path, error))?)
+            let file;
+            (file, new) = open(path).map_err(|error| failed(path, error))?;
+            Box::new(file)
         } else if io::stdout().is_terminal() {
             return Err(Error::Unconfirmed(
                 "--write - writes bytes that would garble a terminal: lead them into a file or a pipe",
@@ -54,23 +59,38 @@ impl Target {
         } else {
             Box::new(io::stdout())
         };
-        Ok(Target { path: path.to_owned(), out })
+        Ok(Target { path: path.to_owned(), out, new })
     }
 }
 
-/// A pipe or a device as it is. A file is made anew and takes the old one's place: whoever owns that one,
+/// A file that takes the place of another, or is gone with this.
+struct New(PathBuf);
+
+impl New {
+    fn replace(&self, path: &Path) -> io::Result<()> {
+        std::fs::rename(&self.0, path)
+    }
+}
+
+impl Drop for New {
+    fn drop(&mut self) {
+        // Not there any more when it has taken the place.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+/// A pipe or a device as it is. A file is made anew, to take the old one's place: whoever owns that one,
 /// has it open, or made it a link to another gets nothing of this.
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<(File, Option<New>)> {
     if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        return OpenOptions::new().write(true).open(path);
+        return Ok((OpenOptions::new().write(true).open(path)?, None));
     }
     let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
     let mut new = name.to_owned();
     new.push(format!(".{}", std::process::id()));
     let new = path.with_file_name(new);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    std::fs::rename(&new, path).inspect_err(|_| drop(std::fs::remove_file(&new)))?;
-    Ok(file)
+    Ok((file, Some(New(new))))
 }
 
 impl Sink {
@@ -81,8 +101,13 @@ impl Sink {
         directory: Directory,
     ) -> Result<Sink, Error> {
         let kind = match target {
-            Some(Target { path, out }) => {
-                let writer = begin(out, capture).map_err(|error| failed(&path, error))?;
+            Some(Target { path, out, new }) => {
+                let begun = begin(out, capture);
+                let writer = begun.and_then(|writer| {
+                    new.map_or(Ok(()), |new| new.replace(&path))?;
+                    Ok(writer)
+                });
+                let writer = writer.map_err(|error| failed(&path, error))?;
                 Kind::File { path, writer }
             }
             None if json => Kind::Json,
