@@ -149,8 +149,8 @@ async fn sandboxes(memory: &Memory, want: &DesiredNetwork, device: u32, found: &
             }
         };
         let before = memory.sandboxes.get(&(want.vni, id.clone())).map(|known| &known.endpoint);
-        let ops = plan_inside::sandbox(endpoint, want.mtu, device, &inside, before);
-        let child = inside.child(device, endpoint.mac);
+        let ops = plan_inside::sandbox(id, endpoint, want.mtu, device, &inside, before);
+        let child = inside.child(device, id, endpoint.mac);
         let on_child =
             |op: &SandboxOp| !matches!(op, SandboxOp::LoopbackUp | SandboxOp::AddResolver(_));
         for op in &ops {

@@ -322,6 +322,10 @@ pub(crate) fn in_sandbox(
             let differs = differs(K::InterfaceSetting, own()).what("alias");
             differs.want(plan::endpoint_alias(id)).have_if(alias)
         }
+        SandboxOp::SetMac(mac) => {
+            let differs = differs(K::InterfaceSetting, own()).what("mac").want(mac);
+            differs.have_if(child.and_then(|child| child.mac))
+        }
         SandboxOp::SetMtu => {
             let differs = differs(K::InterfaceSetting, own()).what("mtu").want(mtu);
             differs.have_if(child.map(|child| child.mtu))

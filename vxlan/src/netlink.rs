@@ -191,6 +191,12 @@ impl Kernel {
         self.socket.request(set_link(link.build())).await
     }
 
+    /// Also on an interface that is up: a macvlan allows it.
+    pub(crate) async fn set_mac(&mut self, index: u32, mac: Mac) -> Result<(), NetlinkError> {
+        let link = LinkUnspec::new_with_index(index).address(mac.0.to_vec());
+        self.socket.request(set_link(link.build())).await
+    }
+
     pub(crate) async fn set_mtu(&mut self, index: u32, mtu: u16) -> Result<(), NetlinkError> {
         let link = LinkUnspec::new_with_index(index).mtu(mtu.into());
         self.socket.request(set_link(link.build())).await

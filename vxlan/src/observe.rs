@@ -17,7 +17,7 @@ use netlink_packet_route::{
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
 
-use crate::{Mac, rows::Rows};
+use crate::{Mac, plan, rows::Rows};
 
 /// `NUD_PERMANENT | NUD_NOARP`: how `bridge fdb` makes a row permanent. For vxlan it is the same.
 const PERMANENT_BY_BRIDGE: u16 = 0xc0;
@@ -85,9 +85,12 @@ pub(crate) struct Inside {
 }
 
 impl Inside {
-    /// The interface with this MAC that hangs on the interface with index `parent`.
-    pub(crate) fn child(&self, parent: u32, mac: Mac) -> Option<&Link> {
-        self.links.iter().find(|l| l.mac == Some(mac) && l.kind == Kind::Macvlan { parent })
+    /// The interface of an endpoint, which hangs on the interface with index `parent`: the one with
+    /// its MAC, or else the one with its alias, whose MAC someone changed.
+    pub(crate) fn child(&self, parent: u32, endpoint: &str, mac: Mac) -> Option<&Link> {
+        let children = || self.links.iter().filter(|l| l.kind == Kind::Macvlan { parent });
+        let alias = plan::endpoint_alias(endpoint);
+        children().find(|l| l.mac == Some(mac)).or_else(|| children().find(|l| l.alias == alias))
     }
 
     pub(crate) fn loopback(&self) -> Option<&Link> {

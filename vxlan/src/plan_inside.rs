@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
-    Home, LocalEndpoint,
+    Home, LocalEndpoint, Mac,
     observe::{Inside, Link},
     plan::ENDPOINT_MARK,
 };
@@ -18,6 +18,8 @@ pub(crate) enum SandboxOp {
     /// Straight into the sandbox, down. The operations behind it concern the new interface.
     CreateChild,
     Alias,
+    /// Someone inside gave the interface another; every host sends to the endpoint's.
+    SetMac(Mac),
     SetMtu,
     AddAddress(IpNet),
     DeleteAddress(IpNet),
@@ -33,18 +35,21 @@ impl SandboxOp {
             Self::LoopbackUp => "loopback_up",
             Self::AddResolver(_) => "resolver_add",
             Self::CreateChild => "child_create",
-            Self::Alias | Self::SetMtu | Self::ChildUp | Self::Ipv6 => "child_set",
+            Self::Alias | Self::SetMac(_) | Self::SetMtu | Self::ChildUp | Self::Ipv6 => {
+                "child_set"
+            }
             Self::AddAddress(_) => "address_add",
             Self::DeleteAddress(_) => "address_delete",
         }
     }
 }
 
-/// The changes that an endpoint needs inside its sandbox. `device` is the index of its network's
+/// The changes that an endpoint needs inside its sandbox. `id` is its name in its network, `device` the index of that network's
 /// device, `before` what this endpoint was when it was last made here.
 ///
 /// IPv6 comes last, so that IPv4 is in order also where IPv6 cannot be had.
 pub(crate) fn sandbox(
+    id: &str,
     want: &LocalEndpoint,
     mtu: u16,
     device: u32,
@@ -56,7 +61,7 @@ pub(crate) fn sandbox(
         Home::Handover { .. } | Home::Transit => return Vec::new(),
     };
     let mut ops = loopback(resolver, inside);
-    let Some(child) = inside.child(device, want.mac) else {
+    let Some(child) = inside.child(device, id, want.mac) else {
         ops.extend([SandboxOp::CreateChild, SandboxOp::Alias]);
         ops.extend([SandboxOp::AddAddress(want.address.into()), SandboxOp::ChildUp]);
         if let Some(address) = want.address6 {
@@ -67,6 +72,9 @@ pub(crate) fn sandbox(
     };
     if !child.alias.starts_with(ENDPOINT_MARK) {
         ops.push(SandboxOp::Alias);
+    }
+    if child.mac != Some(want.mac) {
+        ops.push(SandboxOp::SetMac(want.mac));
     }
     if child.mtu != u32::from(mtu) {
         ops.push(SandboxOp::SetMtu);

@@ -113,6 +113,7 @@ impl Pass<'_> {
         let read = ApplyError::netlink(format!("read the interfaces in {path}"));
         let inside = kernel.inside().await.map_err(read)?;
         let ops = plan_inside::sandbox(
+            place.id,
             place.endpoint,
             place.network.mtu,
             place.device,
@@ -123,7 +124,7 @@ impl Pass<'_> {
         if is_made {
             self.remove_twin(place, in_host).await?;
         }
-        let mut child = inside.child(place.device, place.endpoint.mac).cloned();
+        let mut child = inside.child(place.device, place.id, place.endpoint.mac).cloned();
         for op in &ops {
             let result = self.inside(place, &mut kernel, &inside, &mut child, op).await;
             if let (Err(_), true, Some(child)) = (&result, is_made, &child) {
@@ -131,7 +132,7 @@ impl Pass<'_> {
                 let _ = kernel.delete_link(child.index).await;
             }
             result?;
-            let known = inside.child(place.device, place.endpoint.mac);
+            let known = inside.child(place.device, place.id, place.endpoint.mac);
             let (vni, mtu) = (place.network.vni, place.network.mtu);
             let of = (place.id, place.endpoint);
             let mended = || difference::in_sandbox((vni, mtu), of, &inside, known, op);
@@ -179,16 +180,16 @@ impl Pass<'_> {
             SandboxOp::AddAddress(address) => kernel.add_address(index, address).await,
             SandboxOp::DeleteAddress(address) => kernel.delete_address(index, address).await,
             SandboxOp::Ipv6 => return self.enable_ipv6_inside(place, child.as_ref()).await,
-            SandboxOp::ChildUp => match kernel.set_up(index).await {
-                Err(e) if matches!(e.errno(), Some(Errno::EBUSY | Errno::EADDRINUSE)) => {
-                    return Err(ApplyError::MacInUse {
-                        device: plan::device_name(place.network.vni),
-                        mac: place.endpoint.mac,
-                    });
-                }
-                result => result,
-            },
+            SandboxOp::SetMac(mac) => kernel.set_mac(index, mac).await,
+            SandboxOp::ChildUp => kernel.set_up(index).await,
         };
+        if let Err(e) = &result
+            && matches!(op, SandboxOp::SetMac(_) | SandboxOp::ChildUp)
+            && matches!(e.errno(), Some(Errno::EBUSY | Errno::EADDRINUSE))
+        {
+            let device = plan::device_name(place.network.vni);
+            return Err(ApplyError::MacInUse { device, mac: place.endpoint.mac });
+        }
         result.map_err(ApplyError::netlink(format!("carry out {op:?} in {path}")))
     }
 
@@ -248,7 +249,7 @@ impl Pass<'_> {
         let failed = || ApplyError::netlink(format!("clear sandbox {}", netns.display()));
         let mut kernel = Kernel::open_in(&namespace).await?;
         let inside = kernel.inside().await.map_err(failed())?;
-        if let Some(child) = inside.child(remembered.device, remembered.endpoint.mac) {
+        if let Some(child) = inside.child(remembered.device, &key.1, remembered.endpoint.mac) {
             kernel.delete_link(child.index).await.map_err(failed())?;
             let mended = || left_over(key.0, &key.1, Some(netns), &child.name);
             self.report.count("child_delete", mended);

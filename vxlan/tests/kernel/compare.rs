@@ -99,6 +99,12 @@ fn every_change_by_hand_is_named_and_left_as_it_is_and_mended_by_an_audit() {
             &format!("eth0 in {netns}: interface-setting state: want up, have down"),
         ),
         (
+            "ip link set eth0 address 02:00:00:00:00:99",
+            &format!(
+                "eth0 in {netns}: interface-setting mac: want 02:42:0a:58:00:01, have 02:00:00:00:00:99"
+            ),
+        ),
+        (
             "ip address del 169.254.53.53/32 dev lo",
             &format!(
                 "lo in {netns}: address-missing 169.254.53.53: want 169.254.53.53, have nothing"

@@ -40,6 +40,7 @@ fn what_someone_changed_in_a_sandbox_is_put_back_by_an_audit() {
     for (command, change) in [
         ("ip link set eth0 down", "child_set"),
         ("ip link set eth0 mtu 1300", "child_set"),
+        ("ip link set eth0 address 02:00:00:00:00:99", "child_set"),
         ("ip address del 10.88.0.1/16 dev eth0", "address_add"),
         ("ip address del 169.254.53.53/32 dev lo", "resolver_add"),
         ("ip link set lo down", "loopback_up"),
@@ -52,6 +53,7 @@ fn what_someone_changed_in_a_sandbox_is_put_back_by_an_audit() {
         assert!(sandbox.is_up("eth0") && sandbox.is_up("lo"));
         assert_eq!(sandbox.addresses("eth0"), ["10.88.0.1/16"]);
         assert_eq!(sandbox.link("eth0")["mtu"], MTU);
+        assert_eq!(sandbox.link("eth0")["address"], "02:42:0a:58:00:01");
     }
     // A second address that someone added is theirs.
     sandbox.sh("ip address add 10.88.7.7/16 dev eth0");
