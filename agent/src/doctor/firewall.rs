@@ -55,7 +55,7 @@ pub(super) const GROUP: Group = Group {
 /// What is known of this host.
 #[derive(Clone, Debug)]
 struct Facts {
-    rules: Ruleset,
+    rules: Arc<Ruleset>,
     /// Why there may be more rules than these.
     gaps: Vec<Gap>,
     /// Its own address, on which the others reach it.
@@ -85,7 +85,7 @@ struct Peer {
 /// All rules of this host that could be read, and why others could not.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
-    set: Ruleset,
+    set: Arc<Ruleset>,
     gaps: Vec<Gap>,
 }
 
@@ -125,7 +125,7 @@ impl Rules {
         let gathered = tokio::time::timeout(READ_WITHIN, rules::gather()).await;
         gathered.unwrap_or_else(|_| {
             let why = format!("reading the rules took longer than {} s", READ_WITHIN.as_secs());
-            Rules { set: Ruleset::default(), gaps: vec![Gap { why, todo: None }] }
+            Rules { set: Arc::default(), gaps: vec![Gap { why, todo: None }] }
         })
     }
 

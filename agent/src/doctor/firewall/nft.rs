@@ -10,7 +10,9 @@ mod text;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use self::expression::{elements, field, field_of_type};
 use super::model::{Base, Chain, Element, Hook, Table, Tool};
@@ -23,10 +25,25 @@ type Key = (String, String, String);
 
 /// Sets and maps that rules name.
 #[derive(Default)]
-struct Named<'a> {
+struct Named {
     sets: HashMap<Key, Arc<[Vec<Element>]>>,
     /// Pairs of an element and a verdict.
-    maps: HashMap<Key, &'a [Value]>,
+    maps: HashMap<Key, Value>,
+}
+
+/// The answer, its objects unread: read all at once they take twenty times the room of their text.
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    nftables: Vec<HashMap<String, &'a RawValue>>,
+}
+
+impl Answer<'_> {
+    /// Those of a kind, read one by one.
+    fn of_kind(&self, kind: &str) -> impl Iterator<Item = Value> {
+        let texts = self.nftables.iter().filter_map(move |object| object.get(kind));
+        texts.filter_map(|text| serde_json::from_str(text.get()).ok())
+    }
 }
 
 /// The tables that see IPv4; `listing` is what `nft -a list ruleset` printed, for the rules' text.
@@ -34,37 +51,41 @@ struct Named<'a> {
 /// # Errors
 /// It is no JSON of nft; a sentence.
 pub(super) fn parse(json: &str, listing: &str) -> Result<Vec<Table>, String> {
-    let all: Value = serde_json::from_str(json)
+    let all: Answer<'_> = serde_json::from_str(json)
         .map_err(|error| format!("the answer of nft is not understood: {error}"))?;
-    let objects = all["nftables"].as_array().ok_or("the answer of nft holds no list of tables")?;
-    let of_kind = |kind: &'static str| objects.iter().filter_map(move |object| object.get(kind));
-    let mut tables: Vec<Table> = of_kind("table").filter_map(table).collect();
-    for chain in of_kind("chain") {
-        if let Some(table) = of(&mut tables, chain) {
-            let base = base(chain);
-            table.chains.insert(word(chain, "name").to_owned(), Chain { base, rules: Vec::new() });
+    let mut tables: Vec<Table> = all.of_kind("table").filter_map(|object| table(&object)).collect();
+    // Of what follows nft says in JSON less than in its listing, or each version something else.
+    let devices = text::devices(listing);
+    for chain in all.of_kind("chain") {
+        if let Some(table) = of(&mut tables, &chain) {
+            let name = word(&chain, "name");
+            let mut base = base(&chain);
+            if let (Some(base), Some(devices)) = (&mut base, devices.get(&key(&chain, name))) {
+                base.devices.clone_from(devices);
+            }
+            table.chains.insert(name.to_owned(), Chain { base, rules: Vec::new() });
         }
     }
-    // The kernel passes those by. What nft says of it in JSON differs from version to version.
+    // The kernel passes those by.
     let dormant = text::dormant(listing);
     tables.retain(|table| !dormant.contains(&(table.family.clone(), table.name.clone())));
     let mut named = Named::default();
-    for set in of_kind("set") {
-        named.sets.insert(key(set, word(set, "name")), set_elements(set));
+    for set in all.of_kind("set") {
+        named.sets.insert(key(&set, word(&set, "name")), set_elements(&set));
     }
-    for map in of_kind("map") {
-        named.maps.insert(key(map, word(map, "name")), list(&map["elem"]));
+    for mut map in all.of_kind("map") {
+        named.maps.insert(key(&map, word(&map, "name")), map["elem"].take());
     }
     let texts = text::texts(listing);
-    for rule in of_kind("rule") {
-        if let Some(table) = of(&mut tables, rule) {
-            add_rule(table, rule, &named, &texts);
+    for rule in all.of_kind("rule") {
+        if let Some(table) = of(&mut tables, &rule) {
+            add_rule(table, &rule, &named, &texts);
         }
     }
     Ok(tables)
 }
 
-fn add_rule(table: &mut Table, rule: &Value, named: &Named<'_>, texts: &text::Texts) {
+fn add_rule(table: &mut Table, rule: &Value, named: &Named, texts: &text::Texts) {
     let chain_name = word(rule, "chain");
     let handle = rule["handle"].as_u64();
     let at = (key(rule, chain_name), handle.unwrap_or_default());

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use ovl_vxlan::{NftTable, nft_tables};
+use tokio::sync::Semaphore;
 
 use super::model::{Ruleset, Table, Tool};
 use super::{Gap, Rules, iptables, nft};
@@ -22,15 +23,20 @@ const OF_IPTABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
 /// Lists the tables of iptables-legacy, of this thread's network namespace.
 const LEGACY: &str = "/proc/thread-self/net/ip_tables_names";
 
+/// Of what is asked at the same time one reads, the others wait: tens of thousands of rules take tens of
+/// megabytes while they are read.
+static ONE: Semaphore = Semaphore::const_new(1);
+
 /// All rules that can be read, and why others cannot.
 pub(super) async fn gather() -> Rules {
+    let _one = ONE.acquire().await;
     let mut gaps = Vec::new();
     let mut tables = legacy().await.unwrap_or_else(|gap| {
         gaps.push(gap);
         Vec::new()
     });
     tables.extend(nftables(&mut gaps).await);
-    Rules { set: Ruleset { tables }, gaps }
+    Rules { set: Ruleset { tables }.into(), gaps }
 }
 
 /// Tables of iptables-legacy, whose tool is asked only where the kernel has some.

@@ -19,7 +19,7 @@ fn facts(tables: Vec<Table>) -> Facts {
         via: Some("eth1".to_owned()),
     };
     Facts {
-        rules: Ruleset { tables },
+        rules: Ruleset { tables }.into(),
         gaps: Vec::new(),
         address: [192, 168, 77, 11].into(),
         interface: Some("eth1".to_owned()),

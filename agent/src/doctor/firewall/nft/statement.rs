@@ -13,11 +13,7 @@ const QUOTE_MAX: usize = 120;
 
 /// One rule; several where a verdict map is in it, which is the same as a rule for each of its
 /// elements, as no two of them hold for one packet. Number, handle and text are left open.
-pub(super) fn rules(
-    statements: &[Value],
-    key: &impl Fn(&str) -> Key,
-    named: &Named<'_>,
-) -> Vec<Rule> {
+pub(super) fn rules(statements: &[Value], key: &impl Fn(&str) -> Key, named: &Named) -> Vec<Rule> {
     let mut draft = Draft { rule: empty(), choices: Vec::new() };
     for statement in statements {
         match statement.as_object().and_then(|object| object.iter().next()) {
@@ -55,7 +51,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn read(&mut self, kind: &str, value: &Value, key: &impl Fn(&str) -> Key, named: &Named<'_>) {
+    fn read(&mut self, kind: &str, value: &Value, key: &impl Fn(&str) -> Key, named: &Named) {
         if let Some(verdict) = verdict(kind, value) {
             self.rule.verdict = verdict;
             return;
@@ -84,11 +80,11 @@ impl Draft {
         }
     }
 
-    fn choose(&mut self, vmap: &Value, key: &impl Fn(&str) -> Key, named: &Named<'_>) {
+    fn choose(&mut self, vmap: &Value, key: &impl Fn(&str) -> Key, named: &Named) {
         let Left { fields, implied } = field(&vmap["key"]);
         self.rule.matches.extend(implied);
         let pairs = match &vmap["data"] {
-            Value::String(name) => named.maps.get(&key(name.trim_start_matches('@'))).copied(),
+            Value::String(name) => named.maps.get(&key(name.trim_start_matches('@'))).map(list),
             data => data["set"].as_array().map(Vec::as_slice),
         };
         let text: Arc<str> = quote("vmap", &vmap["key"]).into();
@@ -149,7 +145,7 @@ fn verdict(kind: &str, value: &Value) -> Option<Verdict> {
     })
 }
 
-fn matches(value: &Value, key: &impl Fn(&str) -> Key, named: &Named<'_>) -> Vec<Match> {
+fn matches(value: &Value, key: &impl Fn(&str) -> Key, named: &Named) -> Vec<Match> {
     let Left { fields, implied: mut all } = field(&value["left"]);
     let text = quote("match", value);
     let right = &value["right"];

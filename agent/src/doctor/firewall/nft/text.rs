@@ -1,4 +1,4 @@
-//! The words of each rule, out of `nft -a list ruleset`.
+//! The words of each rule, and what JSON leaves out, out of `nft -a list ruleset`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +29,36 @@ pub(super) fn dormant(listing: &str) -> Vec<(String, String)> {
         }
     }
     found
+}
+
+/// The interfaces of chains that have some: `device "eth0"` or `devices = { "eth0", "eth1" }`.
+pub(super) fn devices(listing: &str) -> HashMap<Key, Vec<String>> {
+    let mut found = HashMap::new();
+    let (mut table, mut chain) = ((String::new(), String::new()), String::new());
+    for line in listing.lines() {
+        match line.split_ascii_whitespace().collect::<Vec<_>>().as_slice() {
+            ["table", family, name, ..] if !line.starts_with('\t') => {
+                table = ((*family).to_owned(), (*name).to_owned());
+            }
+            ["chain", name, ..] if !line.starts_with("\t\t") => (*name).clone_into(&mut chain),
+            ["type", _, "hook", _, "device", name, ..] => {
+                let key = (table.0.clone(), table.1.clone(), chain.clone());
+                found.insert(key, vec![bare(name)]);
+            }
+            ["type", _, "hook", _, "devices", "=", "{", names @ ..] => {
+                let key = (table.0.clone(), table.1.clone(), chain.clone());
+                let names = names.iter().take_while(|name| **name != "}");
+                found.insert(key, names.map(|name| bare(name)).collect());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Without quotes and the comma behind it.
+fn bare(name: &str) -> String {
+    name.trim_end_matches(',').trim_matches('"').to_owned()
 }
 
 /// The rules of a listing. A rule that goes over several lines becomes one.

@@ -298,4 +298,22 @@ fn an_ingress_chain_counts_on_its_device_alone() {
     };
     assert_eq!((of(json!("eth1")), of(json!("eth0"))), (4, 0));
     assert_eq!((of(json!(["eth0", "eth1"])), of(json!([]))), (4, 0));
+    // Before 1.0.9 nft names it in its listing alone.
+    let listed = |device: &str| {
+        let json = json!({"nftables": [
+            {"table": {"family": "netdev", "name": "n"}},
+            {"chain": {"family": "netdev", "table": "n", "name": "c", "type": "filter",
+                       "hook": "ingress", "prio": 0, "policy": "drop"}},
+        ]});
+        let listing = format!(
+            "table netdev n {{ # handle 1\n\tchain c {{ # handle 1\n\t\ttype filter hook ingress {device} priority filter; policy drop;\n\t}}\n}}\n"
+        );
+        dropped(&of_nft(&json.to_string(), &listing)).len()
+    };
+    assert_eq!((listed("device \"eth1\""), listed("device \"eth0\"")), (4, 0));
+    assert_eq!(
+        (listed("devices = { \"eth0\", \"eth1\" }"), listed("devices = { eth1, eth0 }")),
+        (4, 4)
+    );
+    assert_eq!(listed("devices = { \"eth0\" }"), 0);
 }
