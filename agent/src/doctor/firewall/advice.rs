@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::model::Tool;
+use super::model::{Hook, Tool};
 use super::traffic::{self, Traffic};
 use super::walk::Culprit;
 use super::{Facts, Peer};
@@ -121,9 +121,9 @@ pub(super) fn fix(
             traffic::ports(traffic),
             culprit.chain()
         ),
-        (Manager::None, Tool::Nft) => nft(culprit, traffic, &hosts) + NOT_KEPT,
+        (Manager::None, Tool::Nft) => nft(facts, culprit, traffic, &hosts) + NOT_KEPT,
         (Manager::None, Tool::Iptables(command)) => {
-            iptables(command, culprit, traffic, &hosts) + NOT_KEPT
+            iptables(facts, command, culprit, traffic, &hosts) + NOT_KEPT
         }
     };
     match more {
@@ -171,7 +171,27 @@ fn protocol(traffic: &Traffic) -> &'static str {
     if traffic.tcp { "tcp" } else { "udp" }
 }
 
-fn iptables(command: &str, culprit: &Culprit, traffic: &[Traffic], hosts: &[Ipv4Net]) -> String {
+/// Behind `NF_IP_PRI_CONNTRACK` connections are known: what let answers pass by their state lets those of
+/// every protocol pass, and nobody else who sends from that port.
+fn knows_connections(facts: &Facts, culprit: &Culprit) -> bool {
+    const CONNTRACK: i64 = -200;
+    let tables = facts.rules.tables.iter();
+    let mut tables = tables.filter(|table| {
+        (table.tool, &table.family, &table.name) == (culprit.tool, &culprit.family, &culprit.table)
+    });
+    let base = tables.find_map(|table| table.chains.get(culprit.path.first()?)?.base.as_ref());
+    base.is_some_and(|base| {
+        !matches!(base.hook, Hook::Ingress | Hook::Egress) && base.priority > CONNTRACK
+    })
+}
+
+fn iptables(
+    facts: &Facts,
+    command: &str,
+    culprit: &Culprit,
+    traffic: &[Traffic],
+    hosts: &[Ipv4Net],
+) -> String {
     let table = match culprit.table.as_str() {
         "filter" => String::new(),
         table => format!("-t {table} "),
@@ -186,13 +206,19 @@ fn iptables(command: &str, culprit: &Culprit, traffic: &[Traffic], hosts: &[Ipv4
             [] => String::new(),
             hosts => format!("-{} {} ", if one.inbound { 's' } else { 'd' }, joined(hosts, ",")),
         };
-        let port = if one.answers { "--sport" } else { "--dport" };
         let (protocol, number) = (protocol(one), one.port);
-        format!("{command} {table}{place} {whom}-p {protocol} {port} {number} -j ACCEPT")
+        let what = match one.answers {
+            true if knows_connections(facts, culprit) => {
+                "-m conntrack --ctstate ESTABLISHED".to_owned()
+            }
+            true => format!("-p {protocol} --sport {number}"),
+            false => format!("-p {protocol} --dport {number}"),
+        };
+        format!("{command} {table}{place} {whom}{what} -j ACCEPT")
     })
 }
 
-fn nft(culprit: &Culprit, traffic: &[Traffic], hosts: &[Ipv4Net]) -> String {
+fn nft(facts: &Facts, culprit: &Culprit, traffic: &[Traffic], hosts: &[Ipv4Net]) -> String {
     let Culprit { family, table, .. } = culprit;
     let chain = culprit.chain();
     let handle = culprit.rule.as_ref().and_then(|rule| rule.handle);
@@ -207,8 +233,12 @@ fn nft(culprit: &Culprit, traffic: &[Traffic], hosts: &[Ipv4Net]) -> String {
             [only] => format!("ip {field} {} ", shown(only)),
             hosts => format!("ip {field} {{ {} }} ", joined(hosts, ", ")),
         };
-        let port = if one.answers { "sport" } else { "dport" };
-        format!("nft '{place} {whom}{} {port} {} accept'", protocol(one), one.port)
+        let what = match one.answers {
+            true if knows_connections(facts, culprit) => "ct state established".to_owned(),
+            true => format!("{} sport {}", protocol(one), one.port),
+            false => format!("{} dport {}", protocol(one), one.port),
+        };
+        format!("nft '{place} {whom}{what} accept'")
     })
 }
 

@@ -144,3 +144,37 @@ fn of_a_certain_and_an_uncertain_drop_the_certain_one_is_named() {
     let queue = rules.replace("-m set --match-set bad src -j DROP", "-j NFQUEUE --queue-num 0");
     assert_eq!(only(VXLAN, &saved(&queue)).verdict, Verdict::Warn);
 }
+
+/// What mends a chain that drops all, typed as it is told, leaves nothing to tell.
+#[test]
+fn answers_are_let_through_by_the_state_of_their_connection() {
+    let closed = "*filter\n:INPUT DROP [0:0]\n:OUTPUT DROP [0:0]\nCOMMIT\n";
+    // iptables makes a rule of each address of several.
+    let to_one = |text: &str| {
+        let mut facts = saved(text);
+        facts.peers.truncate(1);
+        facts
+    };
+    let facts = to_one(closed);
+    let mut rules = String::new();
+    for finding in found(GOSSIP, &facts).into_iter().chain(found(VXLAN, &facts)) {
+        let fix = finding.fix.unwrap();
+        let commands = fix.split(" # ").next().unwrap().split(" && ");
+        for command in commands {
+            rules += &format!("{}\n", command.strip_prefix("iptables ").unwrap());
+        }
+    }
+    // As they are shown once they are there.
+    let rules = rules.replace("-p udp", "-p udp -m udp").replace("-p tcp", "-p tcp -m tcp");
+    let established = "-m conntrack --ctstate ESTABLISHED -j ACCEPT";
+    assert_eq!(rules.lines().filter(|rule| rule.ends_with(established)).count(), 2, "{rules}");
+    assert!(!rules.contains("--sport"), "{rules}");
+    let mended = to_one(&closed.replace("COMMIT", &format!("{rules}COMMIT")));
+    for check in [GOSSIP, VXLAN] {
+        assert_eq!(only(check, &mended).verdict, Verdict::Ok);
+    }
+    // Before connections are known there is no state to go by.
+    let raw = "*raw\n:PREROUTING DROP [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n";
+    let fix = only(GOSSIP, &to_one(raw)).fix.unwrap();
+    assert!(fix.contains("-p tcp --sport 7946 -j ACCEPT"), "{fix}");
+}

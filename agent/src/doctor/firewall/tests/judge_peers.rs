@@ -117,3 +117,35 @@ fn a_thousand_hosts_are_grouped_and_the_command_stays_short() {
     assert!(finding.summary.contains("every other host"));
     assert!(finding.fix.unwrap().contains("-s 10.0.0.0/8 "));
 }
+
+#[test]
+fn of_more_rules_than_are_followed_it_says_so() {
+    let jumps = "-A INPUT -j many\n".repeat(310);
+    let many = "-A many -p udp -m udp --dport 53 -j DROP\n".repeat(1000);
+    let rules = format!(
+        "*filter\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:many - [0:0]\n{jumps}{many}COMMIT\n"
+    );
+    for check in [GOSSIP, VXLAN] {
+        let finding = only(check, &saved(&rules));
+        assert_eq!(finding.verdict, Verdict::Unchecked, "{finding:?}");
+        assert!(finding.summary.contains("more rules than are looked at"), "{}", finding.summary);
+    }
+}
+
+#[test]
+fn a_thousand_hosts_under_thousands_of_rules_are_looked_at_or_told_of() {
+    let address = |n: u32| std::net::Ipv4Addr::from(0x0a00_0000 + n);
+    let drops: String = (0..3000)
+        .map(|n| format!("-A INPUT -s {}/32 -p udp -m udp --dport 4789 -j DROP\n", address(n * 7)))
+        .collect();
+    let rules = format!("*filter\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n{drops}COMMIT\n");
+    let mut facts = saved(&rules);
+    facts.peers = (1..=1000)
+        .map(|n| Peer { address: address(n), name: Some(format!("bee-{n}")), via: None })
+        .collect();
+    let findings = found(VXLAN, &facts);
+    assert!(findings.iter().all(|finding| finding.verdict != Verdict::Ok), "{findings:?}");
+    // The first ones are named before the budget ends.
+    assert!(findings.iter().any(|finding| finding.verdict == Verdict::Fail), "{findings:?}");
+    assert_eq!(only(GOSSIP, &facts).verdict, Verdict::Ok);
+}
