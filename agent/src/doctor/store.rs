@@ -38,7 +38,7 @@ pub(super) const GROUP: Group = Group {
         Check {
             id: RIGHTS,
             title: "store's rights",
-            looks_at: "the token's files, and a compare-and-swap that changes nothing",
+            looks_at: "the token's files, and a write that changes nothing",
             why: "a token that may only read lets the agent start, and refuses the first container",
         },
         Check {
@@ -186,7 +186,7 @@ fn fix_reaching(url: &str) -> String {
 fn fix_writing(url: &str) -> &'static str {
     match url.starts_with("sqlite") {
         true => {
-            "see whether its disk is full, its files may be written (ovl.db, ovl.db-wal, ovl.db-shm), and who else holds it: fuser -v on them"
+            "see whether its disk is full, its files may be written (ovl.db, ovl.db-wal, ovl.db-shm: ls -l, and lsattr for the mark i), and who else holds it: fuser -v on them"
         }
         false => "see whether its servers have a leader, and room on their disks",
     }

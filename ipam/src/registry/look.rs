@@ -9,19 +9,15 @@ use super::Registry;
 use crate::errors::OpenError;
 use crate::keys;
 use crate::spec::Defaults;
-use crate::store::{ConsulStore, Operation, SqliteStore, Store, StoreError};
+use crate::store::{ConsulStore, SqliteStore, Store, StoreError};
 use crate::url::StoreUrl;
-
-/// A revision that no key has: stores count from 1, and the largest that SQLite holds is below it.
-const NEVER: u64 = 1 << 62;
 
 /// What a look came to.
 #[derive(Debug)]
 pub struct Look {
     /// How long a read took that the store's servers agree on.
     pub read: Duration,
-    /// How long a write took, up to the point where it would have changed something; else why this host
-    /// may not or cannot write.
+    /// How long a write took that changes nothing; else why this host may not or cannot write.
     pub write: Result<Duration, StoreError>,
     /// How many networks there are; else why their list cannot be read.
     pub networks: Result<usize, StoreError>,
@@ -50,9 +46,7 @@ impl Registry {
         Ok(Some(Registry::with_store(store, url.to_string(), defaults, deadline)))
     }
 
-    /// Reads, and tries to write: a compare-and-swap against a revision that no key has. For that a store
-    /// needs all that a write needs (its leader, this token's rights, the lock on its file), and changes
-    /// nothing. Takes at most three deadlines.
+    /// Reads, and tries to write, so that nothing is changed. Takes at most three deadlines.
     ///
     /// # Errors
     /// It could not be read.
@@ -60,10 +54,8 @@ impl Registry {
         let started = Instant::now();
         self.ping().await?;
         let read = started.elapsed();
-        let key = keys::PING.to_owned();
-        let write = Operation::Put { key, revision: NEVER, value: Vec::new() };
         let started = Instant::now();
-        let wrote = self.bounded("write", self.inner.store.commit(&[write])).await;
+        let wrote = self.bounded("write", self.inner.store.try_write(keys::PING)).await;
         let write = wrote.map(|_| started.elapsed());
         let networks = self.networks().await.map(|networks| networks.list.len());
         Ok(Look { read, write, networks })

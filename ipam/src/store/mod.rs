@@ -117,6 +117,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// All of `operations`, each key at most once, or none of them.
     async fn commit(&self, operations: &[Operation]) -> Result<Outcome, StoreError>;
 
+    /// Does all that a write needs (its leader, the token's rights, the lock on its file, its disk), and
+    /// changes nothing that is read. `key` is one that the caller may write.
+    async fn try_write(&self, key: &str) -> Result<(), StoreError> {
+        let never = Operation::Put { key: key.to_owned(), revision: NEVER, value: Vec::new() };
+        self.commit(&[never]).await.map(|_| ())
+    }
+
     /// The key, as soon as its revision differs from `after` (0: absent), or as it is when
     /// `wait` is over. Takes at most `wait`, a sixteenth of it, and two deadlines.
     async fn watch(
@@ -133,6 +140,9 @@ pub trait Store: Send + Sync + fmt::Debug {
         Ok(())
     }
 }
+
+/// A revision that no key has: stores count from 1, and no store counts that far.
+const NEVER: u64 = 1 << 62;
 
 /// The revision of what may be absent.
 #[must_use]

@@ -1,5 +1,8 @@
 //! Looks at a store that tell what it allows, and leave nothing behind.
 
+use std::process::Command;
+
+use nix::sys::signal::{SigSet, Signal};
 use ovl_ipam::{Defaults, Registry, StoreError, StoreUrl};
 
 use crate::conformance::{in_consul, in_memory, in_sqlite};
@@ -54,4 +57,28 @@ async fn a_newer_list_of_networks_is_told_apart_from_a_store_that_is_away() {
     let look = pair.a.look().await.unwrap();
     assert!(matches!(look.networks, Err(StoreError::Newer { found: 99, .. })), "{look:?}");
     assert!(look.write.is_ok(), "{look:?}");
+}
+
+/// A disk that takes no more, as the limit on a file's size makes one: what is read is read on.
+#[tokio::test]
+async fn a_file_that_cannot_be_written_is_told_by_a_look() {
+    // Inherited by the threads that wait for the disk: the kernel's error is to be seen, not its signal.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    signals.thread_block().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let registry = sqlite(&dir.path().join("registry.db")).await;
+    network(&registry, "blue", "10.1.0.0/24").await;
+    let limit = |bytes: &str| {
+        let own = std::process::id().to_string();
+        let set =
+            Command::new("prlimit").args(["--pid", &own, &format!("--fsize={bytes}:")]).status();
+        assert!(set.unwrap().success());
+    };
+    limit("1");
+    let look = registry.look().await.unwrap();
+    limit("unlimited");
+    assert!(matches!(look.write, Err(StoreError::Failed { .. })), "{look:?}");
+    assert_eq!(look.networks.unwrap(), 1);
+    assert!(registry.look().await.unwrap().write.is_ok());
 }

@@ -128,6 +128,10 @@ impl Store for SqliteStore {
         Ok(outcome)
     }
 
+    async fn try_write(&self, _key: &str) -> Result<(), StoreError> {
+        self.run("commit", sql::try_write).await
+    }
+
     async fn watch(
         &self,
         key: &str,

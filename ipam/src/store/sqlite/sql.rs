@@ -102,6 +102,15 @@ pub(super) fn commit(
     Ok(Outcome::Committed { revision })
 }
 
+/// Writes a page of the file as it is: it goes through the log to the disk like any other. What is set to
+/// its own value SQLite does not write.
+pub(super) fn try_write(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute("UPDATE revision SET revision = revision + 1", [])?;
+    transaction.execute("UPDATE revision SET revision = revision - 1", [])?;
+    transaction.commit()
+}
+
 fn holds(transaction: &Transaction<'_>, operation: &Operation) -> Result<bool, rusqlite::Error> {
     let sql = "SELECT revision FROM entries WHERE key = ?1";
     let mut statement = transaction.prepare_cached(sql)?;
