@@ -38,7 +38,7 @@ const OFF_MAX_US: i128 = 1000 * 365 * 86_400 * 1_000_000;
 /// How long for what it has to measure.
 const MEASURE_WITHIN: Duration = Duration::from_secs(12);
 
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
     Check {
         id: "peer.agent",
         title: "agents of other hosts",
@@ -68,6 +68,13 @@ const CHECKS: [Check; 6] = [
         title: "VXLAN between hosts",
         looks_at: "frames through the VXLAN devices of this host and each other one, both ways",
         why: "all that containers send to other hosts goes this way",
+    },
+    Check {
+        id: "peer.loss",
+        title: "packets lost between hosts",
+        looks_at: "how many of 20 small frames through VXLAN come back from each other host, and of as many \
+                   echoes by UDP where some do not",
+        why: "a way that loses some packets works, slowly, and nobody finds out why",
     },
     Check {
         id: "peer.mtu",
@@ -132,9 +139,10 @@ async fn own_filter(host: &Host, agent: &Agent) -> Vec<Finding> {
 async fn gather(agent: &Agent, member: Member) -> Facts {
     let name = member.name.to_string();
     let me = agent.peers().node.to_string();
-    let (clock, way) = tokio::join!(
+    let (clock, way, loss) = tokio::join!(
         clock(agent, &name),
-        paths::look(agent.peers(), agent.prober(), member.address)
+        paths::look(agent.peers(), agent.prober(), member.address),
+        paths::loss(agent.peers(), agent.prober(), member.address)
     );
     let mut facts = Facts {
         name: name.clone(),
@@ -146,6 +154,7 @@ async fn gather(agent: &Agent, member: Member) -> Facts {
         came: 0,
         their_filter: Vec::new(),
         way,
+        loss,
     };
     if facts.clock.is_err() {
         return facts;

@@ -206,9 +206,15 @@ fn of_none(absence: &Absence, mistakes: &[String]) -> Finding {
             .mend("mend them (ovl-agent --check-config lists them), then: systemctl restart ovl-agent");
     }
     let Some(unit) = unit else {
-        return match absence.installed {
-            true => Finding::fail(RUNNING, "no agent runs here").mend("start ovl-agent"),
-            false => Finding::fail(RUNNING, "ovl-agent is not installed here")
+        return match (&absence.unanswered, absence.installed) {
+            // One that ends by itself takes its socket away.
+            (Unanswered::NobodyListens, _) => Finding::fail(
+                RUNNING,
+                "an agent ran here, and was killed or crashed: its socket is left, and nobody listens",
+            )
+            .mend("start it again as it was started; its log, and dmesg (out of memory), say why it ended"),
+            (_, true) => Finding::fail(RUNNING, "no agent runs here").mend("start ovl-agent"),
+            (_, false) => Finding::fail(RUNNING, "ovl-agent is not installed here")
                 .mend("install the package ovl"),
         };
     };
@@ -295,6 +301,7 @@ mod tests {
             (absence(silent(), Some('S'), None), "does not answer within 5 s", "restart"),
             (absence(none(), Some('S'), None), "does not serve /run/ovl/ovl.sock", "--socket"),
             (absence(none(), None, None), "no agent runs here", "start ovl-agent"),
+            (absence(Unanswered::NobodyListens, None, None), "killed or crashed", "start it again"),
             (absence(none(), None, Some(&unit("inactive", 0, 0))), "is stopped", "enable --now"),
             (
                 absence(none(), None, Some(&unit("failed", 1, 64))),

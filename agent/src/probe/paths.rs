@@ -19,8 +19,19 @@ const CONNECT_WITHIN: Duration = Duration::from_millis(3500);
 const TRIES: u32 = 3;
 /// The largest packet is looked for until it is known within so many bytes.
 const PRECISION: u16 = 3;
+/// Probes by which loss is found, and the time between two of them.
+const LOSS_PROBES: u32 = 20;
+const LOSS_INTERVAL: Duration = Duration::from_millis(10);
 /// Bytes of the smallest packet whose passing is looked for.
 const SMALLEST: u16 = 68;
+
+/// How many packets are lost on the way to a host and back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Loss {
+    pub(crate) vxlan: Series,
+    /// Where VXLAN loses some.
+    pub(crate) underlay: Option<Series>,
+}
 
 /// One look at the way to a host, within some seconds.
 pub(crate) async fn look(peers: &Peers, prober: &Prober, to: SocketAddrV4) -> Path {
@@ -107,6 +118,54 @@ async fn largest(prober: &Prober, to: SocketAddrV4, too_large: u16) -> Option<u1
         next = passes? + (fails - passes?) / 2;
     }
     passes
+}
+
+/// Of many probes, how many are answered: small ones through VXLAN, and, if some of those are lost and
+/// some not, by UDP beside it. Takes about a second.
+pub(crate) async fn loss(peers: &Peers, prober: &Prober, to: SocketAddrV4) -> Loss {
+    let nonce = rand::random();
+    let through = volley(LOSS_PROBES, |seq| async move {
+        let answer = prober.probe(*to.ip(), nonce, seq, 0, ANSWER_WITHIN).await;
+        answer.map_err(|error| error.to_string())
+    });
+    let vxlan = through.await;
+    if vxlan.received == 0 || vxlan.received == vxlan.sent {
+        return Loss { vxlan, underlay: None };
+    }
+    let echo = |_| async move {
+        match ovl_gossip::echo(peers.vtep, to, ANSWER_WITHIN).await {
+            Ok(rtt) => Ok(Some(rtt)),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let underlay = volley(LOSS_PROBES, echo).await;
+    Loss { vxlan, underlay: Some(underlay) }
+}
+
+/// Sends some probes, one after the other, and does not wait for an answer before the next one.
+async fn volley<F>(count: u32, probe: impl Fn(u32) -> F) -> Series
+where
+    F: Future<Output = Result<Option<Duration>, String>>,
+{
+    let probes = (0..count).map(|seq| {
+        let probe = &probe;
+        async move {
+            tokio::time::sleep(LOSS_INTERVAL * seq).await;
+            probe(seq).await
+        }
+    });
+    let mut series = Series::default();
+    for answer in futures::future::join_all(probes).await {
+        match answer {
+            Ok(rtt) => series.add(rtt.map(micros)),
+            Err(error) => {
+                series.add(None);
+                series.error = Some(error);
+            }
+        }
+    }
+    series
 }
 
 /// Pings a host over the underlay and through VXLAN at the same time.

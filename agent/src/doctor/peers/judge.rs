@@ -4,7 +4,8 @@
 use std::net::SocketAddrV4;
 
 use crate::control::api::doctor::{Finding, Verdict};
-use crate::control::api::paths::{Path, Reach};
+use crate::control::api::paths::{Path, Reach, Series};
+use crate::probe::paths::Loss;
 
 /// No network has a smaller one, in bytes (RFC 791: what every host takes).
 const SMALLEST_MTU: u16 = 576;
@@ -13,6 +14,12 @@ const SMALLEST_MTU: u16 = 576;
 const CLOCK_FINE_US: i64 = 1_000_000;
 
 const VXLAN: &str = "peer.vxlan";
+const LOSS: &str = "peer.loss";
+
+/// One packet of twenty may be lost once.
+const LOST_FINE: u32 = 1;
+/// With so many of twenty lost, what else seems closed may just have been lost, too.
+const LOST_MANY: u32 = 5;
 
 /// How far another clock is ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +54,8 @@ pub(super) struct Facts {
     pub(super) clock: Result<Offset, NoAnswer>,
     /// From here to there.
     pub(super) way: Path,
+    /// There and back, of many.
+    pub(super) loss: Loss,
     /// From there to here, looked at by its agent; or why not.
     pub(super) back: Result<Path, String>,
     /// How many of our small VXLAN probes its agent saw; none: it was not asked.
@@ -106,11 +115,15 @@ pub(super) fn all(facts: &[Facts], own_filter: &[Finding]) -> Vec<Said> {
     said
 }
 
-/// What follows from a fault that is told by another check is no failure.
+/// What follows from a fault of this host that is told by another check is no failure.
 pub(super) fn refer(said: &mut [Said], check: &str) {
+    blame(said, "{host} is not reached", check);
+}
+
+fn blame(said: &mut [Said], words: &str, check: &str) {
     for one in said.iter_mut().filter(|one| one.verdict > Verdict::Unchecked) {
         one.verdict = Verdict::Unchecked;
-        one.words = format!("{{host}} is not reached: see {check}");
+        one.words = format!("{words}: see {check}");
         (one.evidence, one.fix) = (Vec::new(), None);
     }
 }
@@ -125,11 +138,16 @@ fn of_host(facts: &Facts, own_filter: &[Finding]) -> Vec<Said> {
     if !unanswered {
         said.extend([tcp(facts, own_filter), udp(facts, own_filter), vxlan(facts, own_filter)]);
         said.push(mtu(facts));
+        let loss = loss(facts);
+        if loss.verdict == Verdict::Fail {
+            blame(&mut said, "what seems closed may have been lost", LOSS);
+        }
+        said.push(loss);
     } else {
         let nothing = matches!(facts.clock, Err(NoAnswer::NoConnection(_)));
         let closed = if nothing { closed(facts) } else { Vec::new() };
         let why = "not looked at: the agent of {host} did not answer".to_owned();
-        for check in ["peer.tcp", "peer.udp", "peer.vxlan", "peer.mtu", "peer.clock"] {
+        for check in ["peer.tcp", "peer.udp", "peer.vxlan", LOSS, "peer.mtu", "peer.clock"] {
             if !closed.iter().any(|said| said.check == check) {
                 said.push(Said::new(facts, check, Verdict::Unchecked, why.clone()));
             }
@@ -374,6 +392,45 @@ fn way(
         Some(fix) => said.mend(format!("on {{host}}, which advises: {fix}")),
         None => said.mend(open(what.to_owned())),
     }
+}
+
+fn loss(facts: &Facts) -> Said {
+    let Loss { vxlan, underlay } = &facts.loss;
+    if let Some(why) = &vxlan.error {
+        return unchecked(facts, LOSS, "the loss of packets", why);
+    }
+    if vxlan.received == 0 {
+        let words = "not looked at: VXLAN to {host} and back does not pass at all";
+        return Said::new(facts, LOSS, Verdict::Unchecked, words);
+    }
+    let lost = |series: &Series| series.sent - series.received;
+    if lost(vxlan) <= LOST_FINE {
+        return Said::new(
+            facts,
+            LOSS,
+            Verdict::Ok,
+            "packets between this host and {host} are not lost",
+        );
+    }
+    let verdict = if lost(vxlan) < LOST_MANY { Verdict::Warn } else { Verdict::Fail };
+    let (words, mend) = match underlay {
+        Some(underlay) if lost(underlay) > LOST_FINE => (
+            "some packets between this host and {host} are lost, in VXLAN and beside it",
+            "look for errors and drops on both hosts (ip -s link; ethtool -S), at their load, and at the \
+             cables, switches and limits between them",
+        ),
+        _ => (
+            "some VXLAN packets between this host and {host} are lost, and no others",
+            "look for a limit of packets or a filter that takes some of UDP 4789, on both hosts \
+             (ovlctl doctor --only firewall) and between them; and for full queues (ip -s link)",
+        ),
+    };
+    let mut seen =
+        format!("{}: {} of {} frames did not come back", facts.name, lost(vxlan), vxlan.sent);
+    if let Some(underlay) = underlay {
+        seen += &format!(", {} of {} echoes by UDP", lost(underlay), underlay.sent);
+    }
+    Said::new(facts, LOSS, verdict, words).seen(seen).mend(mend)
 }
 
 fn mtu(facts: &Facts) -> Said {

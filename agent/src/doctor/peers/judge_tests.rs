@@ -24,11 +24,18 @@ fn fine(name: &str) -> Facts {
         has_left: false,
         clock: Ok(Offset { ahead_us: 40_000, within_us: 500 }),
         way: open_path(),
+        loss: lost(0, None),
         back: Ok(open_path()),
         arrived: Some(1),
         came: 1,
         their_filter: Vec::new(),
     }
+}
+
+/// Of twenty frames, and of twenty echoes.
+fn lost(vxlan: u32, underlay: Option<u32>) -> Loss {
+    let series = |lost| Series { sent: 20, received: 20 - lost, ..Series::default() };
+    Loss { vxlan: series(vxlan), underlay: underlay.map(series) }
 }
 
 fn silent_path() -> Path {
@@ -61,7 +68,7 @@ fn only(facts: Facts) -> (String, String) {
 #[test]
 fn of_hosts_that_are_fine_nothing_is_said_but_that() {
     let told = told(all(&[fine("a"), fine("b"), fine("c")], &[]));
-    assert_eq!(told.len(), 6);
+    assert_eq!(told.len(), 7);
     assert!(
         told.iter().all(|f| f.verdict == Verdict::Ok && f.subject.as_deref() == Some("3 hosts"))
     );
@@ -159,6 +166,22 @@ fn each_fault_of_a_host_is_named_alone() {
             Facts { back: Ok(large_lost()), ..fine("b") },
             "peer.mtu",
             "packets of more than 1354 bytes inside VXLAN do not pass",
+        ),
+        (
+            Facts { loss: lost(3, Some(0)), ..fine("b") },
+            "peer.loss",
+            "some VXLAN packets between this host and b are lost, and no others",
+        ),
+        // What is lost three times seems closed.
+        (
+            Facts { way: udp_lost(), loss: lost(12, Some(9)), ..fine("b") },
+            "peer.loss",
+            "some packets between this host and b are lost, in VXLAN and beside it",
+        ),
+        (
+            Facts { way: udp_lost(), loss: lost(1, Some(1)), ..fine("b") },
+            "peer.udp",
+            "does not arrive at b",
         ),
         (
             Facts { clock: Ok(Offset { ahead_us: -10_000_000, within_us: 300 }), ..fine("b") },

@@ -133,6 +133,15 @@ const FAULTS: &[Fault] = &[
         ],
     ),
     fault(
+        "every third VXLAN packet on the way",
+        Between,
+        filtered!("udp dport 4789 numgen inc mod 3 == 0"),
+        [
+            ("peer.loss (bee-2)", &["some VXLAN packets between this host and bee-2 are lost"]),
+            ("peer.loss (bee-1)", &["some VXLAN packets between this host and bee-1 are lost"]),
+        ],
+    ),
+    fault(
         "an MTU on the way",
         Between,
         ("ip link set port1 mtu 1400", "ip link set port1 mtu 1500"),
