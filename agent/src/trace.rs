@@ -29,6 +29,7 @@ mod own_echo;
 mod points;
 mod probe;
 mod remote;
+mod resolver;
 mod run;
 mod select;
 #[cfg(test)]

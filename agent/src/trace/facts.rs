@@ -101,6 +101,9 @@ pub(crate) struct Inside {
     pub(crate) neighbour: Option<Row>,
     /// Programs that run there: how many, and some of them as `NAME (PID)`.
     pub(crate) processes: usize,
+    /// One of them.
+    #[serde(default)]
+    pub(crate) first_pid: Option<u32>,
     pub(crate) programs: Vec<String>,
 }
 

@@ -244,14 +244,15 @@ async fn inside(
         Some((interface.name.clone(), *own))
     });
     let same_address = same_address.collect();
-    let (processes, programs) =
+    let (pids, programs) =
         tokio::task::spawn_blocking(move || programs(id)).await.unwrap_or_default();
     Ok(Inside {
         interface: interface.map(|interface| interface_of(interface, device)),
         same_address,
         route: looked_up(found, &interfaces),
         neighbour: neighbour.map(row),
-        processes,
+        processes: pids.len(),
+        first_pid: pids.first().copied(),
         programs,
     })
 }
@@ -291,25 +292,24 @@ fn interface_of(interface: &ovl_vxlan::Interface, device: Option<u32>) -> Interf
     }
 }
 
-/// How many programs run in a network namespace, and some of them.
-fn programs(id: NetnsId) -> (usize, Vec<String>) {
+/// The programs that run in a network namespace, and the names of some.
+fn programs(id: NetnsId) -> (Vec<u32>, Vec<String>) {
     let mut found = Vec::new();
-    let mut count = 0;
+    let mut pids = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let Some(pid) = name.to_str().filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
-        else {
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
         let path = entry.path();
         if netns::identify(&path.join("ns/net")).ok() != Some(id) {
             continue;
         }
-        count += 1;
+        pids.push(pid);
         if found.len() < PROGRAMS_MAX {
             let command = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
             found.push(format!("{} ({pid})", command.trim()));
         }
     }
-    (count, found)
+    (pids, found)
 }

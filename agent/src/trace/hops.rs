@@ -7,6 +7,7 @@ use crate::control::api::trace::{Hop, Verdict};
 pub(crate) enum At {
     From,
     Name,
+    FromResolver,
     FromInterface,
     FromRoute,
     Device,
@@ -33,6 +34,7 @@ impl At {
         match self {
             At::From => "from",
             At::Name => "name",
+            At::FromResolver => "from.resolver",
             At::FromInterface => "from.interface",
             At::FromRoute => "from.route",
             At::Device => "device",

@@ -16,6 +16,7 @@ use super::judge::{self, Asked, Facts, Far, own_address};
 use super::points::{Names, Outcome};
 use super::probe::Volley;
 use super::remote;
+use super::resolver::{self, Looked, OwnLookup};
 use super::select::{self, Target, Way, name};
 use super::tried::Tried;
 use super::watch::{Places, Report, Wanted, Watch};
@@ -54,7 +55,7 @@ pub(crate) async fn follow(agent: &Agent, wanted: &TraceWay) -> Result<Trace, Re
         Way::Elsewhere(from) => remote::relay(agent, &from, wanted).await,
         Way::Here { from, here, to } => {
             let facts = facts(agent, &ends, wanted, *from, &here, *to).await;
-            Ok(traced(agent, wanted, facts).await)
+            Ok(traced(agent, wanted, &here, facts).await)
         }
     }
 }
@@ -94,15 +95,8 @@ async fn facts(
 
 /// What DNS in the sandbox answers.
 fn asked(agent: &Agent, ends: &Ends, wanted: &TraceWay, here: &Here, from: &Known) -> Asked {
-    let names = agent.names().read().unwrap_or_else(PoisonError::into_inner);
-    let answer = match wanted.to.parse::<IpAddr>() {
-        Ok(_) => None,
-        Err(_) => match names.resolve(Some(&here.scope), &wanted.to) {
-            Resolution::Found(addresses) => Some(addresses),
-            Resolution::NoSuchName | Resolution::NotOurs => Some(Vec::new()),
-        },
-    };
-    drop(names);
+    let is_address = wanted.to.parse::<IpAddr>().is_ok();
+    let answer = (!is_address).then(|| resolved(agent, here, &wanted.to));
     let known = ends.from.iter().chain(&ends.to).map(|known| &known.network);
     let in_scope: BTreeMap<u64, &str> = known
         .chain([&from.network])
@@ -114,6 +108,14 @@ fn asked(agent: &Agent, ends: &Ends, wanted: &TraceWay, here: &Here, from: &Know
         answer,
         scope: in_scope.into_values().map(str::to_owned).collect(),
         siblings: ends.siblings.iter().map(|(mac, name)| (mac.to_string(), name.clone())).collect(),
+    }
+}
+
+fn resolved(agent: &Agent, here: &Here, text: &str) -> Vec<IpAddr> {
+    let names = agent.names().read().unwrap_or_else(PoisonError::into_inner);
+    match names.resolve(Some(&here.scope), text) {
+        Resolution::Found(addresses) => addresses,
+        Resolution::NoSuchName | Resolution::NotOurs => Vec::new(),
     }
 }
 
@@ -149,7 +151,7 @@ async fn far(agent: &Agent, ends: &Ends, from: &Known, to: &Known, address: IpAd
 }
 
 /// Judges, sends, and concludes.
-async fn traced(agent: &Agent, wanted: &TraceWay, facts: Facts) -> Trace {
+async fn traced(agent: &Agent, wanted: &TraceWay, here: &Here, facts: Facts) -> Trace {
     let mut verdicts = judge::hops(&facts);
     let mut tried = Tried::default();
     let unprobed = match volley(wanted, &facts, &verdicts) {
@@ -176,6 +178,9 @@ async fn traced(agent: &Agent, wanted: &TraceWay, facts: Facts) -> Trace {
     if let Some(own) = &tried.own {
         blame::settle_own(&mut verdicts, own, &facts.near, &names);
     }
+    if let Some((looked, address)) = own_lookup(agent, wanted, here, &facts).await {
+        resolver::settle(&mut verdicts, &looked, (&wanted.to, address), &facts.near, &names);
+    }
     if let Some(lost) = lost
         && let Some(is_far) = filters::is_far(lost.spot)
         && let Some(finding) = filters::examine(agent, is_far.then_some(far)).await
@@ -186,6 +191,29 @@ async fn traced(agent: &Agent, wanted: &TraceWay, facts: Facts) -> Trace {
     let conclusion =
         conclude((&from, &to), &verdicts, &outcomes, unprobed.as_deref(), wanted.probe);
     answer(&facts, verdicts, conclusion, &outcomes, &names, unprobed, &tried)
+}
+
+/// Looks the name up as a program in FROM does, where one runs, and the agent itself answers that name.
+async fn own_lookup(
+    agent: &Agent,
+    wanted: &TraceWay,
+    here: &Here,
+    facts: &Facts,
+) -> Option<(Looked, IpAddr)> {
+    let Target::Endpoint { address, .. } = &facts.target else {
+        return None;
+    };
+    let is_answered = facts.asked.answer.as_ref().is_some_and(|answer| answer.contains(address));
+    let inside = facts.near.inside.as_ref()?.as_ref().ok()?;
+    let (pid, netns) = (inside.first_pid?, facts.near.held.as_ref()?.netns.clone()?);
+    if !wanted.probe || !is_answered {
+        return None;
+    }
+    let lookup = OwnLookup { netns, pid, name: wanted.to.clone(), address: *address };
+    let looked = lookup.ask().await?;
+    // A name that went meanwhile is no resolver's fault.
+    let stays = resolved(agent, here, &wanted.to).contains(address);
+    stays.then_some((looked, *address))
 }
 
 fn settle(

@@ -270,6 +270,38 @@ fn what_was_changed_inside_a_container_is_named() {
     site.works(&["web", "db"]);
 }
 
+/// Packets pass, and the name is not found: it is a program in the container that is not answered.
+#[test]
+fn a_resolver_that_does_not_work_inside_a_container_is_named() {
+    let site = Site::up("trace-resolver");
+    let trace = site.works(&["web", "db"]);
+    let own = hop(&trace, "from.resolver");
+    assert!(own["says"].as_str().unwrap().contains("169.254.53.53"), "{own:#}");
+
+    let resolver = |to: &str| {
+        set(&site.web, &["sh", "-c", &format!("echo nameserver {to} > /etc/resolv.conf")]);
+    };
+    resolver("10.255.255.1");
+    let trace = site.broken("from.resolver", || {});
+    says(
+        &trace,
+        &["web's own resolver 10.255.255.1", "programs in web do not find", "resolv.conf"],
+    );
+    assert!(answered(&trace, "udp"), "{trace:#}");
+    resolver("169.254.53.53");
+    site.works(&["web", "db"]);
+
+    // By its address nobody is asked.
+    let filter = ["OUTPUT", "-p", "udp", "--dport", "53", "-j", "DROP"];
+    set(&site.web, &[["iptables", "-A"].as_slice(), &filter].concat());
+    let trace = site.broken("from.resolver", || {});
+    says(&trace, &["169.254.53.53", "programs in web do not find"]);
+    let by_address = site.works(&["web", &address(&site, "db")]);
+    assert!(by_address["hops"].as_array().unwrap().iter().all(|hop| hop["hop"] != "from.resolver"));
+    set(&site.web, &["iptables", "-F"]);
+    site.works(&["web", "db"]);
+}
+
 #[test]
 fn an_address_that_was_taken_by_hand_is_named() {
     let site = Site::up("trace-taken");

@@ -68,6 +68,7 @@ fn end(host: &str, vtep: Ipv4Addr, own: (u8, &str), other: (u8, &str, Ipv4Addr))
             route: Ok(route("eth0", 1450)),
             neighbour: None,
             processes: 1,
+            first_pid: Some(7),
             programs: vec!["sleep (7)".into()],
         })),
         rows: Some(Ok(Rows {
