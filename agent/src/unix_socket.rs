@@ -227,8 +227,8 @@ impl<L> Limited<L> {
         }
     }
 
-    /// Ends each connection after that time, whatever it does, so that idle ones do not keep others
-    /// out for ever.
+    /// Ends each connection after that time, whatever it does, so that neither idle ones nor those that
+    /// read no answer keep others out for ever.
     #[must_use]
     pub fn ending_after(self, within: Duration) -> Limited<L> {
         Limited { within: Some(within), ..self }
@@ -301,18 +301,25 @@ impl Held {
     }
 }
 
+impl<S: Unpin> Held<S> {
+    /// The stream, while its time is not over. Whoever waits for it is woken at the end of that time.
+    fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut S>> {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(Pin::new(&mut self.stream))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        self.in_time(cx)?.poll_read(cx, buf)
     }
 }
 
@@ -322,21 +329,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        self.in_time(cx)?.poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.in_time(cx)?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.in_time(cx)?.poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -367,5 +374,21 @@ mod tests {
         assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
         drop(held);
         limited.accept().await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_reads_nothing_ends_as_soon_as_any_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ovl.sock");
+        let socket = UnixSocket::bind(&path, None).await.unwrap();
+        let mut limited = Limited::new(socket.listener, 1).ending_after(Duration::from_millis(50));
+        let _mute = UnixStream::connect(&path).await.unwrap();
+        let (mut held, _) = limited.accept().await;
+        let answer = vec![0; 16 << 20];
+        let written = tokio::time::timeout(PATIENCE, held.write_all(&answer)).await;
+        let ended = written.expect("it ends by itself").unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(held.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(held.shutdown().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }
