@@ -14,6 +14,7 @@ mod peers;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod turns;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

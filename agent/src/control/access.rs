@@ -3,6 +3,9 @@
 //! The kernel says which user connected; nothing that is sent counts. The socket's mode decides who
 //! can connect at all: root and the agent's user, and the members of the group that may read.
 
+use std::fmt;
+use std::net::Ipv4Addr;
+
 use axum::Json;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State};
@@ -59,9 +62,24 @@ impl Connected<IncomingStream<'_, Limited>> for Peer {
     }
 }
 
-/// Who asks, in words, for the log; every request has it.
-#[derive(Clone, Debug)]
-pub(super) struct Asker(pub(super) String);
+/// Who asks; every request has it. In words for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A user of this host, by number, if the kernel tells.
+    User(Option<u32>),
+    /// The agent of another host, by its address.
+    Host(Ipv4Addr),
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Asker::User(Some(user)) => write!(f, "user {user} of this host"),
+            Asker::User(None) => f.write_str("user unknown of this host"),
+            Asker::Host(from) => write!(f, "the agent of {from}"),
+        }
+    }
+}
 
 /// Lets through what is permitted.
 pub(super) async fn guard(
@@ -72,8 +90,7 @@ pub(super) async fn guard(
 ) -> Response {
     match access.permits(user, request.method()) {
         Ok(()) => {
-            let user = user.map_or_else(|| "unknown".to_owned(), |user| user.to_string());
-            request.extensions_mut().insert(Asker(format!("user {user} of this host")));
+            request.extensions_mut().insert(Asker::User(user));
             next.run(request).await
         }
         Err(denied) => denied.into_response(),

@@ -11,8 +11,8 @@ use crate::driver::Agent;
 
 pub(super) fn routes() -> Router<Agent> {
     let look = |agent| ask(agent, Request::Audit { repair: false });
-    let repair = |agent: State<Agent>, Extension(Asker(asker)): Extension<Asker>| {
-        tracing::info!(asker, "the kernel is put right, as asked");
+    let repair = |agent: State<Agent>, Extension(asker): Extension<Asker>| {
+        tracing::info!(%asker, "the kernel is put right, as asked");
         ask(agent, Request::Audit { repair: true })
     };
     Router::new().route("/v1/audit", get(look).post(repair))

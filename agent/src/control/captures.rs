@@ -23,7 +23,7 @@ pub(super) fn routes() -> Router<Agent> {
 
 async fn start(
     State(agent): State<Agent>,
-    Extension(Asker(asker)): Extension<Asker>,
+    Extension(asker): Extension<Asker>,
     body: Result<Json<StartCapture>, JsonRejection>,
 ) -> Result<Json<Capture>, Refusal> {
     let Json(asked) = body.map_err(|e| Refusal::invalid(e.body_text()))?;
@@ -43,7 +43,7 @@ async fn start(
     let interface = peers.underlay().await.ok_or_else(|| {
         Refusal::conflict(format!("no interface of this host has {} now", peers.vtep))
     })?;
-    agent.captures().start(&interface, &wanted, &asker).map(Json)
+    agent.captures().start(&interface, &wanted, &asker.to_string()).map(Json)
 }
 
 async fn vni(agent: &Agent, network: &str) -> Result<u32, Refusal> {

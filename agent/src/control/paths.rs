@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use futures::StreamExt as _;
 use ovl_gossip::{Member, MemberState};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
+use super::access::Asker;
+use super::turns::Turns;
 use super::{PathOf, part};
 use crate::control::api::paths::{
     AT_ONCE, Clock, INTERVAL_MAX_MS, INTERVAL_MIN_MS, LookAtPath, Path, Ping, PingHosts, Seen,
@@ -20,8 +20,9 @@ use crate::core::Refusal;
 use crate::driver::Agent;
 use crate::probe::paths;
 
-/// Who pings all hosts has the others wait: one question makes many packets.
-static TURN: Semaphore = Semaphore::const_new(1);
+/// Who pings all hosts has the others wait, as one question makes many packets: one user of this host at a
+/// time, and one other host.
+static TURN: Turns = Turns::new(1, 1, 1);
 
 /// How long.
 const TURN_WITHIN: Duration = Duration::from_secs(4);
@@ -36,6 +37,7 @@ pub(super) fn routes() -> Router<Agent> {
 
 async fn ping(
     State(agent): State<Agent>,
+    Extension(asker): Extension<Asker>,
     body: Result<Json<PingHosts>, JsonRejection>,
 ) -> Result<Json<Vec<Ping>>, Refusal> {
     let Json(wanted) = body.map_err(|e| Refusal::invalid(e.body_text()))?;
@@ -57,7 +59,7 @@ async fn ping(
     };
     let (interval, packet) =
         (Duration::from_millis(wanted.interval_ms.into()), wanted.size.unwrap_or_default());
-    let Ok(_turn) = timeout(TURN_WITHIN, TURN.acquire()).await else {
+    let Some(_turn) = TURN.take(&asker, TURN_WITHIN).await else {
         return Err(Refusal::unavailable(
             "this host pings for somebody else; try again in a moment",
         ));

@@ -149,7 +149,7 @@ async fn run(agent: &Agent, routes: Router, from: Ipv4Addr, question: Question) 
         .method(method.as_str())
         .uri(&target)
         .header("content-type", "application/json")
-        .extension(Asker(format!("the agent of {from}")))
+        .extension(Asker::Host(from))
         .body(Body::from(body));
     let Ok(request) = request else {
         return Refusal::invalid("not a request of the control API").into_response();

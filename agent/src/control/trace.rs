@@ -1,27 +1,32 @@
 //! `POST /v1/trace`, and what agents ask of each other for it.
 
-use std::sync::LazyLock;
+use std::time::Duration;
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Query, State};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
+use super::access::Asker;
+use super::turns::Turns;
 use super::{PathOf, QueryOf, api, part};
 use crate::core::Refusal;
 use crate::driver::Agent;
 use crate::trace::{self, AskEnd, AskWatch};
 
-/// Traces at once; who asks for one more is told to wait.
+/// Traces at once for users of this host; who asks for one more is told to wait.
 const AT_ONCE: usize = 4;
+
+/// The same for other hosts together, and for each of them.
+const OF_OTHERS: usize = 3;
+const OF_EACH: usize = 2;
 
 /// Smallest and largest UDP probe, in bytes with its IP header: all of its headers and its mark; what
 /// the network card of an overlay may carry.
 const SIZES: std::ops::RangeInclusive<u16> = 64..=65_000;
 
-static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(AT_ONCE));
+static TURNS: Turns = Turns::new(AT_ONCE, OF_OTHERS, OF_EACH);
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 
@@ -35,6 +40,7 @@ pub(super) fn routes() -> Router<Agent> {
 
 async fn follow(
     State(agent): State<Agent>,
+    Extension(asker): Extension<Asker>,
     body: Body<api::trace::TraceWay>,
 ) -> Result<Json<api::trace::Trace>, Refusal> {
     let wanted = read(body)?;
@@ -45,10 +51,10 @@ async fn follow(
             SIZES.end()
         )));
     }
-    let Ok(_turn) = TURNS.try_acquire() else {
-        return Err(Refusal::unavailable(format!(
-            "{AT_ONCE} traces are under way on this host; try again when they are done"
-        )));
+    let Some(_turn) = TURNS.take(&asker, Duration::ZERO).await else {
+        return Err(Refusal::unavailable(
+            "as many traces as may be are under way on this host; try again when they are done",
+        ));
     };
     trace::follow(&agent, &wanted).await.map(Json)
 }
