@@ -49,7 +49,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use ovl_gossip::{NodeName, OtherFormat};
+use ovl_gossip::{NodeName, Oddity, OtherFormat};
 use ovl_ipam::Network;
 
 pub use self::audit::Inspection;
@@ -198,6 +198,8 @@ struct Health {
     name_conflict: Option<std::net::SocketAddr>,
     /// A host speaks another version of the gossip; heard last then.
     other_format: Option<(Instant, OtherFormat)>,
+    /// What somebody told that cannot be: the last of each kind, and when.
+    oddities: Vec<(Instant, Oddity)>,
     dataplane: Vec<Trouble>,
     repaired: u64,
     /// What the last audit found changed by others.

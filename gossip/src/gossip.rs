@@ -18,6 +18,10 @@ use crate::{Changes, Endpoint, Member, NodeName, Stats};
 /// never far behind.
 const COMMANDS: usize = 256;
 
+/// How far epochs of other nodes may be ahead of our own at the start plus the time since, read as
+/// milliseconds: a hundred years, as no clock is so wrong. What is further ahead is refused.
+pub const EPOCHS_AHEAD: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// How to start.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -30,8 +34,9 @@ pub struct Config {
     pub seeds: Vec<String>,
     /// Addresses that were members in an earlier run; tried like seeds. The first 1,024 count.
     pub known: Vec<SocketAddrV4>,
-    /// Higher at every start of this node. If it is not, the node finds that out when it joins, and
-    /// goes above what the cluster remembers of it.
+    /// Higher at every start of this node, and at least the milliseconds since 1970 if its clock is right:
+    /// of what is further ahead than [`EPOCHS_AHEAD`] nothing is believed. If it is not higher, the node
+    /// finds that out when it joins, and goes above what the cluster remembers of it.
     pub epoch: u64,
     /// Endpoints that already run here, announced as the first state of this epoch.
     pub endpoints: Vec<Endpoint>,

@@ -36,7 +36,7 @@ use crate::rival::Rivals;
 use crate::seeds::{Seeds, Target};
 use crate::spread::Spread;
 use crate::swim::Swim;
-use crate::{Config, Endpoint, Member, NodeName, OtherFormat, Stats};
+use crate::{Config, Endpoint, Member, NodeName, Oddity, OtherFormat, Stats};
 
 /// Most datagrams that wait for the driver within one call. Further ones are dropped, as a full
 /// socket would.
@@ -120,6 +120,10 @@ struct Schedule {
     sweep: Instant,
     /// We do not jump above another version before.
     jump_after: Instant,
+    /// We do not come back from the dead before.
+    rejoin_after: Instant,
+    /// How long that was put off when we did so last.
+    rejoin_pause: Duration,
 }
 
 /// What changed since the last `poll_changes`. Sets of names, so bounded by the tables.
@@ -130,6 +134,7 @@ struct News {
     forgotten: BTreeSet<NodeName>,
     conflict: bool,
     other_format: Option<OtherFormat>,
+    oddity: Option<Oddity>,
     synced: bool,
 }
 
@@ -145,6 +150,8 @@ pub(crate) struct Node {
     seeds: Seeds,
     rivals: Rivals,
     rng: StdRng,
+    /// The first time that we were told, and our epoch then.
+    begun: (Instant, u64),
     /// The latest time we were told.
     now: Instant,
     schedule: Schedule,
@@ -160,6 +167,10 @@ pub(crate) struct Node {
     early: u32,
     /// When a packet of another format was told of last.
     misfit: Option<Instant>,
+    /// An epoch that was not believed, until it is known who claimed it.
+    disbelieved: Option<(NodeName, u64)>,
+    /// When one was told of last.
+    disbelief: Option<Instant>,
     /// Marks our questions in `NameCheck`s.
     nonce: u64,
     out: VecDeque<Transmit>,
@@ -193,6 +204,7 @@ impl Node {
             pulls: Pulls::default(),
             seeds: Seeds::new(&config.seeds, &config.known, now),
             rivals: Rivals::default(),
+            begun: (now, config.epoch),
             now,
             schedule: Schedule::new(now),
             doubts: BTreeMap::new(),
@@ -203,6 +215,8 @@ impl Node {
             leaving: false,
             early: 0,
             misfit: None,
+            disbelieved: None,
+            disbelief: None,
             nonce: rng.random(),
             out: VecDeque::new(),
             dials: VecDeque::new(),
@@ -333,6 +347,8 @@ impl Schedule {
             beat: now + Duration::from_secs(10),
             sweep: now + Duration::from_secs(60),
             jump_after: now,
+            rejoin_after: now,
+            rejoin_pause: Duration::ZERO,
         }
     }
 }

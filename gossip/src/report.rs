@@ -60,6 +60,8 @@ pub struct Changes {
     /// A host speaks another version of the format: it is not heard, and does not hear us. Told at most
     /// every ten seconds while that lasts.
     pub other_format: Option<OtherFormat>,
+    /// Somebody says what cannot be. Told now and then while that lasts.
+    pub oddity: Option<Oddity>,
     /// True once: a first push-pull with a live peer has completed since the start.
     pub synced: bool,
 }
@@ -73,6 +75,27 @@ pub struct OtherFormat {
     pub version: u8,
     /// Ours.
     pub known: u8,
+}
+
+/// A claim that harms nothing, and that no agent in order makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// An epoch that no clock can have given ([`EPOCHS_AHEAD`](crate::EPOCHS_AHEAD)). It was not believed.
+    /// Told at most every ten seconds.
+    Epoch {
+        /// Who claimed it, as far as the packet's source can be believed.
+        from: Ipv4Addr,
+        /// Of which host; it may be this one.
+        node: NodeName,
+        /// The epoch.
+        epoch: u64,
+    },
+    /// This host had just told that it lives, and was held for dead again. It waits the longer before it
+    /// tells so once more.
+    HeldForDead {
+        /// How often it had to since its start.
+        rejoins: u64,
+    },
 }
 
 /// Counters since the start, and a few levels.
@@ -90,7 +113,7 @@ pub struct Stats {
     pub datagrams_out: u64,
     /// Datagrams not received or not sent because the socket said no (no route, refused, full).
     pub datagram_errors: u64,
-    /// Datagrams and streams refused: malformed, of another version, from a wrong source, over a bound.
+    /// Datagrams, streams and claims refused: malformed, of another version, from a wrong source, over a bound.
     pub rejected: u64,
     /// Endpoint changes of others that were new to us.
     pub deltas_in: u64,

@@ -18,6 +18,8 @@ pub enum Topic {
     Joining,
     /// Hosts of another release are not understood.
     Release,
+    /// Somebody told by the gossip what cannot be.
+    Claims,
     /// Hosts that should be there are not.
     Hosts,
     /// Another host has this host's name.

@@ -175,6 +175,8 @@ kinds! {
     NameConflictOver "name-conflict-over" "conflicts over this host's name ended" Info
     /// A host runs a release that is not understood.
     OtherFormat "other-format" "hosts of another release were heard" Elsewhere
+    /// Somebody told by the gossip what cannot be.
+    OddClaim "odd-claim" "things that cannot be were claimed" Elsewhere
     /// An endpoint is on a network.
     EndpointAttached "endpoint-attached" "endpoints were attached" Debug
     /// An endpoint is not there any more.

@@ -248,6 +248,9 @@ impl Core {
             }
             self.health.other_format = Some((now, other));
         }
+        if let Some(odd) = changes.oddity {
+            self.odd(now, odd);
+        }
         // In this order: a host may be forgotten and known again in one batch, and an endpoint
         // set arrives for a host that is known.
         for node in changes.forgotten {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ovl_gossip::{Endpoint, MemberState, OtherFormat};
+use ovl_gossip::{Endpoint, MemberState, Oddity, OtherFormat};
 use ovl_ipam::Network;
 
 use super::diagnosis::{Problem, Topic};
@@ -15,6 +15,9 @@ const JOIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a host of another release that fell silent is still named.
 const OTHER_FORMAT_FOR: Duration = Duration::from_secs(60);
+
+/// How long it is named that somebody told what cannot be.
+pub(super) const ODDITY_FOR: Duration = Duration::from_secs(600);
 
 /// Doubly held addresses, and hosts that are down, that status names.
 const SHOWN_MAX: usize = 8;
@@ -251,6 +254,8 @@ impl Core {
             Problem::new(Topic::Name, text)
         }));
         problems.extend(self.other_release(now).map(of(Topic::Release)));
+        let odd = self.health.oddities.iter().filter(|(at, _)| *at + ODDITY_FOR > now);
+        problems.extend(odd.map(|(_, odd)| Problem::new(Topic::Claims, odd_in_words(odd))));
         problems.extend(self.hosts_down().map(of(Topic::Hosts)));
         problems.extend(self.health.dataplane.iter().map(|trouble| {
             let text = format!("the kernel did not take what it should hold: {}", trouble.text);
@@ -284,6 +289,18 @@ impl Core {
             )
         });
         told.collect()
+    }
+}
+
+/// What somebody told that cannot be, and what may be done.
+pub(super) fn odd_in_words(odd: &Oddity) -> String {
+    match odd {
+        Oddity::Epoch { from, node, epoch } => format!(
+            "{from} claims epoch {epoch} of host {node}, which no clock has given, and is not believed; look what runs at {from}, and at its clock"
+        ),
+        Oddity::HeldForDead { rejoins } => format!(
+            "this host was held for dead again as soon as it was back, {rejoins} times in all since its start; look for packets that are lost, or forged, on the gossip's port"
+        ),
     }
 }
 

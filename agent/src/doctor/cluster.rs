@@ -33,7 +33,7 @@ const CHECKS: &[Check] = &[
     Check {
         id: MEMBERS,
         title: "hosts",
-        looks_at: "the hosts of the cluster that are not alive, or speak another release's format",
+        looks_at: "the hosts of the cluster that are not alive, or speak another release's format; claims that cannot be",
         why: "their containers are not found by name, and perhaps not reached",
     },
     Check {
@@ -165,6 +165,7 @@ fn members(diagnosis: &Diagnosis, asked: bool) -> Vec<Finding> {
         Finding::warn(MEMBERS, text)
             .mend("see the checks of firewalls here, and `ovlctl doctor` there")
     }));
+    findings.extend(diagnosis.texts(Topic::Claims).map(|text| Finding::warn(MEMBERS, text)));
     if findings.is_empty() {
         let alive = diagnosis.in_state(MemberState::Alive).count();
         let summary = match alive {
@@ -274,6 +275,7 @@ fn problems(diagnosis: &Diagnosis, docker: bool) -> Vec<Finding> {
         // Each has a check of its own.
         Topic::Joining
         | Topic::Release
+        | Topic::Claims
         | Topic::Hosts
         | Topic::Name
         | Topic::Address
@@ -337,6 +339,7 @@ mod tests {
             (Topic::Settings, Some((PROBLEMS, Warn))),
             (Topic::Joining, Some((MEMBERS, Warn))),
             (Topic::Release, Some((MEMBERS, Fail))),
+            (Topic::Claims, Some((MEMBERS, Warn))),
             (Topic::Hosts, None),
             (Topic::Name, Some((NAMES, Fail))),
             (Topic::Address, Some((ADDRESSES, Fail))),

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::Flock;
+use ovl_gossip::EPOCHS_AHEAD;
 
 use crate::core::{Core, State};
 use crate::purge::lock;
@@ -96,14 +97,18 @@ impl StateFile {
     }
 }
 
-/// A number that is higher at every start, also when the folder or the clock was set back (not both).
+/// A number that is higher at every start, also when the folder or the clock was set back (not both). One
+/// on disk that others would not believe is garbage, and counts for nothing.
 pub(super) fn next_epoch(dir: &Path) -> Result<u64, StateError> {
     let path = dir.join("epoch");
+    let now = unix_millis();
+    let ahead = u64::try_from(EPOCHS_AHEAD.as_millis()).unwrap_or(u64::MAX);
     let last = std::fs::read_to_string(&path)
         .ok()
         .and_then(|text| text.trim().parse::<u64>().ok())
+        .filter(|last| *last < now.saturating_add(ahead))
         .unwrap_or(0);
-    let epoch = last.saturating_add(1).max(unix_millis());
+    let epoch = last.saturating_add(1).max(now);
     write_bytes(&path, epoch.to_string().as_bytes())
         .map_err(|source| StateError::Io { path, source })?;
     Ok(epoch)
@@ -156,4 +161,21 @@ fn unix_millis() -> u64 {
     let since =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_above_the_last_one_unless_that_is_garbage() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = next_epoch(folder.path()).unwrap();
+        assert!(next_epoch(folder.path()).unwrap() > first);
+        for (last, follows) in [(first + 1_000_000, true), (u64::MAX, false)] {
+            std::fs::write(folder.path().join("epoch"), last.to_string()).unwrap();
+            let next = next_epoch(folder.path()).unwrap();
+            assert_eq!(last.checked_add(1) == Some(next), follows, "{last} {next}");
+        }
+    }
 }

@@ -78,7 +78,7 @@ pub const FAMILIES: &[Family] = &[
     counter("ovl_gossip_datagrams_received_total", "", "Datagrams of the gossip that were received."),
     counter("ovl_gossip_datagrams_sent_total", "", "Datagrams of the gossip that were sent."),
     counter("ovl_gossip_datagram_errors_total", "", "Datagrams that the socket did not take or give: no route, refused, full."),
-    counter("ovl_gossip_rejected_total", "", "Datagrams and streams that were refused: malformed, of another version, from a wrong source, over a bound."),
+    counter("ovl_gossip_rejected_total", "", "Datagrams, streams and claims that were refused: malformed, of another version, from a wrong source, over a bound."),
     counter("ovl_gossip_changes_received_total", "", "Changes of endpoints on other hosts that were new here."),
     counter("ovl_gossip_changes_sent_total", "", "Changes of endpoints on this host."),
     gauge("ovl_gossip_backlog", "", "Changes of endpoints that wait to be sent again."),

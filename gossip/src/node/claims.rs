@@ -1,16 +1,16 @@
 //! The node and claims: what others say of members, of us, and in our name.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use foca::Message;
 
 use super::{Doubt, Node, Suspicion};
-use crate::NodeName;
 use crate::endpoints::Version;
 use crate::identity::Identity;
 use crate::members::Verdict;
 use crate::wire::{self, Kind, NameCheck, SwimPacket, WireError};
+use crate::{EPOCHS_AHEAD, NodeName, Oddity};
 
 /// How long a member that others hold for dead may take to come back as another. It is told at once and
 /// twice again; others have waited for it already.
@@ -21,8 +21,59 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const SETTLED_BY: Duration = Duration::from_secs(2);
 /// Least time between two jumps above a version that is said to be ours.
 const JUMP: Duration = Duration::from_secs(1);
+/// Least time between two comebacks of a host that others hold for dead: each is told to many, and who does
+/// not believe it answers at once. It doubles up to [`REJOIN_MAX`] while the next one is due at once.
+const REJOIN: Duration = Duration::from_secs(1);
+const REJOIN_MAX: Duration = Duration::from_secs(30);
+/// Epochs that were not believed are told of at most this often.
+const DISBELIEF_EVERY: Duration = Duration::from_secs(10);
 
 impl Node {
+    /// True where a clock can have given the epoch. What lies further ahead is garbage, and would leave the
+    /// host that it is said of nothing to outbid it with; below that, time alone makes room above any claim.
+    pub(super) fn believes(&mut self, name: &NodeName, epoch: u64) -> bool {
+        let (begun, ours) = self.begun;
+        let since = self.now.saturating_duration_since(begun) + EPOCHS_AHEAD;
+        let latest = ours.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        if epoch > latest {
+            self.stats.rejected += 1;
+            self.disbelieved = Some((name.clone(), epoch));
+        }
+        epoch <= latest
+    }
+
+    /// Tells who claimed what was not believed, now and then.
+    pub(super) fn tell_disbelief(&mut self, from: Ipv4Addr) {
+        if let Some((node, epoch)) = self.disbelieved.take()
+            && self.disbelief.is_none_or(|last| last + DISBELIEF_EVERY <= self.now)
+        {
+            self.disbelief = Some(self.now);
+            self.news.oddity = Some(Oddity::Epoch { from, node, epoch });
+        }
+    }
+
+    /// True where a claim would have foca take a new identity for us, which has to wait.
+    fn comes_too_soon(&self, claim: &foca::Member<Identity>) -> bool {
+        // Nothing refutes a suspicion of the highest incarnation.
+        let kills = claim.state() == foca::State::Down || claim.incarnation() == u16::MAX;
+        kills && !self.may_rejoin()
+    }
+
+    /// True where we may come back from the dead. Who is not answered yet says so again.
+    pub(super) fn may_rejoin(&self) -> bool {
+        self.schedule.rejoin_after <= self.now
+    }
+
+    /// Plans when we may come back the next time. True where this time followed at once on the last.
+    pub(super) fn put_off_rejoin(&mut self) -> bool {
+        let schedule = &mut self.schedule;
+        let again = self.now < schedule.rejoin_after + schedule.rejoin_pause;
+        schedule.rejoin_pause =
+            if again { (2 * schedule.rejoin_pause).min(REJOIN_MAX) } else { REJOIN };
+        schedule.rejoin_after = self.now + schedule.rejoin_pause;
+        again
+    }
+
     /// foca answers some messages with many bytes, or by writing to a third party. That is done only
     /// for and towards members, or we could be used to flood somebody.
     pub(super) fn may_ask(&self, packet: &SwimPacket) -> bool {
@@ -61,13 +112,16 @@ impl Node {
     /// What foca may hear of a claim.
     pub(super) fn sift(&mut self, claim: foca::Member<Identity>) -> Option<foca::Member<Identity>> {
         let subject = claim.id();
+        if !self.believes(&subject.name, subject.epoch) {
+            return None;
+        }
         if subject.name == self.own {
             let is_us = *subject == *self.swim.identity() && self.introduced;
             if !is_us {
                 let active = claim.state() != foca::State::Down;
                 self.hear_of_us(&subject.clone(), active);
             }
-            return is_us.then_some(claim);
+            return (is_us && !self.comes_too_soon(&claim)).then_some(claim);
         }
         let left = self.table.has_left(&subject.name, subject.epoch);
         match self.judge(&claim, left) {
@@ -168,6 +222,9 @@ impl Node {
 
     /// Our own name was heard, in another identity than ours.
     pub(super) fn hear_of_us(&mut self, heard: &Identity, active: bool) {
+        if !self.believes(&heard.name, heard.epoch) {
+            return;
+        }
         let ours = self.swim.identity();
         if heard.address == ours.address {
             // Before we are introduced nobody can know this life of ours, so it is an earlier one.
@@ -218,7 +275,7 @@ impl Node {
             return Err(WireError::Body);
         }
         if check.from.name == self.own {
-            self.rivals.hear(&check.from, self.now);
+            self.hear_of_us(&check.from, true);
         }
         let reply = NameCheck {
             nonce: check.nonce,
@@ -241,6 +298,9 @@ impl Node {
             if let Some(past) = self.rivals.deny(from, self.now) {
                 self.outrank(&past);
             }
+            return Ok(());
+        }
+        if !self.believes(&self.own.clone(), reply.from.epoch) {
             return Ok(());
         }
         let ours = self.swim.identity();

@@ -126,6 +126,9 @@ impl Node {
     fn wanted(&mut self, peer: &Identity, theirs: BTreeMap<NodeName, Version>) -> Vec<NodeName> {
         let mut want = Vec::new();
         for (name, version) in theirs {
+            if !self.believes(&name, version.epoch) {
+                continue;
+            }
             if name == self.own {
                 if peer.name != self.own && version > self.table.own_version() {
                     self.jump_above(version);
@@ -362,6 +365,7 @@ impl Node {
             tracing::debug!(%from, %error, "stream rejected");
             self.misfit(from, error);
         }
+        self.tell_disbelief(from);
         result.ok()
     }
 }

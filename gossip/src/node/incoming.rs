@@ -11,7 +11,7 @@ use crate::endpoints::{Delta, Outcome, State, Version};
 use crate::members::{Transition, Verdict};
 use crate::pulls::PATIENCE;
 use crate::wire::{self, Beat, Item, Kind, SwimPacket, WireError};
-use crate::{NodeName, OtherFormat};
+use crate::{NodeName, Oddity, OtherFormat};
 
 /// A push-pull with somebody whom we hold for dead begins within this time: a split heals.
 const HEAL: Duration = Duration::from_millis(500);
@@ -31,6 +31,7 @@ impl Node {
             tracing::trace!(%from, %error, "datagram rejected");
             self.misfit(*from.ip(), &error);
         }
+        self.tell_disbelief(*from.ip());
         self.settle();
     }
 
@@ -85,11 +86,18 @@ impl Node {
     fn swim_packet(&mut self, from: SocketAddrV4, body: &[u8]) -> Result<(), WireError> {
         let mut packet = SwimPacket::parse(body)?;
         let source = packet.header.src.clone();
+        if !self.believes(&source.name, source.epoch) {
+            return Ok(());
+        }
         if source.name == self.own && source.address == from {
             self.hear_of_us(&source, true);
         }
         if source.name == self.own || source.address != from || !self.may_ask(&packet) {
             return Err(WireError::Body);
+        }
+        let is_undead = packet.header.message == foca::Message::TurnUndead;
+        if is_undead && packet.header.dst == *self.swim.identity() && !self.may_rejoin() {
+            return Ok(());
         }
         let alive = foca::Member::new(source.clone(), 0, foca::State::Alive);
         if self.judge(&alive, false) == Verdict::NoRoom {
@@ -129,6 +137,9 @@ impl Node {
 
     fn delta(&mut self, from: SocketAddrV4, delta: Delta) {
         let (origin, version) = (delta.origin.clone(), delta.version);
+        if !self.believes(&origin, version.epoch) {
+            return;
+        }
         match self.table.apply_delta(delta.clone()) {
             Outcome::Applied => {
                 self.stats.deltas_in += 1;
@@ -151,6 +162,9 @@ impl Node {
     /// Takes in a whole state.
     pub(super) fn state(&mut self, state: State) -> Outcome {
         let (origin, version) = (state.origin.clone(), state.version);
+        if !self.believes(&origin, version.epoch) {
+            return Outcome::Refused;
+        }
         let outcome = self.table.apply_state(state);
         match outcome {
             Outcome::Applied => self.table_changed(&origin),
@@ -184,6 +198,9 @@ impl Node {
         origin: &NodeName,
         version: Version,
     ) -> bool {
+        if !self.believes(origin, version.epoch) {
+            return false;
+        }
         match self.table.compare(origin, version) {
             Outcome::Ahead { .. } => {
                 let due = self.now + PATIENCE + self.pull_spread();
@@ -219,6 +236,9 @@ impl Node {
     /// We were held for dead, and foca took a new identity for us.
     fn rejoined(&mut self) {
         self.stats.rejoins += 1;
+        if self.put_off_rejoin() {
+            self.news.oddity = Some(Oddity::HeldForDead { rejoins: self.stats.rejoins });
+        }
         tracing::info!("the cluster held us for dead: back with a new identity");
         self.swim.introduce(self.now);
         self.tell_own_version();

@@ -116,6 +116,7 @@ impl Node {
         news.conflict
             || news.synced
             || news.other_format.is_some()
+            || news.oddity.is_some()
             || !(news.members.is_empty() && news.nodes.is_empty() && news.forgotten.is_empty())
     }
 
@@ -131,6 +132,7 @@ impl Node {
             nodes: news.nodes.into_iter().filter_map(|name| self.node_endpoints(name)).collect(),
             name_conflict: self.conflict(),
             other_format: news.other_format,
+            oddity: news.oddity,
             synced: news.synced,
         })
     }

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::Node;
-use crate::MemberState;
+use crate::endpoints::{State, Version};
+use crate::identity::Identity;
 use crate::sim::{Sim, config, endpoint, name};
+use crate::wire::{self, Beat, Item, Kind, NameCheck, PushPull, Row, SwimPacket};
+use crate::{EPOCHS_AHEAD, MemberState, Oddity};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -255,7 +258,7 @@ fn the_same_seed_gives_the_same_run() {
 #[test]
 fn a_host_of_another_release_is_told_of_and_not_heard() {
     let mut sim = whole(2, 5, 0.0, 2 * SECOND);
-    let newer = [b'O', b'V', crate::wire::VERSION + 1, 1, 0];
+    let newer = [b'O', b'V', wire::VERSION + 1, 1, 0];
     let from = "10.0.9.9:7946".parse().unwrap();
     let mut told = Vec::new();
     for _ in 0..30 {
@@ -267,6 +270,137 @@ fn a_host_of_another_release_is_told_of_and_not_heard() {
         sim.run(SECOND);
     }
     assert_eq!(told.len(), 3, "{told:?}");
-    assert_eq!((told[0].from, told[0].version), (*from.ip(), crate::wire::VERSION + 1));
+    assert_eq!((told[0].from, told[0].version), (*from.ip(), wire::VERSION + 1));
+    assert!(sim.is_whole());
+}
+
+/// Somebody who is no member, and whom nobody reaches.
+fn stranger() -> Identity {
+    let address = "10.0.9.9:7946".parse().unwrap();
+    Identity { name: "stranger".parse().unwrap(), address, epoch: 5, bump: 0 }
+}
+
+/// What a stranger may say to all in packets of every kind: that `victim` is so, at this version.
+fn claims(victim: &foca::Member<Identity>, version: Version) -> Vec<Vec<u8>> {
+    let origin = victim.id().name.clone();
+    let gossip = |host| {
+        let dst =
+            Identity { name: name(host), address: crate::sim::address(host), epoch: 1, bump: 0 };
+        let (src, message) = (stranger(), foca::Message::Gossip);
+        let header = foca::Header { src, src_incarnation: 0, dst, message };
+        SwimPacket { header, updates: vec![victim.clone()] }.sealed()
+    };
+    let items = |item| [wire::header(Kind::Items), wire::item_bytes(&item)].concat();
+    let none = Vec::new();
+    let state = State { origin: origin.clone(), version, leaving: false, endpoints: none };
+    let request = PushPull {
+        from: stranger(),
+        introduced: true,
+        members: vec![Row { member: victim.clone(), down_secs: 0 }],
+        digest: vec![(origin.clone(), version)],
+    };
+    let check = NameCheck { nonce: 1, from: victim.id().clone(), introduced: true };
+    let others = [
+        wire::seal(Kind::PushPull, &request),
+        items(Item::Version { origin: origin.clone(), version }),
+        items(Item::State(state)),
+        wire::seal(Kind::Beat, &Beat { origin, version }),
+        wire::seal(Kind::NameCheck, &check),
+    ];
+    (0..4).map(gossip).chain(others).collect()
+}
+
+/// A member that is said to be so, and its version; they once muted it for good, or kept it busy.
+fn made_up() -> Vec<(foca::Member<Identity>, Version)> {
+    use foca::State::{Alive, Down, Suspect};
+    let century = u64::try_from(EPOCHS_AHEAD.as_millis()).unwrap();
+    let numbers = [
+        (u64::MAX, u32::MAX, u64::MAX, 0, Alive),
+        (u64::MAX, 0, 0, 0, Down),
+        (u64::MAX - 1, u32::MAX, u64::MAX, u16::MAX, Suspect),
+        (century, u32::MAX, u64::MAX, u16::MAX, Alive),
+        (1, u32::MAX, u64::MAX, 0, Alive),
+        (1, u32::MAX, 0, u16::MAX, Down),
+        (1, 0, u64::MAX, u16::MAX, Suspect),
+        (1, 0, u64::MAX, u16::MAX, Alive),
+    ];
+    let made_up = |address| {
+        numbers.map(|(epoch, bump, seq, incarnation, state)| {
+            let victim = Identity { name: name(1), address, epoch, bump };
+            (foca::Member::new(victim, incarnation, state), Version { epoch, seq })
+        })
+    };
+    [crate::sim::address(1), stranger().address].into_iter().flat_map(made_up).collect()
+}
+
+#[test]
+fn no_number_that_somebody_makes_up_keeps_a_host_out_for_good_or_busy() {
+    for ((victim, version), deaf) in
+        made_up().into_iter().flat_map(|c| [(c.clone(), false), (c, true)])
+    {
+        let mut sim = whole(4, 14, 0.0, 5 * SECOND);
+        let before = sim.datagrams;
+        sim.run(10 * SECOND);
+        let usual = sim.datagrams - before;
+        let from = stranger().address;
+        for packet in claims(&victim, version) {
+            for host in (0..4).filter(|host| *host != 1 || !deaf) {
+                sim.with(host, |node, now| {
+                    node.handle_datagram(now, from, &packet);
+                    node.handle_request(now, *from.ip(), &packet);
+                });
+            }
+            sim.run(SECOND / 10);
+        }
+        let before = sim.datagrams;
+        sim.run(10 * SECOND);
+        let busy = sim.datagrams - before;
+        sim.with(1, |node, now| node.announce(now, endpoint(1, 1)));
+        let took = sim.run_until(5 * SECOND, Sim::is_whole);
+        let rejoins = sim.hosts[1].node.as_ref().unwrap().stats().rejoins;
+        eprintln!("{victim:?} {version:?}: {took:?}, {rejoins} rejoins, {busy} for {usual}");
+        assert!(took.is_some(), "{victim:?} {version:?}");
+        assert!(rejoins <= 3, "{victim:?}: {rejoins} rejoins");
+        assert!(busy < 2 * usual, "{victim:?}: {busy} datagrams, usually {usual}");
+    }
+}
+
+#[test]
+fn an_epoch_that_no_clock_has_given_is_told_of_with_who_claims_it() {
+    let mut sim = whole(2, 15, 0.0, 2 * SECOND);
+    let from = stranger().address;
+    let version = Version { epoch: u64::MAX, seq: 0 };
+    let beat = wire::seal(Kind::Beat, &Beat { origin: name(0), version });
+    let mut told = Vec::new();
+    for _ in 0..30 {
+        sim.with(0, |node, now| {
+            node.handle_datagram(now, from, &beat);
+            told.extend(node.poll_changes().and_then(|changes| changes.oddity));
+        });
+        sim.run(SECOND);
+    }
+    let odd = Oddity::Epoch { from: *from.ip(), node: name(0), epoch: u64::MAX };
+    assert_eq!(told, [odd.clone(), odd.clone(), odd]);
+    assert_eq!(sim.hosts[0].node.as_ref().unwrap().stats().rejected, 30);
+}
+
+#[test]
+fn a_host_that_is_called_dead_again_and_again_comes_back_ever_more_seldom() {
+    let mut sim = whole(2, 16, 0.0, 2 * SECOND);
+    let from = crate::sim::address(0);
+    let accuser = Identity { name: name(0), address: from, epoch: 1, bump: 0 };
+    let mut told = Vec::new();
+    for _ in 0..60_000 {
+        sim.with(1, |node, now| {
+            let undead = SwimPacket::turn_undead(accuser.clone(), node.swim.identity().clone());
+            node.handle_datagram(now, from, &undead.sealed());
+            told.extend(node.poll_changes().and_then(|changes| changes.oddity));
+        });
+        sim.run(SECOND / 1000);
+    }
+    let rejoins = sim.hosts[1].node.as_ref().unwrap().stats().rejoins;
+    assert_eq!((rejoins, told.len()), (6, 5), "{told:?}");
+    assert_eq!(told.last(), Some(&Oddity::HeldForDead { rejoins }));
+    sim.run(5 * SECOND);
     assert!(sim.is_whole());
 }

@@ -1,12 +1,15 @@
 //! Hosts that come, go, are doubted and move.
 
+use std::mem::discriminant;
 use std::net::Ipv4Addr;
+use std::time::Instant;
 
-use ovl_gossip::{Member, MemberState, NodeName, OtherFormat};
+use ovl_gossip::{Member, MemberState, NodeName, Oddity, OtherFormat};
 
 use crate::core::Core;
 use crate::core::notice::{Kind, Notice};
 use crate::core::remote::NAMES_HELD;
+use crate::core::view::{ODDITY_FOR, odd_in_words};
 
 impl Core {
     /// A member as it is now; `before`: its state and address until now, if it was known.
@@ -44,6 +47,26 @@ impl Core {
         let summary = format!("the agent at {from} runs another release, and is not understood");
         let why = format!("it speaks format {version} of the gossip, this one {known}");
         self.tell(Notice::new(Kind::OtherFormat, summary).address(from).because(why));
+    }
+
+    /// Somebody told what cannot be. Of one kind it is told once, until it is forgotten.
+    pub(in crate::core) fn odd(&mut self, now: Instant, odd: Oddity) {
+        let kind = discriminant(&odd);
+        let oddities = &mut self.health.oddities;
+        oddities.retain(|(at, _)| *at + ODDITY_FOR > now);
+        let known = oddities.len();
+        oddities.retain(|(_, known)| discriminant(known) != kind);
+        let told = oddities.len() < known;
+        oddities.push((now, odd.clone()));
+        if !told {
+            let words = odd_in_words(&odd);
+            tracing::warn!("{words}");
+            let notice = Notice::new(Kind::OddClaim, words);
+            self.tell(match &odd {
+                Oddity::Epoch { from, node, .. } => notice.host(node).address(*from),
+                Oddity::HeldForDead { .. } => notice.host(&self.me.node),
+            });
+        }
     }
 }
 

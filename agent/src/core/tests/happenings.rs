@@ -1,5 +1,7 @@
 //! What is told of what happens: once, with its reason, and never thousandfold.
 
+use ovl_gossip::Oddity;
+
 use super::*;
 use crate::core::tell::EACH_MAX;
 
@@ -230,6 +232,22 @@ fn levels_are_told_when_they_change() {
         world.event(Event::Gossip(Changes { name_conflict, ..Changes::default() }));
     }
     assert_eq!(world.kinds(), ["name-conflict", "name-conflict-over"]);
+}
+
+#[test]
+fn claims_that_cannot_be_are_told_once_and_named_for_some_minutes() {
+    let mut world = World::ready();
+    world.told.clear();
+    let from = Ipv4Addr::new(10, 132, 0, 9);
+    let epoch = |epoch| Oddity::Epoch { from, node: "bee-1".parse().unwrap(), epoch };
+    for odd in [epoch(u64::MAX), epoch(u64::MAX - 1), Oddity::HeldForDead { rejoins: 2 }, epoch(7)]
+    {
+        world.event(Event::Gossip(Changes { oddity: Some(odd), ..Changes::default() }));
+    }
+    assert_eq!(world.kinds(), ["odd-claim", "odd-claim"]);
+    assert!(world.problems().iter().any(|problem| problem.contains("was held for dead again")));
+    world.pass(Duration::from_secs(601));
+    assert!(!world.problems().iter().any(|problem| problem.contains("was held for dead again")));
 }
 
 #[test]
