@@ -153,6 +153,7 @@ fn gossip(page: &mut Page, stats: &Stats) {
         ("ovl_gossip_backlog_dropped_total", stats.backlog_dropped),
         ("ovl_gossip_answered_total", stats.answered),
         ("ovl_gossip_streams_refused_total", stats.streams_refused),
+        ("ovl_gossip_streams_silent_total", stats.streams_silent),
         ("ovl_gossip_doubts_total", stats.doubts),
         ("ovl_gossip_stalls_total", stats.stalls),
         ("ovl_gossip_rejoins_total", stats.rejoins),

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::gossip::Board;
+use crate::places::Places;
 use crate::tcp::{read_frame, write_frame};
 use crate::wire::{self, Kind, MAX_FRAME};
 
@@ -28,6 +29,8 @@ pub const MAX_ANSWER: usize = MAX_FRAME - wire::HEADER;
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 /// Questions of others that are being answered. A further one is told that we are busy.
 const MAX_ASKS: usize = 16;
+/// The same of one address.
+const MAX_ASKS_EACH: usize = 8;
 /// Questions that wait for the reader. When full, they wait within their deadline.
 pub(crate) const ASKS: usize = MAX_ASKS;
 /// Datagrams of others that an echo passes over before it gives up: nobody else knows the port.
@@ -126,12 +129,12 @@ pub(crate) enum NotTold {
 pub(crate) struct Desk {
     asks: mpsc::Sender<Ask>,
     board: Board,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl Desk {
     pub(crate) fn new(asks: mpsc::Sender<Ask>, board: Board) -> Self {
-        Self { asks, board, places: Arc::new(Semaphore::new(MAX_ASKS)) }
+        Self { asks, board, places: Arc::new(Places::new(MAX_ASKS, MAX_ASKS_EACH)) }
     }
 
     /// Sees to a stream whose first frame was a question.
@@ -141,7 +144,7 @@ impl Desk {
         from: Ipv4Addr,
         body: Vec<u8>,
     ) -> io::Result<()> {
-        let Ok(_place) = self.places.try_acquire() else {
+        let Some(_place) = self.places.take(from) else {
             return refuse(&mut stream, NotTold::Busy).await;
         };
         if !self.board.with(|board| board.members.iter().any(|m| *m.address.ip() == from)) {

@@ -73,17 +73,17 @@ async fn silence_a_closed_port_and_an_older_agent_are_told_apart() {
 }
 
 #[tokio::test]
-async fn more_questions_than_there_are_places_are_told_so() {
+async fn more_questions_than_there_are_places_for_one_host_are_told_so() {
     let (a, b) = ("127.71.2.1:17946", "127.71.2.2:17946");
     let (one, other) = (start("a", a, None).await, start("b", b, Some(a)).await);
     meet(&one, &other).await;
     let mut asks = tokio::task::JoinSet::new();
-    for _ in 0..MAX_ASKS {
+    for _ in 0..MAX_ASKS_EACH {
         let one = one.clone();
         asks.spawn(async move { one.ask(b.parse().unwrap(), b"?", WITHIN).await });
     }
     let mut held = Vec::new();
-    for _ in 0..MAX_ASKS {
+    for _ in 0..MAX_ASKS_EACH {
         held.push(other.asked().await);
     }
     let busy = one.ask(b.parse().unwrap(), b"?", WITHIN).await;

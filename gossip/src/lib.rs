@@ -23,6 +23,7 @@ mod identity;
 mod members;
 mod name;
 mod node;
+mod places;
 mod pulls;
 mod report;
 mod rival;

@@ -135,8 +135,10 @@ pub struct Stats {
     pub pulls_ok: u64,
     /// The same, failed.
     pub pulls_failed: u64,
-    /// Inbound streams refused because too many were open.
+    /// Inbound streams refused because too many were open, of all or of one address.
     pub streams_refused: u64,
+    /// Inbound streams closed because they did not begin a frame in time.
+    pub streams_silent: u64,
     /// Claims that a member is down which were first put to the member itself.
     pub doubts: u64,
     /// Times this process was frozen or starved, and held its judgement on others.

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rand::rngs::{StdRng, SysRng};
@@ -19,7 +19,7 @@ use tokio::time::sleep_until;
 use crate::ask::Desk;
 use crate::gossip::Board;
 use crate::node::Node;
-use crate::tcp::{self, EVENTS, Ended, Event};
+use crate::tcp::{self, Counts, EVENTS, Ended, Event};
 use crate::udp::Udp;
 use crate::{Changes, Config, Endpoint};
 
@@ -52,7 +52,7 @@ pub(crate) struct Task {
     news: mpsc::Sender<Changes>,
     dials: JoinSet<Ended>,
     errors: u64,
-    refused: Arc<AtomicU64>,
+    streams: Arc<Counts>,
     /// When to end, after a good-bye, and whom to tell.
     ends: Option<(Instant, oneshot::Sender<()>)>,
 }
@@ -84,7 +84,7 @@ impl Task {
             news,
             dials: JoinSet::new(),
             errors: 0,
-            refused: Arc::default(),
+            streams: Arc::default(),
             ends: None,
         }
     }
@@ -98,7 +98,7 @@ impl Task {
     ) {
         let (events, mut inbox) = mpsc::channel(EVENTS);
         let mut server = JoinSet::new();
-        server.spawn(tcp::serve(listener, events.clone(), desk, self.refused.clone()));
+        server.spawn(tcp::serve(listener, events.clone(), desk, self.streams.clone()));
         loop {
             self.flush(&events);
             let ends = self.ends.as_ref().map(|(at, _)| *at);
@@ -224,7 +224,8 @@ impl Task {
         }
         let mut stats = self.node.stats();
         stats.datagram_errors = self.errors;
-        stats.streams_refused = self.refused.load(Ordering::Relaxed);
+        stats.streams_refused = self.streams.refused.load(Ordering::Relaxed);
+        stats.streams_silent = self.streams.silent.load(Ordering::Relaxed);
         self.board.with(|board| board.stats = stats);
         if self.node.has_changes()
             && let Ok(permit) = self.news.try_reserve()

@@ -2,25 +2,31 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::ask::{self, Desk};
 use crate::node::{Dial, DialEnd};
+use crate::places::Places;
 use crate::seeds::Target;
-use crate::wire::{MAX_FRAME, MAX_REQUEST};
+use crate::wire::{HEADER, MAX_FRAME, MAX_REQUEST};
 
 /// Most inbound streams open at a time. A further one is closed at once and counted; the caller tries
 /// somebody else or later.
-const MAX_INBOUND: usize = 32;
+const MAX_INBOUND: usize = 64;
+/// The same of one address: room for all its questions at once, and its exchanges.
+const MAX_INBOUND_EACH: usize = 16;
+/// Who opens a stream has something to say: without the length and the header of its first frame within
+/// this time it is closed and counted.
+const BEGIN: Duration = Duration::from_secs(2);
 /// Events that wait for the task. When full, streams wait, within their deadline.
 pub(crate) const EVENTS: usize = 64;
 /// Longest wait for a name to resolve, for a connection, and for one frame to come or go.
@@ -31,6 +37,17 @@ const FRAME: Duration = Duration::from_secs(10);
 const STREAM: Duration = Duration::from_secs(30);
 /// Pause after a failed accept, which is mostly a want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Refused streams are told of in the log at most this often.
+const REFUSED_EVERY: Duration = Duration::from_secs(60);
+
+/// Inbound streams that came to nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Too many were open.
+    pub(crate) refused: AtomicU64,
+    /// They did not begin a frame in time.
+    pub(crate) silent: AtomicU64,
+}
 
 /// What a stream tells the task.
 #[derive(Debug)]
@@ -56,27 +73,28 @@ pub(crate) async fn serve(
     listener: TcpListener,
     events: mpsc::Sender<Event>,
     desk: Desk,
-    refused: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_INBOUND));
+    let places = Places::new(MAX_INBOUND, MAX_INBOUND_EACH);
     let mut streams = JoinSet::new();
+    let mut told: Option<Instant> = None;
     loop {
-        let (stream, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!(%error, "stream not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        while streams.try_join_next().is_some() {}
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            refused.fetch_add(1, Ordering::Relaxed);
+        let (stream, SocketAddr::V4(from)) = accepted(|| listener.accept()).await else {
             continue;
         };
-        let (events, desk) = (events.clone(), desk.clone());
+        while streams.try_join_next().is_some() {}
+        let Some(place) = places.take(*from.ip()) else {
+            let refused = 1 + counts.refused.fetch_add(1, Ordering::Relaxed);
+            if told.is_none_or(|at| at.elapsed() >= REFUSED_EVERY) {
+                told = Some(Instant::now());
+                let silent = counts.silent.load(Ordering::Relaxed);
+                tracing::warn!(from = %from.ip(), refused, silent, "streams of the gossip are refused: too many are open, of all hosts or of this one; look what opens them");
+            }
+            continue;
+        };
+        let (events, desk, counts) = (events.clone(), desk.clone(), counts.clone());
         streams.spawn(async move {
-            let served = bounded(STREAM, answer(stream, from, events)).await;
+            let served = bounded(STREAM, answer(stream, *from.ip(), events, &counts)).await;
             drop(place);
             let served = match served {
                 Ok(Some(asked)) => desk.serve(asked.stream, asked.from, asked.body).await,
@@ -90,6 +108,33 @@ pub(crate) async fn serve(
     }
 }
 
+/// The next stream, however long none can be had: that is told once.
+async fn accepted<F>(accept: impl Fn() -> F) -> (TcpStream, SocketAddr)
+where
+    F: Future<Output = io::Result<(TcpStream, SocketAddr)>>,
+{
+    let mut failed = false;
+    loop {
+        match accept().await {
+            Ok(accepted) => {
+                if failed {
+                    tracing::info!("streams of the gossip are accepted again");
+                }
+                return accepted;
+            }
+            // Its caller has gone already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if !failed {
+                    tracing::warn!(%error, "no stream of the gossip can be accepted; it is tried again");
+                }
+                failed = true;
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
 /// A stream that began with a question: not the gossip's.
 struct Asked {
     stream: TcpStream,
@@ -99,13 +144,11 @@ struct Asked {
 
 async fn answer(
     mut stream: TcpStream,
-    from: SocketAddr,
+    from: Ipv4Addr,
     events: mpsc::Sender<Event>,
+    counts: &Counts,
 ) -> io::Result<Option<Asked>> {
-    let IpAddr::V4(from) = from.ip() else {
-        return Ok(None);
-    };
-    let frame = read_frame(&mut stream, MAX_REQUEST, FRAME).await?;
+    let frame = first_frame(&mut stream, counts).await?;
     if let Some(body) = ask::question(&frame) {
         return Ok(Some(Asked { stream, from, body }));
     }
@@ -194,6 +237,21 @@ async fn resolve(target: &Target, own: SocketAddrV4) -> io::Result<SocketAddrV4>
     ours.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no IPv4 address"))
 }
 
+/// Reads the first frame of an inbound stream.
+async fn first_frame(stream: &mut TcpStream, counts: &Counts) -> io::Result<Vec<u8>> {
+    let begin = bounded(BEGIN, async {
+        let length = stream.read_u32().await?;
+        let mut head = vec![0; HEADER];
+        stream.read_exact(&mut head).await?;
+        Ok((length, head))
+    });
+    let (length, head) = begin.await.inspect_err(|error| {
+        let silent = error.kind() == io::ErrorKind::TimedOut;
+        counts.silent.fetch_add(u64::from(silent), Ordering::Relaxed);
+    })?;
+    bounded(FRAME, rest_of_frame(stream, head, length, MAX_REQUEST)).await
+}
+
 /// Reads a frame of at most `most` bytes. Memory grows with what arrives, not with what is claimed.
 pub(crate) async fn read_frame(
     stream: &mut TcpStream,
@@ -201,22 +259,29 @@ pub(crate) async fn read_frame(
     within: Duration,
 ) -> io::Result<Vec<u8>> {
     bounded(within, async {
-        let length = u64::from(stream.read_u32().await?);
-        if length > most as u64 {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("frame of {length} bytes, at most {most} are taken"),
-            ));
-        }
-        let mut frame = Vec::new();
-        (&mut *stream).take(length).read_to_end(&mut frame).await?;
-        if frame.len() as u64 == length {
-            Ok(frame)
-        } else {
-            Err(io::ErrorKind::UnexpectedEof.into())
-        }
+        let length = stream.read_u32().await?;
+        rest_of_frame(stream, Vec::new(), length, most).await
     })
     .await
+}
+
+/// Reads what follows on the beginning of a frame of that length.
+async fn rest_of_frame(
+    stream: &mut TcpStream,
+    mut frame: Vec<u8>,
+    length: u32,
+    most: usize,
+) -> io::Result<Vec<u8>> {
+    let length = u64::from(length);
+    if length > most as u64 {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("frame of {length} bytes, at most {most} are taken"),
+        ));
+    }
+    let left = length.saturating_sub(frame.len() as u64);
+    stream.take(left).read_to_end(&mut frame).await?;
+    if frame.len() as u64 == length { Ok(frame) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 pub(crate) async fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
@@ -235,3 +300,7 @@ async fn bounded<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) 
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
+
+#[cfg(test)]
+#[path = "tcp_tests.rs"]
+mod tests;

@@ -404,3 +404,30 @@ fn a_host_that_is_called_dead_again_and_again_comes_back_ever_more_seldom() {
     sim.run(5 * SECOND);
     assert!(sim.is_whole());
 }
+
+#[test]
+fn a_host_whose_clock_is_behind_believes_what_outbids_a_claim_as_time_passes() {
+    let mut sim = Sim::new(4, 17, 0.0);
+    for (host, epoch) in [5001, 5001, 5001, 1].into_iter().enumerate() {
+        sim.start(host, &config(host, epoch));
+    }
+    assert!(sim.run_until(5 * SECOND, Sim::is_whole).is_some());
+    // The most that hosts 0 and 2 believe, and host 3 does not yet.
+    let latest = EPOCHS_AHEAD + 5001 * SECOND / 1000 + sim.elapsed();
+    let epoch = u64::try_from(latest.as_millis()).unwrap();
+    let victim = Identity { name: name(1), address: crate::sim::address(1), epoch, bump: u32::MAX };
+    let victim = foca::Member::new(victim, 0, foca::State::Alive);
+    let from = stranger().address;
+    for packet in claims(&victim, Version { epoch, seq: u64::MAX }) {
+        for host in [0, 2, 3] {
+            sim.with(host, |node, now| {
+                node.handle_request(now, *from.ip(), &packet);
+            });
+        }
+    }
+    sim.run(SECOND);
+    sim.with(1, |node, now| node.announce(now, endpoint(1, 1)));
+    let took = sim.run_until(60 * SECOND, Sim::is_whole);
+    eprintln!("believed everywhere after {took:?}");
+    assert!(took.is_some());
+}
