@@ -3,8 +3,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// Variables for the service, one `NAME=VALUE` a line.
@@ -39,9 +40,37 @@ pub fn variables_in(words: &str) -> Variables {
     words.split_whitespace().filter_map(|word| pair(word.as_bytes())).collect()
 }
 
+/// Opens a file to read it, and nothing else: whoever opens a pipe waits for its writer, and a device may do
+/// something. A link is followed.
+///
+/// # Errors
+/// It cannot be opened (open(2)), or is no regular file.
+pub fn open_regular(path: &Path) -> io::Result<fs::File> {
+    let regular = |metadata: &fs::Metadata| match metadata.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("it is not a regular file")),
+    };
+    regular(&fs::metadata(path)?)?;
+    // It may have become another one since.
+    let flags = nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOCTTY;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// The text of a regular file; of a long one the beginning.
+///
+/// # Errors
+/// As of [`open_regular`]; also when it is no UTF-8 (`InvalidData`).
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open_regular(path)?.take(READ_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn read(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(path).ok()?.take(READ_MAX).read_to_end(&mut bytes).ok()?;
+    open_regular(path).ok()?.take(READ_MAX).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
 
@@ -85,6 +114,8 @@ mod tests {
             [("OVL_A", "1"), ("OVL_B", "two words"), ("C", "x"), ("D", ""), ("E", "a=b")];
         assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(variables_of(Path::new("/nowhere")), []);
+        // It would be read for ever.
+        assert_eq!(variables_of(Path::new("/dev/zero")), []);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! file, read as the agent reads them.
 
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -52,7 +51,7 @@ impl Settings {
         let token = variables.iter().find(|(name, _)| name == TOKEN);
         let token = token.and_then(|(_, value)| value.to_str().map(str::to_owned));
         let ours = ours(variables);
-        let config = match config::start(argv, ours, host_name, |path| fs::read_to_string(path)) {
+        let config = match config::start(argv, ours, host_name, process::read_text) {
             Start::Run(config, _) => Ok(*config),
             Start::Refuse(mistakes) => Err(lines(&mistakes)),
             Start::Show(text) => Err(lines(&text)),

@@ -19,6 +19,7 @@ use crate::stop::Stop;
 
 mod archive;
 mod collect;
+mod files;
 mod here;
 mod parts;
 mod secrets;
@@ -95,17 +96,19 @@ pub(super) async fn run(args: Args, client: &Client, output: &Output) -> Result<
         let _ = writeln!(io::stderr(), "collecting; this takes up to a minute");
     }
     let mut stop = Stop::new(None)?;
-    let collected = tokio::select! {
-        collected = collect::all(&here, client, !args.no_peers) => collected,
-        () = stop.reached() => {
-            let _ = std::fs::remove_file(&file);
-            return Err(Error::Told(EXIT_INTERRUPTED));
-        }
+    let all = async {
+        let collected = collect::all(&here, client, !args.no_peers).await;
+        // Megabytes are read through: not where signals are minded.
+        let write = move || write(target, &name, made, &here, collected);
+        tokio::task::spawn_blocking(write).await.unwrap_or_else(|error| Err(error.into()))
     };
-    let written = write(target, &name, made, &here, collected).map_err(|error| {
+    let written = tokio::select! {
+        written = all => written.map_err(|error| Error::File { path: file.clone(), error }),
+        () = stop.reached() => Err(Error::Told(EXIT_INTERRUPTED)),
+    };
+    let written = written.inspect_err(|_| {
         // Half an archive is of no use to anybody.
         let _ = std::fs::remove_file(&file);
-        Error::File { path: file.clone(), error }
     })?;
     let (bytes, parts) = written;
     output.show(&Written { file, bytes, parts }, in_words)

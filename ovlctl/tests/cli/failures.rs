@@ -193,6 +193,30 @@ fn a_bundle_is_of_this_host_and_goes_into_a_file_of_its_own() {
 }
 
 #[test]
+fn a_bundle_does_not_wait_for_what_is_no_regular_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let [fifo, state, archive] =
+        ["fifo", "state.json", "b.tar.gz"].map(|name| dir.path().join(name));
+    for path in [&fifo, &state] {
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    }
+    // The agent's settings and its token as well.
+    for (name, value) in [("OVL_CONFIG", &fifo), ("OVL_STATE_DIR", &dir.path().to_owned())] {
+        let _ = fs::remove_file(&archive);
+        let store = format!("consul://127.0.0.1:1?token-file={}", fifo.display());
+        let mut command = command(&dir.path().join("no-agent.sock"));
+        command.args(["--json", "bundle", "-o"]).arg(&archive).env(name, value);
+        let done = Done::from(command.env("OVL_STORE", store).output().unwrap());
+        let part = if name == "OVL_CONFIG" { "settings/agent.toml" } else { "agent/state.json" };
+        let written = done.json();
+        let parts = written["parts"].as_array().unwrap();
+        let missing = parts.iter().find(|entry| entry["path"] == format!("{part}.missing.txt"));
+        let why = missing.unwrap()["error"].as_str().unwrap();
+        assert!(why.ends_with("it is not a regular file"), "{why}");
+    }
+}
+
+#[test]
 fn top_needs_a_terminal() {
     ovlctl(&agent().socket(), &["top"]).failed(64, &["no terminal", "--json"]);
 }

@@ -1,6 +1,5 @@
 //! Gathers the parts: a few at a time, each within its limits.
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
@@ -8,8 +7,10 @@ use ovl_agent::control::api::{Member, Status};
 use ovl_agent::doctor::Only;
 use ovl_agent::tool::{self, Limits};
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::files;
 use super::here::Here;
 use super::parts::{Part, Source, of_host, of_peers};
 use crate::client::{Client, path};
@@ -108,20 +109,35 @@ impl Source {
                     _ => Ok((said.text, said.cut)),
                 }
             }
-            Source::File(file) => read(&file),
-            Source::Files(files) => Ok((each(&files), false)),
+            Source::File(file) => {
+                let failed = format!("{}: ", file.display());
+                let read = move || files::read(&file, PART_MAX).map_err(|error| error.to_string());
+                apart(read).await.map_err(|why| failed + &why)
+            }
+            Source::Files(files) => apart(move || Ok((each(&files), false))).await,
             Source::Agent { target, host } => {
                 let client = client.to(host.as_deref()).patient(within);
                 json(client.get::<Value>(&target).await.map_err(|error| error.to_string())?)
             }
             Source::Doctor => {
-                let seen = examine(&[], &Only::all(), client).await;
-                let seen = seen.map_err(|error| error.to_string())?;
-                json(serde_json::to_value(seen).map_err(|error| error.to_string())?)
+                // It looks at files itself where no agent answers.
+                let (client, runtime) = (client.clone(), Handle::current());
+                apart(move || {
+                    let seen = runtime.block_on(examine(&[], &Only::all(), &client));
+                    let seen = seen.map_err(|error| error.to_string())?;
+                    json(serde_json::to_value(seen).map_err(|error| error.to_string())?)
+                })
+                .await
             }
             Source::Text(text) => Ok((text, false)),
         }
     }
+}
+
+/// On a thread of its own: a disk that does not answer holds up nothing else, and can be left behind.
+async fn apart(read: impl FnOnce() -> Found + Send + 'static) -> Found {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 fn json(value: Value) -> Found {
@@ -137,21 +153,10 @@ fn json(value: Value) -> Found {
     Ok((text, cut))
 }
 
-fn read(file: &Path) -> Found {
-    let failed = |error: std::io::Error| format!("{}: {error}", file.display());
-    let mut bytes = Vec::new();
-    let most = u64::try_from(PART_MAX).unwrap_or(u64::MAX);
-    let opened = std::fs::File::open(file).map_err(failed)?;
-    opened.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
-    let cut = bytes.len() > PART_MAX;
-    bytes.truncate(PART_MAX);
-    Ok((String::from_utf8_lossy(&bytes).into_owned(), cut))
-}
-
 /// `/proc/sys/net/ipv4/ip_forward = 1`.
 fn each(files: &[PathBuf]) -> String {
     let line = |file: &PathBuf| {
-        let (text, _) = read(file).ok()?;
+        let (text, _) = files::read(file, PART_MAX).ok()?;
         Some(format!("{} = {}\n", file.display(), text.trim()))
     };
     files.iter().filter_map(line).collect()

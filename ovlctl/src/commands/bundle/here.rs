@@ -1,12 +1,16 @@
 //! What there is of ovl on this host: its agent's process, settings and files.
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use ovl_agent::config::process::{self, ENVIRONMENT_FILE, Variables};
 use ovl_agent::config::{self, Start};
 use tokio::net::UnixStream;
+
+use super::files::{READ_WITHIN, read_within, within};
+
+/// Bytes of the agent's settings that are read to find its files; a longer file is not understood.
+const CONFIG_MAX: usize = 1 << 20;
 
 /// Where the agent keeps its state if nothing says otherwise.
 const STATE_DIR: &str = "/var/lib/ovl";
@@ -29,9 +33,13 @@ impl Here {
     pub(super) async fn look(socket: &Path) -> Here {
         let stream = UnixStream::connect(socket).await.ok();
         let pid = stream.and_then(|stream| u32::try_from(stream.peer_cred().ok()?.pid()?).ok());
-        let argv = pid.and_then(process::command_line).unwrap_or_default();
-        let mut variables = pid.and_then(process::environment).unwrap_or_default();
-        variables.extend(process::variables_of(Path::new(ENVIRONMENT_FILE)));
+        let of_agent = pid.and_then(|pid| {
+            within(READ_WITHIN, move || (process::command_line(pid), process::environment(pid)))
+        });
+        let (argv, variables) = of_agent.unwrap_or_default();
+        let (argv, mut variables) = (argv.unwrap_or_default(), variables.unwrap_or_default());
+        let of_service = within(READ_WITHIN, || process::variables_of(Path::new(ENVIRONMENT_FILE)));
+        variables.extend(of_service.unwrap_or_default());
         variables.extend(std::env::vars_os());
         Here::of(host_name(), argv, variables)
     }
@@ -49,7 +57,7 @@ impl Here {
         let (mut config_file, mut config_text) = (PathBuf::from(config::DEFAULT_FILE), None);
         let start = config::start(command, ours, Some(host_name.clone()), |path| {
             config_file = path.to_owned();
-            let text = fs::read_to_string(path)?;
+            let (text, _) = read_within(path, CONFIG_MAX)?;
             config_text = Some(text.clone());
             Ok(text)
         });
