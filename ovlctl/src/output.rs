@@ -2,6 +2,9 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::presets::NOTHING;
@@ -12,6 +15,16 @@ use crate::error::Error;
 
 /// Columns that text for people is wrapped to.
 const WIDTH: usize = 80;
+
+/// Characters of a cell of a table: an endpoint's aliases fit. Cells of all rows are as wide as the widest, so
+/// one that another host made up would fill the memory.
+const CELL_MAX: usize = 2000;
+
+/// Characters of a sentence on standard error; the rest is left out.
+const SENTENCE_MAX: usize = 4000;
+
+/// How long standard error is waited for: who has stopped reading it, by Ctrl-S or a pager, holds up no end.
+const TELL_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where answers go.
 pub(crate) struct Output {
@@ -85,7 +98,7 @@ impl Output {
         table.load_style(NOTHING).set_header(header);
         table.add_rows(rows.into_iter().map(|row| {
             row.map(|Cell { text, tone }| {
-                let cell = comfy_table::Cell::new(printable(&text));
+                let cell = comfy_table::Cell::new(bounded(&text, CELL_MAX));
                 match tone {
                     Some(Tone::Good) => cell.fg(Color::Green),
                     Some(Tone::Doubtful) => cell.fg(Color::Yellow),
@@ -106,23 +119,22 @@ impl Output {
     }
 
     /// Shows a value that was shown before: on a terminal in its place, elsewhere after it. In JSON, one
-    /// value a line.
-    pub(crate) fn again<T: Serialize>(
+    /// value a line. Cancel-safe: a reader that stalls is left alone.
+    pub(crate) async fn again<T: Serialize>(
         &self,
         value: &T,
         words: impl FnOnce(&T) -> String,
     ) -> Result<(), Error> {
         let text = if self.json {
-            let text = serde_json::to_string(value);
-            text.map_err(|error| Error::Output(error.into()))? + "\n"
+            json_line(value)?
         } else if self.terminal {
             // Home, and nothing below (ECMA-48: CUP, ED).
             format!("\u{1b}[H\u{1b}[J{}", words(value))
         } else {
             words(value) + "\n"
         };
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+        let printed = tokio::task::spawn_blocking(move || print(&text)).await;
+        printed.unwrap_or_else(|error| Err(Error::Output(error.into())))
     }
 
     /// Colours are shown.
@@ -141,9 +153,7 @@ impl Output {
         value: &T,
         words: impl FnOnce(&T) -> String,
     ) -> Result<(), Error> {
-        let text = if self.json { json(value)? } else { words(value) };
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+        print(&if self.json { json(value)? } else { words(value) })
     }
 
     /// Prints one of several values, as they come: as JSON on a line of its own, or the text.
@@ -152,13 +162,7 @@ impl Output {
         value: &T,
         words: impl FnOnce(&T) -> String,
     ) -> Result<(), Error> {
-        let line = || serde_json::to_string(value).map(|line| line + "\n");
-        let text = match self.json {
-            true => line().map_err(|error| Error::Output(error.into()))?,
-            false => words(value),
-        };
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+        print(&if self.json { json_line(value)? } else { words(value) })
     }
 
     /// Prints a list; of an empty one people get the hint, on standard error.
@@ -179,19 +183,60 @@ impl Output {
     /// What goes on, on standard error; it is no failure.
     pub(crate) fn remark(&self, sentence: &str) {
         // Nobody to tell: fine.
-        let _ = writeln!(io::stderr(), "{}", printable(sentence));
+        tell(bounded(sentence, SENTENCE_MAX));
     }
 
     /// One sentence on standard error.
     pub(crate) fn complain(&self, sentence: &str) {
         // Nobody to tell: the exit code says it too.
-        let _ = writeln!(io::stderr(), "ovlctl: {}", printable(sentence));
+        tell(format!("ovlctl: {}", bounded(sentence, SENTENCE_MAX)));
     }
+}
+
+/// To standard output, and on its way before this returns.
+pub(crate) fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+}
+
+fn tell(sentence: String) {
+    let (done, told) = mpsc::sync_channel(1);
+    let tell = move || {
+        let _ = writeln!(io::stderr(), "{sentence}");
+        let _ = done.send(());
+    };
+    // Without a thread there is nothing left to tell it with.
+    drop(thread::Builder::new().spawn(tell));
+    let _ = told.recv_timeout(TELL_WITHIN);
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String, Error> {
     let text = serde_json::to_string_pretty(value);
-    text.map(|text| text + "\n").map_err(|error| Error::Output(error.into()))
+    text.map(|text| harmless_json(text) + "\n").map_err(|error| Error::Output(error.into()))
+}
+
+/// On a line of its own.
+pub(crate) fn json_line<T: Serialize>(value: &T) -> Result<String, Error> {
+    let text = serde_json::to_string(value);
+    text.map(|text| harmless_json(text) + "\n").map_err(|error| Error::Output(error.into()))
+}
+
+/// The same JSON, without what could steer a terminal: what JSON itself lets stand in its strings is escaped
+/// (RFC 8259, section 7).
+fn harmless_json(text: String) -> String {
+    let steers = |c: char| (c.is_control() && c != '\n') || turns_text(c);
+    if !text.contains(steers) {
+        return text;
+    }
+    let mut harmless = String::with_capacity(text.len() + 64);
+    for c in text.chars() {
+        match steers(c) {
+            // None is beyond the first plane.
+            true => harmless.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => harmless.push(c),
+        }
+    }
+    harmless
 }
 
 /// Columns without borders, two spaces between them; every line ends with a newline.
@@ -201,7 +246,7 @@ pub(crate) fn table<const N: usize>(
 ) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
-    table.add_rows(rows.into_iter().map(|row| row.map(|cell| printable(&cell))));
+    table.add_rows(rows.into_iter().map(|row| row.map(|cell| bounded(&cell, CELL_MAX))));
     unpadded(&mut table)
 }
 
@@ -209,7 +254,7 @@ pub(crate) fn table<const N: usize>(
 pub(crate) fn facts<const N: usize>(rows: [(&str, String); N]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.add_rows(rows.map(|(name, value)| [name.to_owned(), printable(&value)]));
+    table.add_rows(rows.map(|(name, value)| [name.to_owned(), bounded(&value, CELL_MAX)]));
     unpadded(&mut table)
 }
 
@@ -246,9 +291,24 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || turns_text(c) { ' ' } else { c }).collect()
 }
 
-/// Line separators, and marks that turn the direction of what follows (Unicode UAX 9).
+/// Printable, and at most so many characters of it.
+fn bounded(text: &str, most: usize) -> String {
+    let end = text.char_indices().nth(most).map(|(end, _)| end);
+    end.map_or_else(|| printable(text), |end| printable(&text[..end]) + "…")
+}
+
+/// Line separators, and marks that turn the direction of text (Unicode UAX 9).
 fn turns_text(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(
+        c,
+        '\u{61c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+    )
 }
 
 /// How a unit variant looks in JSON: `alive`.
@@ -304,5 +364,25 @@ mod tests {
             "NAME       N\nä          1\n日本       2\na [31mb c\n"
         );
         assert_eq!(facts([("a", "1".into()), ("long", "2 3".into())]), "a     1\nlong  2 3\n");
+    }
+
+    #[test]
+    fn json_says_the_same_without_what_steers_a_terminal() {
+        let evil = "a\u{1b}[31m\u{7f}\u{9b}2J\u{202e}b\u{200f}\n";
+        let text = json(&[evil]).unwrap();
+        assert!(
+            !text.trim_end().contains(|c: char| (c.is_control() && c != '\n') || turns_text(c))
+        );
+        assert_eq!(serde_json::from_str::<[String; 1]>(&text).unwrap(), [evil]);
+        assert_eq!(json_line(&"ä").unwrap(), "\"ä\"\n");
+    }
+
+    #[test]
+    fn a_cell_that_is_absurdly_long_does_not_widen_all_others() {
+        let rows =
+            (0..1000).map(|n| [if n == 0 { "x".repeat(1 << 20) } else { "y".into() }, "z".into()]);
+        let text = table(["A", "B"], rows);
+        assert!(text.len() < 3 << 20, "{}", text.len());
+        assert!(text.contains("x…"));
     }
 }

@@ -126,7 +126,9 @@ impl<W: Write> Writer<W> {
         body.extend(time(at));
         // Accepted by the filter, delivered, dropped by the system; "dropped by the interface" is what
         // Wireshark shows as dropped.
-        for (code, count) in [(5, dropped), (6, written + dropped), (7, dropped), (8, written)] {
+        for (code, count) in
+            [(5, dropped), (6, written.saturating_add(dropped)), (7, dropped), (8, written)]
+        {
             option(&mut body, code, &count.to_le_bytes());
         }
         end_of_options(&mut body);

@@ -27,7 +27,7 @@ pub(crate) async fn run(asked: Ask, client: &Client, output: &Output) -> Result<
         false => client.get(&target).await?,
     };
     output.show(&audit, in_words)?;
-    let found = audit.differences.len() + audit.left_out;
+    let found = found(&audit);
     match &audit.repair {
         None if found > 0 => Err(Error::Broken(format!(
             "{} from what it should be; mend it with: ovlctl audit --repair",
@@ -39,6 +39,11 @@ pub(crate) async fn run(asked: Ask, client: &Client, output: &Output) -> Result<
         ))),
         None | Some(_) => Ok(()),
     }
+}
+
+/// All differences, also those that are only counted.
+fn found(audit: &Audit) -> usize {
+    audit.differences.len().saturating_add(audit.left_out)
 }
 
 fn things(count: usize, what: &str) -> String {
@@ -53,7 +58,7 @@ fn in_words(audit: &Audit) -> String {
     }
     text.push_str(&format!(
         "{networks} networks, {rows} rows and {endpoints} endpoints checked, {} found\n",
-        differences.len() + left_out
+        found(audit)
     ));
     if let Some(repair) = repair {
         text.push_str(&format!("{} put right, {} left\n", repair.done, repair.left.len()));

@@ -6,6 +6,8 @@ use clap::builder::PossibleValuesParser;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use ovl_agent::control::api::events as api;
 use ovl_agent::core::Kind;
+use ovl_agent::events::EVENTS_KEPT;
+use tokio::time::Instant;
 
 use crate::client::{Client, path, with_query};
 use crate::error::Error;
@@ -17,7 +19,7 @@ const WAIT: Duration = Duration::from_secs(20);
 /// What is shown of the past when the future is followed, unless --since says otherwise.
 const PAST: usize = 10;
 
-/// Between two tries to reach an agent that is away.
+/// Between two tries to reach an agent that is away, or one that does not wait until it has something.
 const RETRY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
@@ -74,11 +76,14 @@ pub(crate) async fn run(asked: Events, client: &Client, output: &Output) -> Resu
     // What is there already: all of it, or only its end.
     let bounded = asked.follow && asked.since.is_none();
     let mut past = VecDeque::new();
-    loop {
+    let mut read = 0;
+    // An agent that has more than agents keep has more for ever.
+    while read <= EVENTS_KEPT {
         let page = reader.next(None).await?.page;
         if page.events.is_empty() {
             break;
         }
+        read += page.events.len();
         for event in page.events.into_iter().filter(|event| show.wants(event)) {
             if bounded && past.len() == PAST {
                 past.pop_front();
@@ -97,6 +102,7 @@ async fn follow(mut reader: Reader<'_>, show: &Show<'_>) -> Result<(), Error> {
     reader.since = None;
     let mut is_away = false;
     loop {
+        let asked = Instant::now();
         let news = match reader.next(Some(WAIT)).await {
             Ok(news) => news,
             Err(error) if error.is_passing() => {
@@ -121,6 +127,10 @@ async fn follow(mut reader: Reader<'_>, show: &Show<'_>) -> Result<(), Error> {
         }
         for event in news.page.events.iter().filter(|event| show.wants(event)) {
             show.event(event)?;
+        }
+        // It has nothing, and did not wait, either.
+        if news.page.events.is_empty() && asked.elapsed() < RETRY {
+            tokio::time::sleep(RETRY).await;
         }
     }
 }

@@ -9,13 +9,13 @@ use ovl_agent::control::api::paths::{
 };
 use ovl_agent::control::api::{Member, Status};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::client::{Client, path};
 use crate::complete;
 use crate::error::Error;
 use crate::output::{Cell, Output, Tone, printable};
+use crate::stop::Stop;
 
 /// Hosts that ping at one time.
 const AT_ONCE: usize = 16;
@@ -95,7 +95,7 @@ pub(super) async fn run(args: Args, client: &Client, output: &Output) -> Result<
         output.show(&ways, |ways| in_words(ways, args.all, output))?;
         return verdict(&ways);
     };
-    let mut stop = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+    let mut stop = Stop::new(None)?;
     let mut turns = tokio::time::interval(Duration::from_secs(seconds.into()));
     // A round that took long is followed by one, and not by all that were missed.
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -107,12 +107,15 @@ pub(super) async fn run(args: Args, client: &Client, output: &Output) -> Result<
         };
         let ways = tokio::select! {
             ways = next => ways,
-            _ = stop.recv() => return Ok(()),
+            () = stop.reached() => return Ok(()),
         };
         match ways {
             Ok(ways) => {
                 is_away = false;
-                output.again(&ways, |ways| in_words(ways, args.all, output))?;
+                tokio::select! {
+                    shown = output.again(&ways, |ways| in_words(ways, args.all, output)) => shown?,
+                    () = stop.reached() => return Ok(()),
+                }
             }
             Err(error) if error.is_passing() => {
                 if !std::mem::replace(&mut is_away, true) {
@@ -303,7 +306,7 @@ fn time(series: &Series) -> Cell {
 
 fn loss(series: &Series) -> Cell {
     let lost = series.sent.saturating_sub(series.received);
-    let percent = 100 * lost / series.sent.max(1);
+    let percent = 100 * u64::from(lost) / u64::from(series.sent.max(1));
     let tone = match (lost, series.received) {
         (0, _) => Tone::Good,
         (_, 0) => Tone::Bad,

@@ -15,6 +15,9 @@ use crate::output::{Cell, Output, Tone, printable, word};
 /// A trace is bounded by its parts: looks at two hosts, and three kinds of probes, each repeated.
 const ANSWER_WITHIN: Duration = Duration::from_secs(25);
 
+/// Widest column of hosts and hops; what is longer shifts its own line alone.
+const COLUMN_MAX: usize = 64;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where the way begins: a container, its name with its network (web.blue), or an address
@@ -64,8 +67,11 @@ pub(super) async fn run(args: Args, client: &Client, output: &Output) -> Result<
 
 fn in_words(trace: &Trace, verbose: bool, output: &Output) -> String {
     let mut text = format!("{}\n\n", printable(&heading(trace)));
-    let width = |of: fn(&Hop) -> &str| trace.hops.iter().map(|hop| of(hop).len()).max();
-    let (hosts, hops) = (width(|h| &h.host).unwrap_or(0), width(|h| &h.hop).unwrap_or(0));
+    let width = |of: fn(&Hop) -> &str| {
+        let widest = trace.hops.iter().map(|hop| of(hop).len()).max();
+        widest.unwrap_or_default().min(COLUMN_MAX)
+    };
+    let (hosts, hops) = (width(|h| &h.host), width(|h| &h.hop));
     for hop in &trace.hops {
         let (verdict, shade) = verdict(hop.verdict);
         let is_first = trace.broken.as_ref() == Some(&hop.hop);
@@ -274,6 +280,14 @@ mod tests {
         assert!(!text.contains('\u{1b}'), "what others say does not steer the terminal: {text}");
         let verbose = in_words(&trace(), true, &Output::new(false));
         assert!(verbose.contains("saw from"), "{verbose}");
+    }
+
+    #[test]
+    fn a_name_that_is_absurdly_long_shifts_its_own_line_alone() {
+        let mut long = trace();
+        long.hops[0].host = "x".repeat(100_000);
+        let text = in_words(&long, true, &Output::new(false));
+        assert!(text.len() < 110_000, "{}", text.len());
     }
 
     #[test]

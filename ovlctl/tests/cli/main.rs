@@ -6,6 +6,7 @@ mod capture;
 mod doctor;
 mod events;
 mod failures;
+mod hostile;
 mod stand_in;
 
 use std::ffi::OsStr;

@@ -301,6 +301,38 @@ fn an_agent_without_counters_says_so_among_the_problems() {
 }
 
 #[test]
+fn absurd_names_and_numbers_are_drawn_within_their_columns() {
+    let evil = format!("\u{1b}[31m\u{9b}2J\u{202e}{}", "x".repeat(100_000));
+    let passed = |n| Passed { packets: n, bytes: n, errors: n, dropped: n };
+    let reading = |seconds, n| {
+        let device = Device {
+            device: evil.clone(),
+            vni: Some(7),
+            network: None,
+            rx: passed(n),
+            tx: passed(n),
+        };
+        let mut sample = sample(counters(seconds, vec![device]));
+        sample.status.uptime_seconds = u64::MAX;
+        sample.status.node = evil.clone();
+        sample.status.problems = vec![evil.clone()];
+        sample.members.iter_mut().for_each(|member| member.name = evil.clone());
+        sample.networks.iter_mut().for_each(|network| network.name = evil.clone());
+        for endpoint in &mut sample.endpoints {
+            (endpoint.name, endpoint.host) = (evil.clone(), evil.clone());
+        }
+        sample
+    };
+    let mut model = Model::default();
+    model.handle_sample(reading(1, 0));
+    model.handle_sample(reading(2, u64::MAX));
+    model.handle_away(evil.clone());
+    let lines = shown(&screen(80, 24, &model, &mut View::default(), false));
+    assert!(!lines.join("").contains(|c: char| c.is_control() || c == '\u{202e}'), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("networks: ")), "{lines:?}");
+}
+
+#[test]
 fn help_and_pause_are_seen() {
     let mut view = View::default();
     (view.help, view.paused) = (true, true);
