@@ -179,6 +179,11 @@ impl Client {
         }
     }
 
+    /// An answer that is well-formed, and yet cannot be an agent's.
+    pub(crate) fn misunderstood(&self, why: String) -> Error {
+        self.garbage(why)
+    }
+
     fn garbage(&self, why: String) -> Error {
         Error::Garbage { socket: self.socket.clone(), why }
     }

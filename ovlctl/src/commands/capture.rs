@@ -2,6 +2,7 @@
 //!
 //! One request after the other asks the agent for what came since; each says what was got. So it works
 //! through another host's agent as well.
+mod apart;
 mod directory;
 mod record;
 mod sink;
@@ -11,7 +12,9 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use ovl_agent::control::api::captures::{self, BUFFER_MAX, BUFFER_MIN, Batch, StartCapture};
+use tokio::time::{Instant, sleep};
 
+use self::apart::Apart;
 use self::directory::Directory;
 use self::sink::{Sink, Target};
 use crate::args::seconds;
@@ -24,8 +27,14 @@ use crate::stop::Stop;
 /// How long the agent waits for a packet before it answers that there is none, in seconds.
 const WAIT: u32 = 5;
 
+/// How long it may take for what is left, and to end the capture, once the end has come.
+const END_WITHIN: Duration = Duration::from_secs(3);
+
 /// How long it may take besides.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// An agent that has nothing and does not wait, either, is asked again after this.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// What is kept of a packet that is only shown, in bytes: all headers, outside and inside.
 const SHOWN: u32 = 256;
@@ -101,28 +110,31 @@ pub(super) async fn run(capture: Capture, client: &Client, output: &Output) -> R
     };
     let mut follower = Follower {
         client: client.patient(Duration::from_secs(WAIT.into()) + ANSWER_WITHIN),
-        id: &started.id,
+        started: &started,
         left: count,
         last: 0,
         got: 0,
+        stuck: 0,
         dropped: 0,
     };
     let outcome = match Sink::open(target, output.is_json(), &started, directory) {
-        Ok(mut sink) => {
+        Ok(sink) => {
             output.remark(&format!(
                 "capturing on {} of {}: {}; Ctrl-C ends it",
                 started.interface, started.host, started.filter
             ));
-            let followed = follower.follow(&mut sink, &mut stop).await;
+            let mut sink = Apart::new(sink, &mut stop);
+            let followed = follower.follow(&mut sink).await;
             // What was got is kept, whatever ended it.
-            let finished = sink.finish(follower.dropped);
+            let dropped = follower.dropped;
+            let finished = sink.write(move |sink| sink.finish(dropped)).await;
             output.remark(&follower.in_words());
             followed.and(finished)
         }
         Err(error) => Err(error),
     };
     // It ends by itself as well, only later.
-    let target = path(&["captures", &started.id]);
+    let (client, target) = (client.hasty(END_WITHIN), path(&["captures", &started.id]));
     tokio::select! {
         _ = client.delete(&target) => {}
         () = stop.reached() => {}
@@ -133,36 +145,58 @@ pub(super) async fn run(capture: Capture, client: &Client, output: &Output) -> R
 /// Reads one capture.
 struct Follower<'a> {
     client: Client,
-    id: &'a str,
+    started: &'a captures::Capture,
     /// How many more packets are wanted; None: all.
     left: Option<u64>,
     /// The number of the last one that was got.
     last: u64,
-    /// How many were got.
+    /// How many were got, and written.
     got: u64,
+    /// How many were got, and not taken by who reads them.
+    stuck: u64,
     dropped: u64,
 }
 
 impl Follower<'_> {
-    async fn follow(&mut self, sink: &mut Sink, stop: &mut Stop) -> Result<(), Error> {
+    async fn follow(&mut self, sink: &mut Apart<'_>) -> Result<(), Error> {
+        sink.write(Sink::begin).await?;
         loop {
-            let (batch, stopped) = tokio::select! {
-                batch = self.read(WAIT) => (batch.map_err(ended)?, false),
-                () = stop.reached() => tokio::select! {
-                    batch = self.read(0) => (batch.map_err(ended)?, true),
+            let batch = if sink.is_stopped() {
+                tokio::select! {
+                    batch = self.read(0) => batch,
                     // Once more: now.
-                    () = stop.reached() => return Ok(()),
-                },
+                    () = sink.stopped() => return Ok(()),
+                }
+            } else {
+                tokio::select! {
+                    batch = self.read(WAIT) => batch,
+                    () = sink.stopped() => continue,
+                }
             };
+            let is_last = sink.is_stopped();
+            let batch = batch.map_err(ended)?;
             let over = batch.ended.clone();
-            self.take(batch, sink)?;
-            if stopped || self.left == Some(0) {
+            let frames = self.take(batch)?;
+            let count = frames.len() as u64;
+            sink.write(move |sink| sink.take(frames)).await?;
+            if sink.is_stuck() {
+                self.stuck = count;
                 return Ok(());
             }
-            let nearest = self.client.to(None);
-            tokio::select! {
-                refreshed = sink.refresh(&nearest) => refreshed?,
-                () = stop.reached() => return Ok(()),
+            self.got += count;
+            if is_last || self.left == Some(0) {
+                return Ok(());
+            }
+            if sink.wants_names() {
+                let nearest = self.client.to(None);
+                let new = tokio::select! {
+                    new = Directory::read(&nearest) => new,
+                    () = sink.stopped() => continue,
+                };
+                // Without an answer the old ones stay.
+                if let Ok(new) = new {
+                    sink.write(|sink| sink.refresh(new)).await?;
+                }
             }
             if let Some(why) = over {
                 return Err(Error::CaptureEnded(why));
@@ -171,34 +205,66 @@ impl Follower<'_> {
     }
 
     async fn read(&self, wait: u32) -> Result<Batch, Error> {
-        let (after, wait) = (self.last.to_string(), wait.to_string());
-        let target = path(&["captures", self.id, "read"]);
-        let query = [("after", Some(after.as_str())), ("wait", Some(wait.as_str()))];
-        self.client.post(&with_query(target, &query), &()).await
+        let asked = Instant::now();
+        let (after, wait_for) = (self.last.to_string(), wait.to_string());
+        let target = path(&["captures", &self.started.id, "read"]);
+        let query = [("after", Some(after.as_str())), ("wait", Some(wait_for.as_str()))];
+        let client = match wait {
+            0 => self.client.hasty(END_WITHIN),
+            _ => self.client.clone(),
+        };
+        let batch: Batch = client.post(&with_query(target, &query), &()).await?;
+        let is_idle = batch.frames.is_empty() && batch.ended.is_none();
+        if wait > 0 && is_idle && asked.elapsed() < AGAIN {
+            sleep(AGAIN).await;
+        }
+        Ok(batch)
     }
 
-    fn take(&mut self, batch: Batch, sink: &mut Sink) -> Result<(), Error> {
+    /// The packets of an answer that are wanted; it may come from another host, and is looked at before.
+    fn take(&mut self, batch: Batch) -> Result<Vec<captures::CapturedFrame>, Error> {
+        let forged = |why: String| Err(ended(self.client.misunderstood(why)));
+        let mut last = self.last;
+        for frame in &batch.frames {
+            let (number, bytes) = (frame.number, frame.bytes.len() as u64);
+            if number <= last {
+                return forged(format!("packet {number} comes after packet {last}"));
+            }
+            let most = frame.length.min(self.started.snaplen);
+            if bytes > most.into() {
+                return forged(format!(
+                    "of packet {number} there are {bytes} bytes, and not {most}"
+                ));
+            }
+            last = number;
+        }
         let wanted =
             self.left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
         let frames: Vec<_> = batch.frames.into_iter().take(wanted).collect();
         self.dropped = batch.dropped;
         self.last = frames.last().map_or(self.last, |frame| frame.number);
-        self.got += frames.len() as u64;
         self.left = self.left.map(|left| left.saturating_sub(frames.len() as u64));
-        sink.take(frames)
+        Ok(frames)
     }
 
     fn in_words(&self) -> String {
-        let Follower { got, dropped, .. } = self;
-        let hint = match (got, dropped) {
-            (0, 0) => {
-                "; packets between containers of one host do not leave it, and are not seen here"
+        let Follower { got, stuck, dropped, .. } = self;
+        let packets = |count: u64| if count == 1 { "packet" } else { "packets" };
+        let hint = match (got, stuck, dropped) {
+            (_, 1.., _) => {
+                let packets = packets(*stuck);
+                format!(
+                    "; {stuck} more {packets} had come, and who reads them did not take them all"
+                )
             }
-            (_, 0) => "",
-            (_, _) => "; a larger --buffer, or a narrower capture, drops fewer",
+            (0, 0, 0) => {
+                "; packets between containers of one host do not leave it, and are not seen here"
+                    .to_owned()
+            }
+            (_, 0, 0) => String::new(),
+            (_, 0, _) => "; a larger --buffer, or a narrower capture, drops fewer".to_owned(),
         };
-        let packets = if *got == 1 { "packet" } else { "packets" };
-        format!("{got} {packets} captured, {dropped} dropped by the kernel{hint}")
+        format!("{got} {} captured, {dropped} dropped by the kernel{hint}", packets(*got))
     }
 }
 

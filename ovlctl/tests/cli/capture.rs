@@ -11,7 +11,7 @@ const BEGUN: [&str; 4] =
 const FRAME: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// An agent whose captures have two packets at once and then what `more` says.
-fn capturing(more: fn() -> Answer) -> StandIn {
+fn capturing(mut more: impl FnMut() -> Answer + Send + 'static) -> StandIn {
     StandIn::new(move |request| match request.line.as_str() {
         "POST /v1/captures" => Answer::Json(
             200,
@@ -144,9 +144,48 @@ fn a_signal_or_a_closed_pipe_ends_it_quietly() {
 
 /// An agent whose captures have two packets with each answer.
 fn endless() -> StandIn {
-    capturing(|| {
-        let frame =
-            json!({"number": 1, "at": 1, "direction": "in", "length": 1500, "bytes": FRAME});
-        Answer::Json(200, json!({"frames": [frame, frame], "dropped": 0}))
+    let mut next = 2;
+    capturing(move || {
+        let frames = [next + 1, next + 2].map(|number| {
+            json!({"number": number, "at": 1, "direction": "in", "length": 1500, "bytes": FRAME})
+        });
+        next += 2;
+        Answer::Json(200, json!({"frames": frames, "dropped": 0}))
     })
+}
+
+#[test]
+fn packets_that_cannot_be_are_refused() {
+    let frame = |number: u64, length: u64, bytes: &str| json!({"number": number, "at": u64::MAX, "direction": "in", "length": length, "bytes": bytes});
+    let long = "A".repeat(400);
+    for (frames, why) in [
+        (json!([frame(2, 1500, FRAME)]), "packet 2 comes after packet 2"),
+        (json!([frame(7, 1500, FRAME), frame(6, 1500, FRAME)]), "packet 6 comes after packet 7"),
+        (json!([frame(3, 29, FRAME)]), "of packet 3 there are 30 bytes, and not 29"),
+        (json!([frame(3, 1500, &long)]), "of packet 3 there are 300 bytes, and not 256"),
+        (json!([frame(3, 1 << 40, FRAME)]), "expected u32"),
+        (json!([frame(3, 1500, "not base64")]), "nvalid"),
+        (json!({"version": 2}), "invalid type: map"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.pcapng");
+        let agent =
+            capturing(move || Answer::Json(200, json!({"frames": frames, "dropped": u64::MAX})));
+        let done = ovlctl(&agent.socket(), &["capture", "-w", file.to_str().unwrap()]);
+        assert_eq!(done.code, Some(69), "{done:?}");
+        let last = done.err.lines().last().unwrap();
+        assert!(last.starts_with("ovlctl: the capture ended: the answer on "), "{done:?}");
+        assert!(last.contains(why), "{why}: {done:?}");
+        assert_eq!(asked(&agent).last().unwrap(), "DELETE /v1/captures/f00");
+    }
+}
+
+#[test]
+fn an_absurd_count_of_dropped_packets_is_no_more_than_a_number() {
+    let agent =
+        capturing(|| Answer::Json(200, json!({"frames": [], "dropped": u64::MAX, "ended": "so"})));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.pcapng");
+    let done = ovlctl(&agent.socket(), &["capture", "-w", file.to_str().unwrap()]);
+    assert!(done.err.contains(&u64::MAX.to_string()) && done.code == Some(69), "{done:?}");
 }

@@ -8,6 +8,7 @@ mod events;
 mod failures;
 mod hostile;
 mod stand_in;
+mod terminal;
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -42,7 +42,7 @@ pub(crate) struct StandIn {
 }
 
 impl StandIn {
-    pub(crate) fn new(answer: impl Fn(&Request) -> Answer + Send + 'static) -> StandIn {
+    pub(crate) fn new(answer: impl FnMut(&Request) -> Answer + Send + 'static) -> StandIn {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("ovl.sock")).unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -77,7 +77,7 @@ fn serve(
     listener: &UnixListener,
     ended: &Receiver<()>,
     seen: &Mutex<Vec<Request>>,
-    answer: impl Fn(&Request) -> Answer,
+    mut answer: impl FnMut(&Request) -> Answer,
 ) {
     let over = || matches!(ended.try_recv(), Err(mpsc::TryRecvError::Disconnected));
     let mut kept = Vec::new();

@@ -12,8 +12,8 @@ use ovl_packet::{Direction as Way, Frame};
 
 use super::directory::Directory;
 use super::record::Record;
-use crate::client::Client;
 use crate::error::Error;
+use crate::output::{json_line, print};
 
 /// Standard output.
 const STDOUT: &str = "-";
@@ -33,13 +33,16 @@ pub(super) struct Sink {
 enum Kind {
     Lines(TimeZone),
     Json,
-    File { path: PathBuf, writer: Writer<Box<dyn Write>> },
+    File { path: PathBuf, writer: Writer<Out> },
 }
+
+/// Where bytes go.
+type Out = Box<dyn Write + Send>;
 
 /// A file, or what is like one, that is open.
 pub(super) struct Target {
     path: PathBuf,
-    out: Box<dyn Write>,
+    out: Out,
     /// What is to take the place of a file, once there is something to write.
     new: Option<New>,
 }
@@ -48,7 +51,7 @@ impl Target {
     /// Packets are for their owner alone, and not for a terminal.
     pub(super) fn open(path: &Path) -> Result<Target, Error> {
         let mut new = None;
-        let out: Box<dyn Write> = if path != Path::new(STDOUT) {
+        let out: Out = if path != Path::new(STDOUT) {
             let file;
             (file, new) = open(path).map_err(|error| failed(path, error))?;
             Box::new(file)
@@ -93,6 +96,7 @@ fn open(path: &Path) -> io::Result<(File, Option<New>)> {
     Ok((file, Some(New(new))))
 }
 
+/// What writes does so for as long as its reader takes: not where signals are minded.
 impl Sink {
     pub(super) fn open(
         target: Option<Target>,
@@ -114,9 +118,7 @@ impl Sink {
             None => Kind::Lines(TimeZone::system()),
         };
         let (vxlan_port, last) = (capture.vxlan_port, SystemTime::UNIX_EPOCH);
-        let mut sink = Sink { kind, vxlan_port, directory, lacking: false, written: 0, last };
-        sink.write_names(None)?;
-        Ok(sink)
+        Ok(Sink { kind, vxlan_port, directory, lacking: false, written: 0, last })
     }
 
     /// Writes packets, and hands them on before it returns.
@@ -129,8 +131,10 @@ impl Sink {
         let records: Vec<Record> = records.collect();
         self.lacking |= records.iter().any(Record::lacks_names);
         match &mut self.kind {
-            Kind::Lines(zone) => print(records.iter().map(|record| Ok(record.line(zone)))),
-            Kind::Json => print(records.iter().map(json)),
+            Kind::Lines(zone) => {
+                print(&records.iter().map(|record| record.line(zone)).collect::<String>())
+            }
+            Kind::Json => print(&records.iter().map(json_line).collect::<Result<String, _>>()?),
             Kind::File { path, writer } => {
                 let mut frames = frames.into_iter();
                 let written = frames.try_for_each(|frame| writer.frame(&frame_of(frame)));
@@ -139,25 +143,29 @@ impl Sink {
         }
     }
 
-    /// Asks for names again, when some were missing. Without an answer the old ones stay.
-    pub(super) async fn refresh(&mut self, client: &Client) -> Result<(), Error> {
-        if !self.lacking || !self.directory.is_old() {
-            return Ok(());
-        }
-        if let Ok(new) = Directory::read(client).await {
-            let old = self.directory.replace(new);
-            self.lacking = false;
-            self.write_names(Some(&old))?;
-        }
-        Ok(())
+    /// Names were missing, and it is worth asking for them again.
+    pub(super) fn wants_names(&self) -> bool {
+        self.lacking && self.directory.is_old()
+    }
+
+    /// Takes names that were read anew.
+    pub(super) fn refresh(&mut self, new: Directory) -> Result<(), Error> {
+        let old = self.directory.replace(new);
+        self.lacking = false;
+        self.write_names(Some(&old))
+    }
+
+    /// The names that are known at the start.
+    pub(super) fn begin(&mut self) -> Result<(), Error> {
+        self.write_names(None)
     }
 
     /// The end of a file; the others have none.
-    pub(super) fn finish(self, dropped: u64) -> Result<(), Error> {
-        let Kind::File { path, mut writer } = self.kind else { return Ok(()) };
+    pub(super) fn finish(&mut self, dropped: u64) -> Result<(), Error> {
+        let Kind::File { path, writer } = &mut self.kind else { return Ok(()) };
         let statistics = Statistics { written: self.written, dropped };
         let done = writer.statistics(self.last, &statistics).and_then(|()| writer.flush());
-        done.map_err(|error| failed(&path, error))
+        done.map_err(|error| failed(path, error))
     }
 
     fn write_names(&mut self, before: Option<&Directory>) -> Result<(), Error> {
@@ -168,7 +176,7 @@ impl Sink {
     }
 }
 
-fn begin(out: Box<dyn Write>, capture: &Capture) -> io::Result<Writer<Box<dyn Write>>> {
+fn begin(out: Out, capture: &Capture) -> io::Result<Writer<Out>> {
     let interface = Interface {
         name: &capture.interface,
         description: &format!("of host {}", capture.host),
@@ -197,16 +205,4 @@ fn frame_of(frame: CapturedFrame) -> Frame {
         },
         at: SystemTime::UNIX_EPOCH + Duration::from_nanos(frame.at),
     }
-}
-
-fn json(record: &Record) -> Result<String, Error> {
-    let line = serde_json::to_string(record).map_err(|error| Error::Output(error.into()))?;
-    Ok(line + "\n")
-}
-
-/// All lines at once.
-fn print(lines: impl Iterator<Item = Result<String, Error>>) -> Result<(), Error> {
-    let text: String = lines.collect::<Result<_, _>>()?;
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
 }
