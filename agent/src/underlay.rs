@@ -112,6 +112,31 @@ impl Ways {
     }
 }
 
+/// The way from an address of this host to another host's, as the kernel would take it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WayOut {
+    /// This host has that address itself.
+    Local,
+    /// There is none, in the kernel's words.
+    Refused(String),
+    /// By this interface, which has the first address, or by one that has not.
+    By { interface: String, is_own: bool },
+}
+
+/// `None`: the kernel does not say.
+pub(crate) async fn way_out(own: Ipv4Addr, other: Ipv4Addr) -> Option<WayOut> {
+    let mut ways = Ways::open(own).await.ok()?;
+    match ways.observer.route(other.into(), Some(own.into())).await.ok()? {
+        Lookup::Refused(why) => Some(WayOut::Refused(why.to_string())),
+        Lookup::Route(route) if route.is_local => Some(WayOut::Local),
+        Lookup::Route(route) => {
+            let interface = ways.names.get(&route.device?)?.clone();
+            let is_own = holder(own).is_none_or(|held| held.is_stub || held.name == interface);
+            Some(WayOut::By { interface, is_own })
+        }
+    }
+}
+
 pub(crate) fn ipv4_of(interface: &InterfaceAddress) -> Option<Ipv4Addr> {
     Some(interface.address.as_ref()?.as_sockaddr_in()?.ip())
 }

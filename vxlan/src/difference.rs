@@ -241,6 +241,7 @@ fn set(want: Option<&DesiredNetwork>, vni: u32, have: &Have, setting: Setting) -
         (Setting::NoArpReply, _) => {
             differs.what("arp_ignore").want(NO_ARP_REPLY).have_if(quiet.arp_ignore)
         }
+        (Setting::Arp, _) => differs.what("arp").want("on").have("off"),
         (Setting::Ipv6, _) => differs.what("disable_ipv6").want(0).have(1),
         (Setting::Up, _) => differs.what("state").want("up").have("down"),
     }

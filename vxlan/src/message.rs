@@ -53,6 +53,7 @@ pub(crate) fn conf_key(setting: Setting) -> Option<&'static str> {
         | Setting::Mtu
         | Setting::NoIpv6Address
         | Setting::NoArpReply
+        | Setting::Arp
         | Setting::Up => None,
     }
 }
@@ -82,6 +83,7 @@ pub(crate) fn setting_request(setting: Setting, network: &DesiredNetwork) -> Opt
             let spec = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![conf])]);
             set(link.append_extra_attribute(spec).build())
         }
+        Setting::Arp => set(link.arp(true).build()),
         Setting::Up => set(link.up().build()),
         Setting::NoRouterAdvertisement | Setting::Ipv6 => None,
     }

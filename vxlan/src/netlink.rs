@@ -267,10 +267,13 @@ impl Firewall {
         self.socket.transaction(nft::remove()).await
     }
 
-    /// Whether the table is there.
+    /// Whether the table is there, with its rule.
     pub(crate) async fn is_installed(&mut self) -> Result<bool, NetlinkError> {
-        let found: Option<NetfilterMessage> = self.socket.get(nft::question()).await?;
-        Ok(found.is_some())
+        match self.socket.dump(nft::question()).await {
+            Ok(rules) => Ok(rules.iter().any(nft::is_our_rule)),
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -72,9 +72,24 @@ pub(crate) fn remove() -> Vec<Message> {
     ]
 }
 
-/// Asks whether the table is there: another program may have flushed the whole ruleset.
+/// Asks for the rules of the chain: another program may have flushed the table, or the whole ruleset.
 pub(crate) fn question() -> NetfilterMessage {
-    about(0, NfTablesMessage::GetTable(table())).message
+    let chain = RuleMessage {
+        attributes: vec![
+            RuleAttribute::Table(TABLE.to_owned()),
+            RuleAttribute::Chain(CHAIN.to_owned()),
+        ],
+    };
+    about(0, NfTablesMessage::GetRule(chain)).message
+}
+
+/// An answer is about a rule of that chain: kernels before 4.7 tell of all there are.
+pub(crate) fn is_our_rule(answer: &NetfilterMessage) -> bool {
+    let NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) = &answer.inner else {
+        return false;
+    };
+    let has = |wanted: RuleAttribute| rule.attributes.contains(&wanted);
+    has(RuleAttribute::Table(TABLE.to_owned())) && has(RuleAttribute::Chain(CHAIN.to_owned()))
 }
 
 /// Asks for every table of every family.

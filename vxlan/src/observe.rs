@@ -32,6 +32,8 @@ pub(crate) struct Link {
     pub(crate) up: bool,
     /// What is below it carries frames.
     pub(crate) carrier: bool,
+    /// It answers no ARP (`IFF_NOARP`): a vxlan device none from its rows, either.
+    pub(crate) noarp: bool,
     pub(crate) alias: String,
     pub(crate) kind: Kind,
     pub(crate) quiet: Quiet,
@@ -118,6 +120,7 @@ impl From<LinkMessage> for Link {
             index: message.header.index,
             up: message.header.flags.contains(LinkFlags::Up),
             carrier: message.header.flags.contains(LinkFlags::LowerUp),
+            noarp: message.header.flags.contains(LinkFlags::Noarp),
             ..Self::default()
         };
         let mut parent = None;

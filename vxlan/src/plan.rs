@@ -84,6 +84,8 @@ pub(crate) enum Setting {
     NoIpv6Address,
     NoRouterAdvertisement,
     NoArpReply,
+    /// ARP on: without it the device does not answer from its rows.
+    Arp,
     /// IPv6 on: without it the kernel takes no IPv6 neighbour row.
     Ipv6,
     Up,
@@ -220,6 +222,7 @@ fn settings(want: &DesiredNetwork, device: &Link) -> Vec<Op> {
         (Setting::NoIpv6Address, quiet.makes_addresses == Some(true)),
         (Setting::NoRouterAdvertisement, quiet.accept_ra.is_some_and(|v| v != 0)),
         (Setting::NoArpReply, quiet.arp_ignore.is_some_and(|v| v != NO_ARP_REPLY)),
+        (Setting::Arp, device.noarp),
         (Setting::Ipv6, wants_ipv6(want) && quiet.ipv6 == Some(false)),
         (Setting::Up, !device.up),
     ];

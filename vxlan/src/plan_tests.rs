@@ -199,6 +199,7 @@ impl Model {
             Setting::NoIpv6Address => device.quiet.makes_addresses = Some(false),
             Setting::NoRouterAdvertisement => device.quiet.accept_ra = Some(0),
             Setting::NoArpReply => device.quiet.arp_ignore = Some(NO_ARP_REPLY),
+            Setting::Arp => device.noarp = false,
             Setting::Ipv6 => device.quiet.ipv6 = Some(true),
             Setting::Up => device.up = true,
         }
@@ -260,6 +261,7 @@ fn device(want: &DesiredNetwork, index: u32) -> Link {
         mac: Some(device_mac(want.local)),
         mtu: want.mtu.into(),
         up: true,
+        noarp: false,
         carrier: true,
         alias: device_alias(want),
         kind: Kind::Vxlan(Vxlan {

@@ -155,8 +155,17 @@ async fn gather(agent: &Agent, member: Member) -> Facts {
         their_filter: Vec::new(),
         way,
         loss,
+        way_out: None,
     };
+    // Its agent answered by another way: what refuses is no closed port.
+    if facts.clock == Err(NoAnswer::NoAgent)
+        && (facts.way.udp.is_answered() || facts.way.vxlan.is_answered())
+    {
+        facts.clock =
+            Err(NoAnswer::NoConnection("its host refuses TCP, and its agent answers".into()));
+    }
     if facts.clock.is_err() {
+        facts.way_out = underlay::way_out(agent.peers().vtep, *member.address.ip()).await;
         return facts;
     }
     let ask = LookAtPath { to: me };

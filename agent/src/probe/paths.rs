@@ -120,8 +120,8 @@ async fn largest(prober: &Prober, to: SocketAddrV4, too_large: u16) -> Option<u1
     passes
 }
 
-/// Of many probes, how many are answered: small ones through VXLAN, and, if some of those are lost and
-/// some not, by UDP beside it. Takes about a second.
+/// Of many probes, how many are answered: small ones through VXLAN, and, if some of those are lost, by
+/// UDP beside it. Takes about a second.
 pub(crate) async fn loss(peers: &Peers, prober: &Prober, to: SocketAddrV4) -> Loss {
     let nonce = rand::random();
     let through = volley(LOSS_PROBES, |seq| async move {
@@ -129,7 +129,7 @@ pub(crate) async fn loss(peers: &Peers, prober: &Prober, to: SocketAddrV4) -> Lo
         answer.map_err(|error| error.to_string())
     });
     let vxlan = through.await;
-    if vxlan.received == 0 || vxlan.received == vxlan.sent {
+    if vxlan.error.is_some() || vxlan.received == vxlan.sent {
         return Loss { vxlan, underlay: None };
     }
     let echo = |_| async move {

@@ -74,7 +74,9 @@ fn silent(verdicts: &mut Verdicts, outcome: &Outcome, at: At, names: &Names<'_>)
         At::Sibling => (At::ToInterface, format!("{what}, and did not come to {}", names.to)),
         at => (at, format!("{what}, though the device has the row: it does not answer from it")),
     };
-    if let Some(judged) = verdicts.hop(at) {
+    // A row that is not there, as another hop says, cannot be answered from.
+    let is_known = |judged: &&mut Judged| judged.at != At::Neighbour || judged.is_ok();
+    if let Some(judged) = verdicts.hop(at).filter(is_known) {
         judged.breaks(says, None);
     }
 }

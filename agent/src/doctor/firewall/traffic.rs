@@ -69,7 +69,7 @@ impl Traffic {
     }
 }
 
-/// `UDP 4789 and TCP 7946`, each once.
+/// `UDP 4789 and TCP 7946`, each once; `answers of TCP 7946` where no more is meant.
 pub(super) fn ports(traffic: &[Traffic]) -> String {
     let mut names: Vec<(u16, Vec<&str>)> = Vec::new();
     for one in traffic {
@@ -81,7 +81,9 @@ pub(super) fn ports(traffic: &[Traffic]) -> String {
         }
     }
     let named = |(port, protocols): (u16, Vec<&str>)| format!("{} {port}", protocols.join(" and "));
-    names.into_iter().map(named).collect::<Vec<_>>().join(", ")
+    let all = names.into_iter().map(named).collect::<Vec<_>>().join(", ");
+    // What is sent there passes.
+    if traffic.iter().all(|one| one.answers) { format!("answers of {all}") } else { all }
 }
 
 /// Of some peers: first to last of neighbours.

@@ -6,6 +6,7 @@ use std::net::SocketAddrV4;
 use crate::control::api::doctor::{Finding, Verdict};
 use crate::control::api::paths::{Path, Reach, Series};
 use crate::probe::paths::Loss;
+use crate::underlay::WayOut;
 
 /// No network has a smaller one, in bytes (RFC 791: what every host takes).
 const SMALLEST_MTU: u16 = 576;
@@ -54,6 +55,8 @@ pub(super) struct Facts {
     pub(super) clock: Result<Offset, NoAnswer>,
     /// From here to there.
     pub(super) way: Path,
+    /// How its packets leave this host, where its agent did not answer.
+    pub(super) way_out: Option<WayOut>,
     /// There and back, of many.
     pub(super) loss: Loss,
     /// From there to here, looked at by its agent; or why not.
@@ -136,9 +139,9 @@ fn of_host(facts: &Facts, own_filter: &[Finding]) -> Vec<Said> {
     let unanswered = facts.clock.is_err();
     let mut said = Vec::new();
     if !unanswered {
-        said.extend([tcp(facts, own_filter), udp(facts, own_filter), vxlan(facts, own_filter)]);
-        said.push(mtu(facts));
-        let loss = loss(facts);
+        let vxlan = vxlan(facts, own_filter);
+        let loss = loss(facts, vxlan.verdict == Verdict::Ok);
+        said.extend([tcp(facts, own_filter), udp(facts, own_filter), vxlan, mtu(facts)]);
         if loss.verdict == Verdict::Fail {
             blame(&mut said, "what seems closed may have been lost", LOSS);
         }
@@ -155,6 +158,13 @@ fn of_host(facts: &Facts, own_filter: &[Finding]) -> Vec<Said> {
         said.extend(closed);
     }
     said.push(agent);
+    let of_this = |f: &&Finding| f.subject.as_ref().is_none_or(|subject| *subject == facts.name);
+    let drops = |f: &&Finding| f.check == "firewall.gossip" && f.verdict == Verdict::Fail;
+    if matches!(facts.clock, Err(NoAnswer::NoConnection(_)))
+        && own_filter.iter().filter(drops).any(|f| of_this(&f))
+    {
+        blame(&mut said, "{host} could not be asked", "firewall.gossip");
+    }
     said
 }
 
@@ -171,6 +181,9 @@ fn agent(facts: &Facts) -> Said {
     let id = "peer.agent";
     let said = |verdict, words: &str| Said::new(facts, id, verdict, words);
     let at = facts.address;
+    if let Some(wrong) = no_way_out(facts) {
+        return wrong;
+    }
     match &facts.clock {
         Ok(_) => said(Verdict::Ok, "questions are answered by {host}"),
         Err(NoAnswer::NoAgent) => {
@@ -198,6 +211,27 @@ fn agent(facts: &Facts) -> Said {
                 .seen(format!("{}: UDP {}, VXLAN {}", facts.name, in_words(&facts.way.udp), in_words(&facts.way.vxlan)))
                 .mend("look at {host}, and at firewalls between the hosts that close TCP and UDP 7946 and UDP 4789 alike (docs/ports-and-firewalls.md)")
         }
+    }
+}
+
+/// What of this host itself keeps its packets from that one.
+fn no_way_out(facts: &Facts) -> Option<Said> {
+    let to = facts.address.ip();
+    let said = |words: String| Said::new(facts, "peer.agent", Verdict::Fail, words);
+    match facts.way_out.as_ref()? {
+        WayOut::Local => Some(
+            said(format!("this host has the address of {{host}}, {to}: nothing that it sends there leaves it"))
+                .mend(format!("take it off here, or give {{host}} another one: ip address show to {to}")),
+        ),
+        WayOut::Refused(why) => Some(
+            said(format!("this host has no way to {{host}}, {to}: {why}"))
+                .mend(format!("take out the route or the rule that forbids it: ip route get {to}; ip route show to match {to} table all; ip rule")),
+        ),
+        WayOut::By { interface, is_own: false } if !facts.way.vxlan.is_answered() && !facts.way.udp.is_answered() => Some(
+            said(format!("no sign of life from {{host}}, and packets to it leave by {interface}, which has not this host's address"))
+                .mend(format!("take out the route that leads there, if it is not meant: ip route get {to}; else look at {{host}} and at the way by {interface}")),
+        ),
+        WayOut::By { .. } => None,
     }
 }
 
@@ -394,12 +428,14 @@ fn way(
     }
 }
 
-fn loss(facts: &Facts) -> Said {
+/// `passes`: some VXLAN does, each way.
+fn loss(facts: &Facts, passes: bool) -> Said {
     let Loss { vxlan, underlay } = &facts.loss;
     if let Some(why) = &vxlan.error {
         return unchecked(facts, LOSS, "the loss of packets", why);
     }
-    if vxlan.received == 0 {
+    // One of a few may have passed where of many at a time none does: a limit of packets.
+    if vxlan.received == 0 && !passes {
         let words = "not looked at: VXLAN to {host} and back does not pass at all";
         return Said::new(facts, LOSS, Verdict::Unchecked, words);
     }

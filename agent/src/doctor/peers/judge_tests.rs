@@ -25,6 +25,7 @@ fn fine(name: &str) -> Facts {
         clock: Ok(Offset { ahead_us: 40_000, within_us: 500 }),
         way: open_path(),
         loss: lost(0, None),
+        way_out: None,
         back: Ok(open_path()),
         arrived: Some(1),
         came: 1,
@@ -100,6 +101,27 @@ fn each_fault_of_a_host_is_named_alone() {
         ),
         (unanswered(no_connection(), silent_path()), "peer.agent", "no sign of life from b"),
         (
+            Facts {
+                way_out: Some(WayOut::Refused("invalid argument".into())),
+                ..unanswered(no_connection(), silent_path())
+            },
+            "peer.agent",
+            "this host has no way to b, 10.0.0.2: invalid argument",
+        ),
+        (
+            Facts { way_out: Some(WayOut::Local), ..unanswered(NoAnswer::NoAgent, silent_path()) },
+            "peer.agent",
+            "this host has the address of b",
+        ),
+        (
+            Facts {
+                way_out: Some(WayOut::By { interface: "v0".into(), is_own: false }),
+                ..unanswered(no_connection(), silent_path())
+            },
+            "peer.agent",
+            "leave by v0, which has not this host's address",
+        ),
+        (
             unanswered(no_connection(), Path { udp: ANSWERED, ..silent_path() }),
             "peer.tcp",
             "TCP 7946 of b is closed",
@@ -172,6 +194,11 @@ fn each_fault_of_a_host_is_named_alone() {
             "peer.loss",
             "some VXLAN packets between this host and b are lost, and no others",
         ),
+        (
+            Facts { loss: lost(20, Some(0)), ..fine("b") },
+            "peer.loss",
+            "some VXLAN packets between this host and b are lost, and no others",
+        ),
         // What is lost three times seems closed.
         (
             Facts { way: udp_lost(), loss: lost(12, Some(9)), ..fine("b") },
@@ -217,6 +244,18 @@ fn of_several_clocks_the_one_that_is_off_is_named() {
 
 #[test]
 fn what_a_packet_filter_does_is_told_once() {
+    // Nobody answers whose answers are dropped here.
+    let silent = Facts {
+        clock: Err(NoAnswer::NoConnection("timed out".into())),
+        way: silent_path(),
+        ..fine("b")
+    };
+    let own = Finding::fail("firewall.gossip", "this host drops TCP 7946");
+    let said = bad(std::slice::from_ref(&silent), std::slice::from_ref(&own));
+    assert!(said.iter().all(|(_, verdict, _)| *verdict == Verdict::Unchecked), "{said:?}");
+    let of_another = bad(&[silent], &[own.about("c")]);
+    assert!(of_another.iter().any(|(_, verdict, _)| *verdict == Verdict::Fail), "{of_another:?}");
+
     let lost = Path { vxlan: Reach::Silent, ..open_path() };
     let facts = Facts { way: lost.clone(), back: Ok(lost), arrived: Some(0), came: 3, ..fine("b") };
     let rule = Finding::fail("firewall.vxlan", "rule 3 drops UDP 4789").mend("iptables -D INPUT 3");

@@ -102,6 +102,30 @@ const FAULTS: &[Fault] = &[
         ],
     ),
     fault(
+        "gossip over TCP that bee-2 refuses",
+        There,
+        (
+            "iptables -A INPUT -p tcp --dport 7946 -j REJECT --reject-with tcp-reset",
+            "iptables -D INPUT -p tcp --dport 7946 -j REJECT --reject-with tcp-reset",
+        ),
+        [
+            (
+                "peer.tcp (bee-2)",
+                &["TCP 7946 of bee-2 is closed to this host", "UDP to the same port"],
+            ),
+            ("firewall.gossip", &["drops TCP 7946 from", "rule 1 of chain INPUT"]),
+        ],
+    ),
+    fault(
+        "a limit of VXLAN packets on the way",
+        Between,
+        filtered!("udp dport 4789 limit rate over 1/second burst 1 packets"),
+        [
+            ("peer.loss (bee-2)", &["some VXLAN packets between this host and bee-2 are lost"]),
+            ("peer.loss (bee-1)", &["some VXLAN packets between this host and bee-1 are lost"]),
+        ],
+    ),
+    fault(
         "UDP 4789 on the way",
         Between,
         filtered!("udp dport 4789"),
@@ -223,6 +247,26 @@ fn a_host_that_is_cut_off_itself_does_not_blame_the_others() {
     let lost = Report::of(&here, &[]);
     lost.fails_only(&["net.underlay"], &members);
     lost.says("net.underlay", &["no interface of this host has the address 192.168.77.11"]);
+}
+
+#[test]
+fn a_route_of_this_host_that_leads_nowhere_is_not_looked_for_at_the_other() {
+    let lab = TestLab::up("between-routes", &HOSTS, StoreKind::Sqlite);
+    let [here, _there] = HOSTS.map(|host| lab.host(host).unwrap());
+    all_is_well(&here);
+    let sh = |script: &str| here.sandbox().script(script, &[]).unwrap();
+    let members = ["cluster.members (bee-2)", "agent.problems"];
+    for (route, words) in [
+        ("blackhole 192.168.77.12/32", "this host has no way to bee-2"),
+        ("local 192.168.77.12/32 dev lo", "this host has the address of bee-2"),
+    ] {
+        sh(&format!("ip route add {route}"));
+        let report = Report::of(&here, &[]);
+        report.fails_only(&["peer.agent (bee-2)"], &members);
+        report.says("peer.agent", &[words, "ip "]);
+        sh(&format!("ip route del {route}"));
+        all_is_well(&here);
+    }
 }
 
 #[test]
