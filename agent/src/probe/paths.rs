@@ -121,7 +121,7 @@ async fn largest(prober: &Prober, to: SocketAddrV4, too_large: u16) -> Option<u1
 }
 
 /// Of many probes, how many are answered: small ones through VXLAN, and, if some of those are lost, by
-/// UDP beside it. Takes about a second.
+/// UDP beside it. Takes at most two seconds.
 pub(crate) async fn loss(peers: &Peers, prober: &Prober, to: SocketAddrV4) -> Loss {
     let nonce = rand::random();
     let through = volley(LOSS_PROBES, |seq| async move {

@@ -64,7 +64,7 @@ impl OwnLookup {
     pub(super) async fn ask(self) -> Option<Looked> {
         let tried = tokio::task::spawn_blocking(move || {
             let conf = conf(self.pid)?;
-            let server = server(&conf);
+            let server = server(&conf)?;
             let (netns, name, address) = (self.netns, self.name, self.address);
             let question = question(&name, address)?;
             let asked = move || ask(server, &question);
@@ -93,15 +93,18 @@ fn conf(pid: u32) -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The first one that is named; without any it is this host (resolv.conf(5)).
-fn server(conf: &str) -> IpAddr {
+/// The first one that is named; without any it is this host (resolv.conf(5)). `None`: it is a link's own
+/// address, which means nothing without the link.
+fn server(conf: &str) -> Option<IpAddr> {
     let servers = conf.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         (words.next() == Some("nameserver")).then(|| words.next())?
     });
-    // `fe80::1%eth0`: a link's own address.
+    // `fe80::1%eth0`.
     let mut addresses = servers.filter_map(|word| word.split('%').next()?.parse().ok());
-    addresses.next().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    let first = addresses.next().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let is_of_link = matches!(first, IpAddr::V6(address) if address.is_unicast_link_local());
+    (!is_of_link).then_some(first)
 }
 
 fn question(name: &str, address: IpAddr) -> Option<(Vec<u8>, u16)> {
@@ -228,11 +231,12 @@ mod tests {
                 "# nameserver 9.9.9.9\nsearch a.b\n nameserver 10.0.0.1 \nnameserver 8.8.8.8\n",
                 "10.0.0.1",
             ),
-            ("nameserver\nnameserver x\nnameserver fe80::1%eth0\n", "fe80::1"),
+            ("nameserver\nnameserver x\nnameserver fd00::1\n", "fd00::1"),
             ("options ndots:0\nnameserver 127.0.0.11\n", "127.0.0.11"),
         ] {
-            assert_eq!(server(conf), ip(first), "{conf:?}");
+            assert_eq!(server(conf), Some(ip(first)), "{conf:?}");
         }
+        assert_eq!(server("nameserver fe80::1%eth0\n"), None);
     }
 
     #[test]

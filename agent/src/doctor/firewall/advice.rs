@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::model::{Hook, Tool};
+use super::model::{Hook, Table, Tool};
 use super::traffic::{self, Traffic};
 use super::walk::Culprit;
 use super::{Facts, Peer};
@@ -70,10 +70,15 @@ fn program(culprit: &Culprit) -> Option<&'static str> {
     PROGRAMS.iter().find(of).map(|(_, program)| *program)
 }
 
-fn manager(facts: &Facts, culprit: &Culprit) -> Manager {
-    let table = facts.rules.tables.iter().find(|table| {
+/// The table that the culprit stands in.
+fn table<'a>(facts: &'a Facts, culprit: &Culprit) -> Option<&'a Table> {
+    facts.rules.tables.iter().find(|table| {
         (table.tool, &table.family, &table.name) == (culprit.tool, &culprit.family, &culprit.table)
-    });
+    })
+}
+
+fn manager(facts: &Facts, culprit: &Culprit) -> Manager {
+    let table = table(facts, culprit);
     let chains = || table.into_iter().flat_map(|table| table.chains.keys());
     let of_firewalld = culprit.tool == Tool::Nft && culprit.table == "firewalld"
         || chains().any(|chain| chain == "INPUT_ZONES");
@@ -175,11 +180,8 @@ fn protocol(traffic: &Traffic) -> &'static str {
 /// every protocol pass, and nobody else who sends from that port.
 fn knows_connections(facts: &Facts, culprit: &Culprit) -> bool {
     const CONNTRACK: i64 = -200;
-    let tables = facts.rules.tables.iter();
-    let mut tables = tables.filter(|table| {
-        (table.tool, &table.family, &table.name) == (culprit.tool, &culprit.family, &culprit.table)
-    });
-    let base = tables.find_map(|table| table.chains.get(culprit.path.first()?)?.base.as_ref());
+    let chain = table(facts, culprit).and_then(|table| table.chains.get(culprit.path.first()?));
+    let base = chain.and_then(|chain| chain.base.as_ref());
     base.is_some_and(|base| {
         !matches!(base.hook, Hook::Ingress | Hook::Egress) && base.priority > CONNTRACK
     })

@@ -227,10 +227,17 @@ fn no_way_out(facts: &Facts) -> Option<Said> {
             said(format!("this host has no way to {{host}}, {to}: {why}"))
                 .mend(format!("take out the route or the rule that forbids it: ip route get {to}; ip route show to match {to} table all; ip rule")),
         ),
-        WayOut::By { interface, is_own: false } if !facts.way.vxlan.is_answered() && !facts.way.udp.is_answered() => Some(
-            said(format!("no sign of life from {{host}}, and packets to it leave by {interface}, which has not this host's address"))
-                .mend(format!("take out the route that leads there, if it is not meant: ip route get {to}; else look at {{host}} and at the way by {interface}")),
-        ),
+        // Who answers at all is reached.
+        WayOut::By { interface, is_own: false }
+            if matches!(facts.clock, Err(NoAnswer::NoConnection(_)))
+                && !facts.way.vxlan.is_answered()
+                && !facts.way.udp.is_answered() =>
+        {
+            let words = format!(
+                "no sign of life from {{host}}, and packets to it leave by {interface}, which has not this host's address"
+            );
+            Some(said(words).mend(format!("take out the route that leads there, if it is not meant: ip route get {to}; else look at {{host}} and at the way by {interface}")))
+        }
         WayOut::By { .. } => None,
     }
 }

@@ -121,6 +121,15 @@ fn each_fault_of_a_host_is_named_alone() {
             "peer.agent",
             "leave by v0, which has not this host's address",
         ),
+        // It answers, by whatever way: nothing is wrong with that.
+        (
+            Facts {
+                way_out: Some(WayOut::By { interface: "v0".into(), is_own: false }),
+                ..unanswered(NoAnswer::NoAgent, silent_path())
+            },
+            "peer.agent",
+            "no agent runs on b",
+        ),
         (
             unanswered(no_connection(), Path { udp: ANSWERED, ..silent_path() }),
             "peer.tcp",
