@@ -7,8 +7,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::commands::Doctor;
 use crate::commands::capture::Capture;
+use crate::commands::{Doctor, Droplets};
 use crate::commands::{audit, events, resolve};
 use crate::complete;
 
@@ -169,6 +169,11 @@ pub(crate) enum Command {
     /// {source_mac, destination_mac, vlan, protocol, source, source_name, source_port, destination,
     /// destination_name, destination_port, summary}}; what is not known is null.
     Capture(Capture),
+    /// Make and care for hosts on DigitalOcean
+    ///
+    /// From a token in DIGITALOCEAN_ACCESS_TOKEN to a running cluster. Needs no agent on this machine; ssh is
+    /// your own, with your keys.
+    Droplet(Box<Droplets>),
 }
 
 #[derive(Debug, clap::Args)]

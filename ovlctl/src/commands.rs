@@ -9,7 +9,9 @@ pub(crate) mod audit;
 pub(crate) mod bundle;
 pub(crate) mod capture;
 mod cluster;
+mod confirm;
 mod doctor;
+mod droplet;
 mod endpoint;
 pub(crate) mod events;
 mod network;
@@ -19,6 +21,7 @@ pub(crate) mod top;
 pub(crate) mod trace;
 
 pub(crate) use doctor::Doctor;
+pub(crate) use droplet::Droplets;
 
 pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> Result<(), Error> {
     match command {
@@ -35,6 +38,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: &Output) -> R
         Command::Doctor(doctor) => doctor::run(doctor, client, output).await,
         Command::Reload => agent::reload(client, output).await,
         Command::Leave(leave) => agent::leave(leave, client, output).await,
+        Command::Droplet(droplets) => droplet::run(*droplets, client, output).await,
         Command::Network(command) => network::run(command, client, output).await,
         Command::Endpoint(command) => endpoint::run(command, client, output).await,
     }

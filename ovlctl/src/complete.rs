@@ -14,6 +14,7 @@ use ovl_agent::control::api::{Endpoint, Member, Network};
 use serde::de::DeserializeOwned;
 
 use crate::client::{Client, path};
+use crate::droplet::record::Folder;
 
 /// Set by the shell's script.
 pub(crate) const VARIABLE: &str = "OVLCTL_COMPLETE";
@@ -49,6 +50,21 @@ pub(crate) fn endpoints() -> ArgValueCompleter {
         });
         offer(start, words)
     })
+}
+
+/// Names of droplets, as they are recorded on this machine.
+pub(crate) fn droplets() -> ArgValueCompleter {
+    ArgValueCompleter::new(|start: &OsStr| offer(start, recorded().into_iter().flatten()))
+}
+
+/// Of the cluster that is named on the line, or in the environment.
+fn recorded() -> Option<Vec<String>> {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let set = |flag, variable| given(&line, flag).or_else(|| std::env::var_os(variable));
+    let cluster = set("--cluster", "OVL_CLUSTER").unwrap_or_else(|| "default".into());
+    let base = set("--droplet-state", "OVL_DROPLET_STATE").map(PathBuf::from);
+    let folder = Folder::of(&cluster.to_str()?.parse().ok()?, base.as_deref()).ok()?;
+    Some(folder.read().ok()?.droplets.into_keys().collect())
 }
 
 fn offer(start: &OsStr, words: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {

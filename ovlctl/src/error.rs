@@ -3,6 +3,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::droplet::site::DropletError;
+
 /// The agent said no, or there is no such thing.
 pub(crate) const EXIT_REFUSED: u8 = 1;
 /// Not all could be looked at.
@@ -86,9 +88,23 @@ pub(crate) enum Error {
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
+    /// Droplets, or their provider.
+    #[error("{0}")]
+    Droplet(DropletError),
+    /// By a signal, in the middle; what was begun is recorded.
+    #[error(
+        "interrupted: `ovlctl droplet ls` shows what there is, and the same command goes on from there"
+    )]
+    Interrupted,
     /// This process.
     #[error("cannot start: {0}")]
     Runtime(io::Error),
+}
+
+impl From<DropletError> for Error {
+    fn from(error: DropletError) -> Error {
+        Error::Droplet(error)
+    }
 }
 
 impl Error {
@@ -98,6 +114,8 @@ impl Error {
             | Error::Slow { .. }
             | Error::Garbage { .. }
             | Error::CaptureEnded(_) => EXIT_UNAVAILABLE,
+            Error::Droplet(error) if error.is_passing() => EXIT_TRY_LATER,
+            Error::Interrupted => EXIT_INTERRUPTED,
             Error::Closed { .. } => EXIT_REFUSED,
             Error::BadSocket { .. } | Error::Usage(_) | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,
@@ -107,6 +125,7 @@ impl Error {
             Error::Refused { later: false, .. }
             | Error::NotFound(_)
             | Error::Kept(_)
+            | Error::Droplet(_)
             | Error::File { .. }
             | Error::Output(_)
             | Error::Runtime(_) => EXIT_REFUSED,

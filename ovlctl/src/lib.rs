@@ -11,6 +11,7 @@ mod args;
 mod client;
 mod commands;
 mod complete;
+mod droplet;
 mod error;
 mod output;
 mod stop;

@@ -1,11 +1,11 @@
 //! `reload` and `leave`: what changes the agent of this host itself.
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use ovl_agent::control::api::{self, Change, Reloaded};
 use ovl_agent::purge::{Purged, purge};
 use serde::Serialize;
 
+use super::confirm::confirm;
 use crate::args::Leave;
 use crate::client::{Client, path};
 use crate::error::Error;
@@ -62,7 +62,10 @@ pub(super) async fn leave(leave: Leave, client: &Client, output: &Output) -> Res
     only_here(client, "leave")?;
     let Leave { force, purge, yes, state_dir } = leave;
     if purge && !yes {
-        confirm()?;
+        confirm(
+            "This takes every network of ovl off this host, and what its agent remembers.",
+            "--purge asks before it removes anything, and there is no terminal to ask on: repeat with --yes",
+        )?;
     }
     let patient = client.patient(LEAVE_WITHIN);
     let left: Option<api::Left> = match patient.post(&path(&["leave"]), &api::Leave { force }).await
@@ -132,24 +135,4 @@ async fn ended(client: &Client) -> Result<(), Error> {
         )
     };
     tokio::time::timeout(END_WITHIN, ended).await.map_err(late)
-}
-
-fn confirm() -> Result<(), Error> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Error::Unconfirmed(
-            "--purge asks before it removes anything, and there is no terminal to ask on: repeat with --yes",
-        ));
-    }
-    let mut err = std::io::stderr();
-    let _ = write!(
-        err,
-        "This takes every network of ovl off this host, and what its agent remembers. Type yes to go on: "
-    );
-    let _ = err.flush();
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
-    match read {
-        Ok(_) if line.trim() == "yes" => Ok(()),
-        Ok(_) | Err(_) => Err(Error::Unconfirmed("nothing was changed")),
-    }
 }

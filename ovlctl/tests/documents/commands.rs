@@ -69,8 +69,9 @@ fn every_setting_exists_and_takes_its_value() {
 
 #[test]
 fn every_variable_is_one_that_is_read() {
-    let known: Vec<String> =
-        Key::ALL.into_iter().map(Key::variable).chain(["OVL_CONFIG".to_owned()]).collect();
+    let mut known: Vec<String> = Key::ALL.into_iter().map(Key::variable).collect();
+    known.push("OVL_CONFIG".to_owned());
+    known.extend(of_flags(&ovlctl::command()));
     let mut complaints = Vec::new();
     for document in documents() {
         let blocks = document.blocks.iter().map(|block| block.text.as_str());
@@ -83,6 +84,13 @@ fn every_variable_is_one_that_is_read() {
         }
     }
     none_of(complaints);
+}
+
+/// The variables that stand behind flags of a command line.
+fn of_flags(command: &clap::Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(clap::Arg::get_env);
+    let own = own.map(|name| name.to_string_lossy().into_owned());
+    own.chain(command.get_subcommands().flat_map(of_flags)).collect()
 }
 
 /// `OVL_` and what follows, but for `OVL_*`, which means all of them.

@@ -1,0 +1,22 @@
+//! A question that only a person may answer.
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+use crate::error::Error;
+
+/// Asks on the terminal. `alone`: what to say where there is none.
+///
+/// # Errors
+/// [`Error::Unconfirmed`] unless the answer is yes.
+pub(super) fn confirm(question: &str, alone: &'static str) -> Result<(), Error> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::Unconfirmed(alone));
+    }
+    let mut err = std::io::stderr();
+    let _ = write!(err, "{question} Type yes to go on: ");
+    let _ = err.flush();
+    let mut line = String::new();
+    match std::io::stdin().lock().read_line(&mut line) {
+        Ok(_) if line.trim() == "yes" => Ok(()),
+        Ok(_) | Err(_) => Err(Error::Unconfirmed("nothing was changed")),
+    }
+}

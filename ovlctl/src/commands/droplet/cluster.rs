@@ -1,0 +1,105 @@
+//! `droplet cluster up` and `down`.
+use std::collections::BTreeMap;
+
+use super::args::{Account, Down, Up};
+use super::create::{KVSTORE, store_of, work};
+use super::order;
+use super::outcome::report;
+use super::remove;
+use crate::droplet::record::{Package, Task, Wanted};
+use crate::droplet::site::{DropletError, Site};
+use crate::error::Error;
+use crate::output::Output;
+
+/// The first host, that others join by.
+const QUEENBEE: &str = "queenbee";
+const WORKERS: u16 = 3;
+
+pub(super) async fn up(account: &Account, asked: Up, output: &Output) -> Result<(), Error> {
+    let site = account.site()?;
+    let outcomes = raised(&site, &asked, output).await?;
+    report(&outcomes, &next(account), output)
+}
+
+async fn raised(
+    site: &Site,
+    asked: &Up,
+    output: &Output,
+) -> Result<Vec<super::outcome::Outcome>, DropletError> {
+    let before = site.record().wanted;
+    let package = order::package(&asked.order.package, before.as_ref().map(|one| &one.package))?;
+    if package == Package::None {
+        return Err(DropletError::Said(
+            "no package of the agent: name one with --deb, a file or a URL (`scripts/package` makes one)".to_owned(),
+        ));
+    }
+    let workers = asked
+        .workers
+        .map_or(before.as_ref().map_or(usize::from(WORKERS), |one| one.workers), usize::from);
+    let workers = match before.as_ref().map(|one| one.workers) {
+        Some(more) if more > workers => {
+            output.remark(&format!(
+                "the cluster has {more} workers, and keeps them: `ovlctl droplet rm workerbee-N` removes one"
+            ));
+            workers
+        }
+        _ => workers,
+    };
+    let there = site.droplets().await?;
+    let names: Vec<String> = [KVSTORE, QUEENBEE]
+        .into_iter()
+        .map(str::to_owned)
+        .chain((1..=workers).map(|n| format!("workerbee-{n}")))
+        .collect();
+    let more = names.iter().filter(|name| !there.iter().any(|one| one.name == **name)).count();
+    let order =
+        order::checked(site, &asked.order, before.as_ref().map(|one| &one.order), more).await?;
+    {
+        let mut book = site.book();
+        book.record.wanted =
+            Some(Wanted { workers, order: order.clone(), package: package.clone() });
+        book.save()?;
+    }
+    let record = site.record();
+    let task = |name: &String| match name.as_str() {
+        KVSTORE => Task::Kvstore,
+        // What it was told before holds: a list that changes would be a change on every host.
+        name => match record.droplets.get(name).map(|entry| &entry.task) {
+            Some(Task::Node { store: Some(store), join, .. })
+                if Some(store) == store_of(&there).as_ref() =>
+            {
+                Task::Node {
+                    store: Some(store.clone()),
+                    join: join.clone(),
+                    package: package.clone(),
+                }
+            }
+            _ => Task::Node { store: None, join: Vec::new(), package: package.clone() },
+        },
+    };
+    let tasks: BTreeMap<String, Task> =
+        names.iter().map(|name| (name.clone(), task(name))).collect();
+    work(site, tasks, &order, &asked.order, output).await
+}
+
+fn next(account: &Account) -> String {
+    let cluster = match account.cluster.as_str() {
+        "default" => String::new(),
+        name => format!(" --cluster {name}"),
+    };
+    format!(
+        "next:\n  \
+         ovlctl droplet{cluster} ssh {QUEENBEE}\n  \
+         docker network create -d ovl --ipam-driver ovl rethinkdb\n  \
+         docker run -d --net rethinkdb --name rethinkleader redis\n\
+         and on another host:\n  \
+         ovlctl droplet{cluster} ssh workerbee-1\n  \
+         docker run --rm --net rethinkdb busybox ping -c 3 rethinkleader\n\
+         to take it all away: ovlctl droplet{cluster} cluster down\n"
+    )
+}
+
+pub(super) async fn down(account: &Account, asked: Down, output: &Output) -> Result<(), Error> {
+    let site = account.site()?;
+    remove::all(&site, asked.yes, output).await
+}

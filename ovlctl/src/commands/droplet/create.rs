@@ -1,0 +1,411 @@
+//! `droplet create`, and what `cluster up` shares with it: make, wait, provision, check.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::args::{Account, Create, OrderArgs};
+use super::order;
+use super::outcome::{Outcome, report};
+use crate::droplet::board::{Board, Row, Step};
+use crate::droplet::digitalocean::Droplet;
+use crate::droplet::fence;
+use crate::droplet::host::HostKey;
+use crate::droplet::make::{self, Outcomes, Rows};
+use crate::droplet::names::numbered;
+use crate::droplet::provision::{self, Done};
+use crate::droplet::record::{Entry, Order, Package, Record, Task};
+use crate::droplet::site::{DropletError, Site, natural};
+use crate::error::Error;
+use crate::output::Output;
+
+/// The droplet with the registry.
+pub(super) const KVSTORE: &str = "kvstore";
+/// Hosts that others join by.
+const JOIN_BY: usize = 3;
+/// For the last check: agents find each other meanwhile.
+const CHECK_WITHIN: Duration = Duration::from_secs(120);
+const CHECK_STEP: Duration = Duration::from_secs(3);
+
+pub(super) async fn run(account: &Account, asked: Create, output: &Output) -> Result<(), Error> {
+    if asked.dry_run {
+        return Ok(dry(account, &asked, output)?);
+    }
+    if asked.count > 1 && !asked.name.contains("{n}") {
+        return Err(Error::Usage(format!(
+            "{} droplets cannot all be called {}: put {{n}} into --name",
+            asked.count, asked.name
+        )));
+    }
+    let site = account.site()?;
+    let outcomes = created(&site, &asked, output).await?;
+    let next = match outcomes.first() {
+        Some(one) => format!("next: ovlctl droplet ssh {}\n", one.name),
+        None => String::new(),
+    };
+    report(&outcomes, &next, output)
+}
+
+async fn created(
+    site: &Site,
+    asked: &Create,
+    output: &Output,
+) -> Result<Vec<Outcome>, DropletError> {
+    let record = site.record();
+    let there = site.droplets().await?;
+    let package =
+        order::package(&asked.order.package, record.wanted.as_ref().map(|one| &one.package))?;
+    let task = task(asked, package, &there)?;
+    // Those that a run before this one did not bring to an end come first.
+    let unfinished: Vec<String> = record
+        .droplets
+        .iter()
+        .filter(|(name, entry)| fits(&asked.name, name) && (entry.begun || !made(&there, name)))
+        .map(|(name, _)| name.clone())
+        .take(asked.count.into())
+        .collect();
+    if !unfinished.is_empty() {
+        output.remark(&format!("going on with {}, begun before", unfinished.join(", ")));
+    }
+    let known = |name: &str| made(&there, name) || record.droplets.contains_key(name);
+    let mut names = unfinished;
+    let fresh = numbered(&asked.name, usize::from(asked.count) - names.len(), known);
+    names.extend(fresh.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
+    let before = record.wanted.as_ref().map(|one| &one.order);
+    let order = order::checked(site, &asked.order, before, names.len()).await?;
+    let tasks = names.into_iter().map(|name| (name, task.clone())).collect();
+    work(site, tasks, &order, &asked.order, output).await
+}
+
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.split_once("{n}") {
+        None => pattern == name,
+        Some((before, after)) => {
+            let middle = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+            middle.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        }
+    }
+}
+
+fn made(there: &[Droplet], name: &str) -> bool {
+    there.iter().any(|one| one.name == name)
+}
+
+/// What a new droplet is for. With a store of its own, or the cluster's, or none.
+fn task(asked: &Create, package: Package, there: &[Droplet]) -> Result<Task, DropletError> {
+    if asked.name == KVSTORE {
+        return Ok(Task::Kvstore);
+    }
+    if package == Package::None {
+        return match &asked.store {
+            Some(url) => Err(DropletError::Said(format!(
+                "--store {url} is for an agent: name its package with --deb"
+            ))),
+            None => Ok(Task::Node { store: None, join: Vec::new(), package }),
+        };
+    }
+    let store = asked.store.clone().or_else(|| store_of(there));
+    if store.is_none() {
+        return Err(DropletError::Said(
+            "an agent needs a store: name one with --store, or make the cluster's with `ovlctl droplet create --name kvstore`".to_owned(),
+        ));
+    }
+    let join = if asked.join.is_empty() { joined_by(there) } else { asked.join.clone() };
+    Ok(Task::Node { store, join, package })
+}
+
+/// The registry of a cluster that has one.
+pub(super) fn store_of(there: &[Droplet]) -> Option<String> {
+    let kvstore = there.iter().find(|one| one.name == KVSTORE)?;
+    kvstore.private().map(|address| format!("consul://{address}:8500"))
+}
+
+/// The first hosts of a cluster: the same list for all of them.
+pub(super) fn joined_by(there: &[Droplet]) -> Vec<String> {
+    let mut hosts: Vec<&Droplet> = there.iter().filter(|one| one.name != KVSTORE).collect();
+    hosts.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
+    hosts
+        .iter()
+        .filter_map(|one| one.private())
+        .take(JOIN_BY)
+        .map(|address| address.to_string())
+        .collect()
+}
+
+/// What the first boot does already.
+fn at_boot(entry: &Entry, key: &HostKey) -> Result<String, DropletError> {
+    user_data(&entry.task, Some(key))
+}
+
+fn user_data(task: &Task, key: Option<&HostKey>) -> Result<String, DropletError> {
+    let host = provision::host(task, None, None);
+    host.user_data(key).map_err(|error| DropletError::Said(error.to_string()))
+}
+
+fn dry(account: &Account, asked: &Create, output: &Output) -> Result<(), DropletError> {
+    let record = account.folder()?.read()?;
+    let order = order::unchecked(&asked.order, record.wanted.as_ref().map(|one| &one.order))?;
+    let package =
+        order::package(&asked.order.package, record.wanted.as_ref().map(|one| &one.package))?;
+    let task = match asked.name.as_str() {
+        KVSTORE => Task::Kvstore,
+        _ => Task::Node { store: asked.store.clone(), join: asked.join.clone(), package },
+    };
+    let names =
+        numbered(&asked.name, asked.count.into(), |name| record.droplets.contains_key(name));
+    // Printing cannot fail in a way that matters here, but for a closed pipe.
+    let data = user_data(&task, None)?;
+    let shown = serde_json::json!({ "names": names, "order": order, "user_data": data });
+    let printed = output.show(&shown, |_| {
+        let Order { region, size, image, .. } = &order;
+        let vpc = order.vpc.as_deref().unwrap_or("the region's default VPC");
+        format!(
+            "# would make {}: {size} with {image} in {region}, {vpc}; the cloud firewall {}\n# user data of the first boot, less the host key of that boot:\n{data}",
+            names.join(", "),
+            account.cluster.firewall(),
+        )
+    });
+    printed.map_err(|error| DropletError::Said(error.to_string()))
+}
+
+/// Records what is to be, makes it, and makes it what it is to be.
+pub(super) async fn work(
+    site: &Site,
+    tasks: BTreeMap<String, Task>,
+    order: &Order,
+    args: &OrderArgs,
+    output: &Output,
+) -> Result<Vec<Outcome>, DropletError> {
+    wanted(site, &tasks, order)?;
+    if let Some(change) = fence::raise(&site.api, &site.cluster, &args.open).await? {
+        output.remark(&change);
+    }
+    let mut names: Vec<String> = tasks.keys().cloned().collect();
+    names.sort_by(|a, b| natural(a).cmp(&natural(b)));
+    let board = Board::new(names.iter().map(String::as_str));
+    let rows = make::rows(&board, names.iter());
+    let made = make::make(site, &names, &rows, at_boot).await?;
+    let active = make::active(site, made, &rows, args.wait).await?;
+    let there = site.droplets().await?;
+    site.write_config(&there)?;
+    complete(site, &tasks, &there)?;
+    let mut outcomes = match args.no_provision {
+        true => only_made(site, active, &rows),
+        false => provisioned(site, active, &rows).await?,
+    };
+    outcomes.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
+    for well in outcomes.iter().filter(|one| one.failure.is_none()) {
+        site.note(&well.name, |entry| {
+            entry.begun = false;
+            entry.failure = None;
+        })?;
+    }
+    Ok(outcomes)
+}
+
+/// To the record, before anything is made.
+fn wanted(site: &Site, tasks: &BTreeMap<String, Task>, order: &Order) -> Result<(), DropletError> {
+    let mut book = site.book();
+    for (name, task) in tasks {
+        let new = || Entry {
+            task: task.clone(),
+            order: order.clone(),
+            id: None,
+            request: None,
+            failure: None,
+            ready: false,
+            begun: true,
+        };
+        let entry = book.record.droplets.entry(name.clone()).or_insert_with(new);
+        entry.task = task.clone();
+        entry.begun = true;
+        if entry.id.is_none() && entry.request.is_none() {
+            entry.order = order.clone();
+        }
+    }
+    Ok(book.save()?)
+}
+
+/// What could not be known before they ran: where the store is, and who to join by.
+fn complete(
+    site: &Site,
+    tasks: &BTreeMap<String, Task>,
+    there: &[Droplet],
+) -> Result<(), DropletError> {
+    let mut book = site.book();
+    for name in tasks.keys() {
+        let Some(entry) = book.record.droplets.get_mut(name) else { continue };
+        if let Task::Node { store, join, package } = &mut entry.task
+            && *package != Package::None
+        {
+            if store.is_none() {
+                *store = store_of(there);
+            }
+            if join.is_empty() {
+                *join = joined_by(there);
+            }
+        }
+    }
+    Ok(book.save()?)
+}
+
+/// Each over ssh, all at once; those with an agent after the store.
+pub(super) async fn provisioned(
+    site: &Site,
+    active: Outcomes<Droplet>,
+    rows: &Rows,
+) -> Result<Vec<Outcome>, DropletError> {
+    let record = site.record();
+    let store_is_among = active.contains_key(KVSTORE);
+    let (store_done, store_ready) =
+        watch::channel(if store_is_among { None } else { Some(Ok(())) });
+    let each = active.into_iter().map(|(name, outcome)| {
+        one(site, &record, name, outcome, rows, &store_done, store_ready.clone())
+    });
+    Ok(join_all(each).await)
+}
+
+fn only_made(site: &Site, active: Outcomes<Droplet>, rows: &Rows) -> Vec<Outcome> {
+    let record = site.record();
+    let one = |(name, outcome): (String, Result<Droplet, DropletError>)| {
+        let role = record.droplets.get(&name).map_or("node", |entry| entry.task.role());
+        let mut said = Outcome::new(&name, role, outcome.as_ref().ok());
+        match outcome {
+            Ok(droplet) => said.state = format!("{}, not set up", droplet.status),
+            Err(error) => said.fail(&error),
+        }
+        rows.get(&name).inspect(|row| row.end(&said.state));
+        said
+    };
+    active.into_iter().map(one).collect()
+}
+
+type StoreState = Option<Result<(), ()>>;
+
+async fn one(
+    site: &Site,
+    record: &Record,
+    name: String,
+    outcome: Result<Droplet, DropletError>,
+    rows: &Rows,
+    store_done: &watch::Sender<StoreState>,
+    mut store_ready: watch::Receiver<StoreState>,
+) -> Outcome {
+    let task = record.droplets.get(&name).map(|entry| entry.task.clone());
+    let role = task.as_ref().map_or("node", Task::role);
+    let mut said = Outcome::new(&name, role, outcome.as_ref().ok());
+    let is_store = name == KVSTORE;
+    let ready = async {
+        if is_store {
+            return Ok(());
+        }
+        let state = store_ready.wait_for(Option::is_some).await.map(|state| *state);
+        match state {
+            Ok(Some(Err(()))) => {
+                Err(DropletError::Said(format!("{KVSTORE} is not ready, and its agent needs it")))
+            }
+            _ => Ok(()),
+        }
+    };
+    let result = async {
+        let droplet = outcome?;
+        let (Some(task), Some(row)) = (task, rows.get(&name)) else {
+            return Err(DropletError::Said("nothing is recorded of it".to_owned()));
+        };
+        let done = provision::provision(site, &droplet, &task, row, ready).await;
+        if is_store {
+            store_done.send_replace(Some(done.as_ref().map(drop).map_err(drop)));
+        }
+        let done = done?;
+        let word = checked(site, &droplet, &task, row).await?;
+        Ok::<_, DropletError>((done, word))
+    }
+    .await;
+    if is_store && result.is_err() {
+        store_done.send_replace(Some(Err(())));
+    }
+    match result {
+        Ok((done, word)) => {
+            said.doubtful = word.is_some();
+            said.state =
+                word.map_or_else(|| "ready".to_owned(), |warning| format!("ready, {warning}"));
+            rows.get(&name).inspect(|row| row.end(&in_words(&said.state, &done)));
+            said.changes = done.changes;
+        }
+        Err(error) => {
+            rows.get(&name).inspect(|row| row.end("failed"));
+            let text = error.to_string();
+            if let Err(error) = site.note(&name, |entry| entry.failure = Some(text.clone())) {
+                rows.get(&name).inspect(|row| row.note(&error.to_string()));
+            }
+            said.passing = error.is_passing();
+            said.state =
+                if said.id.is_some() { "failed".to_owned() } else { "not made".to_owned() };
+            said.failure = Some(text);
+        }
+    }
+    said
+}
+
+fn in_words(state: &str, done: &Done) -> String {
+    match (done.changes.len(), done.restarted) {
+        (0, _) => format!("{state}; nothing had to be changed"),
+        (n, false) => format!("{state}; {n} changed"),
+        (n, true) => format!("{state}; {n} changed, restarted once"),
+    }
+}
+
+/// What `ovlctl doctor` says on it, once nothing fails; a warning in words.
+async fn checked(
+    site: &Site,
+    droplet: &Droplet,
+    task: &Task,
+    row: &Row,
+) -> Result<Option<String>, DropletError> {
+    let Task::Node { store: Some(_), .. } = task else { return Ok(None) };
+    let Some(target) = site.target(droplet) else { return Ok(None) };
+    row.say("doctor looks at it");
+    let begun = tokio::time::Instant::now();
+    loop {
+        let shell = provision::reach(site, droplet, &target, CHECK_WITHIN).await?;
+        let ran = shell.run("ovlctl --json doctor", |_| ()).await?;
+        let (failures, warnings) = findings(&ran.out);
+        match ran.code {
+            Some(0 | 2 | 3) => {
+                shell.close().await;
+                row.done(Step::Checked);
+                return Ok(match warnings.as_slice() {
+                    [] => None,
+                    [one] => Some(format!("doctor warns: {one}")),
+                    [one, more @ ..] => {
+                        Some(format!("doctor warns: {one}, and of {} more", more.len()))
+                    }
+                });
+            }
+            _ if begun.elapsed() < CHECK_WITHIN => tokio::time::sleep(CHECK_STEP).await,
+            _ => {
+                let why = failures
+                    .first()
+                    .cloned()
+                    .unwrap_or_else(|| shell.failed("ovlctl doctor", &ran).to_string());
+                return Err(DropletError::Said(format!(
+                    "doctor: {why} (`ovlctl droplet ssh {} -- ovlctl doctor` says more)",
+                    droplet.name
+                )));
+            }
+        }
+    }
+}
+
+/// Summaries of what fails, and of what is warned of.
+fn findings(json: &str) -> (Vec<String>, Vec<String>) {
+    let report: Value = serde_json::from_str(json).unwrap_or_default();
+    let findings = report.get("findings").and_then(Value::as_array);
+    let of = |verdict: &str| {
+        let these = findings.into_iter().flatten().filter(|one| one["verdict"] == verdict);
+        these.filter_map(|one| one["summary"].as_str()).map(str::to_owned).collect()
+    };
+    (of("fail"), of("warn"))
+}

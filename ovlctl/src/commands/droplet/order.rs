@@ -1,0 +1,191 @@
+//! Flags, what is recorded, and defaults made into an order; checked before anything is made.
+use std::path::Path;
+
+use super::args::{OrderArgs, PackageArgs};
+use crate::droplet::digitalocean::{DigitalOcean, Vpc};
+use crate::droplet::keys;
+use crate::droplet::record::{Order, Package};
+use crate::droplet::site::{DropletError, Site};
+
+const REGION: &str = "sfo3";
+const IMAGE: &str = "debian-12-x64";
+const SIZE: &str = "s-1vcpu-1gb";
+
+/// First bytes of a Debian package: an ar archive (deb(5)).
+const DEB_MAGIC: &[u8] = b"!<arch>\ndebian-binary";
+
+fn said<T>(text: impl Into<String>) -> Result<T, DropletError> {
+    Err(DropletError::Said(text.into()))
+}
+
+/// As far as it can be told without the provider; `before`: what the cluster was ordered with.
+pub(super) fn unchecked(args: &OrderArgs, before: Option<&Order>) -> Result<Order, DropletError> {
+    if args.private_networking == Some(false) {
+        return said(
+            "hosts talk over the private network, unencrypted, and over no other: leave out --private-networking=false (or DIGITALOCEAN_PRIVATE_NETWORKING)",
+        );
+    }
+    let pick = |given: &Option<String>, before: Option<&String>, default: &str| {
+        given.clone().or_else(|| before.cloned()).unwrap_or_else(|| default.to_owned())
+    };
+    Ok(Order {
+        region: pick(&args.region, before.map(|one| &one.region), REGION),
+        size: pick(&args.size, before.map(|one| &one.size), SIZE),
+        image: pick(&args.image, before.map(|one| &one.image), IMAGE),
+        vpc: args.vpc.clone().or_else(|| before.and_then(|one| one.vpc.clone())),
+        ssh_keys: Vec::new(),
+        tags: match args.tags.is_empty() {
+            true => before.map(|one| one.tags.clone()).unwrap_or_default(),
+            false => args.tags.clone(),
+        },
+    })
+}
+
+/// The order, with all that it names looked up at the provider; `more` droplets are to be made.
+pub(super) async fn checked(
+    site: &Site,
+    args: &OrderArgs,
+    before: Option<&Order>,
+    more: usize,
+) -> Result<Order, DropletError> {
+    let mut order = unchecked(args, before)?;
+    if more > 0 {
+        exists(&site.api, &order).await?;
+        room(&site.api, more).await?;
+    }
+    if let Some(vpc) = &order.vpc {
+        order.vpc = Some(network(&site.api, vpc, &order.region).await?.id);
+    }
+    let named = match (args.ssh_keys.is_empty(), before) {
+        (true, Some(before)) if !before.ssh_keys.is_empty() => {
+            order.ssh_keys = before.ssh_keys.clone();
+            return Ok(order);
+        }
+        _ => &args.ssh_keys,
+    };
+    let chosen = keys::choose(&site.api, named).await?;
+    if let Some(key) = chosen.added {
+        let mut book = site.book();
+        book.record.added_key = Some(key);
+        book.save()?;
+    }
+    order.ssh_keys = chosen.keys;
+    Ok(order)
+}
+
+async fn exists(api: &DigitalOcean, order: &Order) -> Result<(), DropletError> {
+    let Order { region, size, image, .. } = order;
+    let regions = api.regions().await?;
+    let open = || {
+        let open = regions.iter().filter(|one| one.available).map(|one| one.slug.as_str());
+        open.collect::<Vec<_>>().join(", ")
+    };
+    match regions.iter().find(|one| one.slug == *region) {
+        None => return said(format!("there is no region {region:?}; there are {}", open())),
+        Some(one) if !one.available => {
+            return said(format!(
+                "region {region} takes no new droplets now; these do: {}",
+                open()
+            ));
+        }
+        Some(_) => {}
+    }
+    let sizes = api.sizes().await?;
+    let Some(found) = sizes.iter().find(|one| one.slug == *size) else {
+        return said(format!("there is no size {size:?}; https://slugs.do-api.dev lists them"));
+    };
+    if !found.available || !found.regions.contains(region) {
+        let there = found.regions.join(", ");
+        return said(format!("size {size} cannot be had in {region} now; it can be in: {there}"));
+    }
+    let Some(picture) = api.image(image).await? else {
+        return said(format!(
+            "there is no image {image:?}; debian-12-x64 and debian-13-x64 are known to work"
+        ));
+    };
+    if !picture.regions.contains(region) {
+        return said(format!("image {image} is not in {region}"));
+    }
+    if picture.min_disk_size > found.disk {
+        let (need, have) = (picture.min_disk_size, found.disk);
+        return said(format!("image {image} needs a disk of {need} GB, and {size} has {have}"));
+    }
+    match picture.distribution.as_deref() {
+        Some("Debian") | None => Ok(()),
+        Some(other) => {
+            said(format!("image {image} is a {other}: hosts are set up as Debian 12 or 13"))
+        }
+    }
+}
+
+async fn room(api: &DigitalOcean, more: usize) -> Result<(), DropletError> {
+    let limit = api.account().await?.droplet_limit;
+    // How many there are already the provider itself counts; what can never fit is said before.
+    match u64::try_from(more) {
+        Ok(more) if more <= limit => Ok(()),
+        _ => said(format!(
+            "the account may have {limit} droplets, and {more} more are asked for: ask DigitalOcean to raise the limit"
+        )),
+    }
+}
+
+async fn network(api: &DigitalOcean, named: &str, region: &str) -> Result<Vpc, DropletError> {
+    let vpcs = api.vpcs().await?;
+    let found =
+        vpcs.iter().find(|vpc| vpc.id == named || (vpc.name == named && vpc.region == region));
+    match found {
+        None => {
+            let there = vpcs.iter().filter(|vpc| vpc.region == region);
+            let there: Vec<String> =
+                there.map(|vpc| format!("{} ({})", vpc.name, vpc.id)).collect();
+            said(format!("there is no VPC {named:?}; in {region} there are: {}", there.join(", ")))
+        }
+        Some(vpc) if vpc.region != region => said(format!(
+            "VPC {named} is in {}, and the droplets are to be in {region}",
+            vpc.region
+        )),
+        Some(vpc) => Ok(vpc.clone()),
+    }
+}
+
+/// Where the agent comes from; `before`: where the cluster's came from.
+pub(super) fn package(
+    args: &PackageArgs,
+    before: Option<&Package>,
+) -> Result<Package, DropletError> {
+    let Some(deb) = &args.deb else {
+        if args.deb_sha256.is_some() {
+            return said("--deb-sha256 needs --deb with a URL");
+        }
+        return Ok(before.cloned().unwrap_or(Package::None));
+    };
+    let sha256 = args.deb_sha256.clone();
+    if deb.starts_with("https://") || (deb.starts_with("http://") && sha256.is_some()) {
+        return Ok(Package::Url { url: deb.clone(), sha256 });
+    }
+    if deb.starts_with("http://") {
+        return said(format!(
+            "anybody on the way can change what {deb} sends: use https, or give --deb-sha256"
+        ));
+    }
+    if sha256.is_some() {
+        return said("--deb-sha256 is for a package from a URL");
+    }
+    file(Path::new(deb)).map(Package::File)
+}
+
+fn file(path: &Path) -> Result<std::path::PathBuf, DropletError> {
+    let wrong = |why: String| DropletError::Said(format!("{}: {why}", path.display()));
+    let mut first = [0; DEB_MAGIC.len()];
+    let read = std::fs::File::open(path)
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut first));
+    match read {
+        Ok(()) if first == DEB_MAGIC => {
+            std::path::absolute(path).map_err(|error| wrong(error.to_string()))
+        }
+        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+            Err(wrong(error.to_string()))
+        }
+        _ => Err(wrong("that is no Debian package; `scripts/package` makes one".to_owned())),
+    }
+}

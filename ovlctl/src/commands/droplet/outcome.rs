@@ -1,0 +1,98 @@
+//! The table at the end, and what failed.
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+
+use crate::droplet::digitalocean::Droplet;
+use crate::droplet::site::DropletError;
+use crate::error::{EXIT_REFUSED, EXIT_TRY_LATER, Error};
+use crate::output::{Cell, Output, Tone};
+
+/// What became of a droplet.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Outcome {
+    pub(super) name: String,
+    pub(super) id: Option<u64>,
+    pub(super) role: &'static str,
+    pub(super) public: Option<Ipv4Addr>,
+    pub(super) private: Option<Ipv4Addr>,
+    pub(super) state: String,
+    /// In words.
+    pub(super) changes: Vec<String>,
+    pub(super) failure: Option<String>,
+    /// It may go better later.
+    #[serde(skip)]
+    pub(super) passing: bool,
+    #[serde(skip)]
+    pub(super) doubtful: bool,
+}
+
+impl Outcome {
+    pub(super) fn new(name: &str, role: &'static str, droplet: Option<&Droplet>) -> Outcome {
+        Outcome {
+            name: name.to_owned(),
+            id: droplet.map(|one| one.id),
+            role,
+            public: droplet.and_then(Droplet::public),
+            private: droplet.and_then(Droplet::private),
+            state: droplet.map_or_else(|| "not made".to_owned(), |one| one.status.clone()),
+            changes: Vec::new(),
+            failure: None,
+            passing: false,
+            doubtful: false,
+        }
+    }
+
+    pub(super) fn fail(&mut self, error: &DropletError) {
+        self.passing = error.is_passing();
+        self.state = if self.id.is_some() { "failed".to_owned() } else { "not made".to_owned() };
+        self.failure = Some(error.to_string());
+    }
+}
+
+/// Prints the table, then names each that failed with its cause; an error if there is any. `next`: what to type
+/// then, if all went well.
+pub(super) fn report(outcomes: &[Outcome], next: &str, output: &Output) -> Result<(), Error> {
+    output.show(&outcomes, |outcomes| {
+        let header = ["NAME", "ROLE", "PUBLIC", "PRIVATE", "STATE"];
+        let rows = outcomes.iter().map(|one| {
+            let tone = match one {
+                Outcome { failure: Some(_), .. } => Tone::Bad,
+                Outcome { doubtful: true, .. } => Tone::Doubtful,
+                _ => Tone::Good,
+            };
+            [
+                Cell::from(one.name.clone()),
+                one.role.to_owned().into(),
+                address(one.public).into(),
+                address(one.private).into(),
+                Cell::toned(tone, one.state.clone()),
+            ]
+        });
+        let table = output.table(header, rows);
+        let failed = outcomes.iter().any(|one| one.failure.is_some());
+        if failed || next.is_empty() { table } else { format!("{table}\n{next}") }
+    })?;
+    failures(outcomes, output)
+}
+
+/// As [`report`] without a table.
+pub(super) fn failures(outcomes: &[Outcome], output: &Output) -> Result<(), Error> {
+    let failed: Vec<&Outcome> = outcomes.iter().filter(|one| one.failure.is_some()).collect();
+    for one in &failed {
+        output.complain(&format!("{}: {}", one.name, one.failure.as_deref().unwrap_or_default()));
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let later = failed.iter().all(|one| one.passing);
+    Err(Error::Partly {
+        done: outcomes.len() - failed.len(),
+        all: outcomes.len(),
+        code: if later { EXIT_TRY_LATER } else { EXIT_REFUSED },
+    })
+}
+
+pub(super) fn address(address: Option<Ipv4Addr>) -> String {
+    address.map_or_else(|| "-".to_owned(), |address| address.to_string())
+}

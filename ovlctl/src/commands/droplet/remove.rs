@@ -1,0 +1,306 @@
+//! `droplet rm` and `droplet cluster down`: what is ours goes, and nothing else.
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use super::args::{Account, Remove};
+use super::create::KVSTORE;
+use crate::commands::confirm::confirm;
+use crate::droplet::digitalocean::{ApiError, Droplet};
+use crate::droplet::fence;
+use crate::droplet::make;
+use crate::droplet::names::{OURS, is_request_tag};
+use crate::droplet::provision::reach;
+use crate::droplet::record::Task;
+use crate::droplet::site::{DropletError, Site};
+use crate::error::{EXIT_REFUSED, Error};
+use crate::output::Output;
+
+/// For a host to leave its cluster; one that cannot is removed all the same.
+const LEAVE_WITHIN: Duration = Duration::from_secs(45);
+const REACH_WITHIN: Duration = Duration::from_secs(15);
+/// For the provider to forget a droplet.
+const GONE_WITHIN: Duration = Duration::from_secs(120);
+const POLL: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
+
+const ALONE: &str =
+    "this asks before it removes anything, and there is no terminal to ask on: repeat with --yes";
+
+/// What was removed, and what could not be.
+#[derive(Default)]
+struct Removed {
+    done: Vec<String>,
+    failed: Vec<String>,
+}
+
+pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Result<(), Error> {
+    let site = account.site()?;
+    let there = all_of(&site).await?;
+    let record = site.record();
+    let mut droplets: Vec<Droplet> = Vec::new();
+    let mut only_here: Vec<String> = Vec::new();
+    for name in &asked.names {
+        let by_number = there.iter().filter(|one| one.id.to_string() == *name);
+        let by_name: Vec<&Droplet> =
+            there.iter().filter(|one| one.name == *name).chain(by_number).collect();
+        match by_name.as_slice() {
+            [one] => droplets.push((*one).clone()),
+            [] if record.droplets.contains_key(name) => only_here.push(name.clone()),
+            [] => return Err(Error::NotFound(unknown(&site, name))),
+            _ => {
+                let numbers: Vec<String> = by_name.iter().map(|one| one.id.to_string()).collect();
+                let text = format!(
+                    "there are {} droplets {name}: give the number of one, {}",
+                    numbers.len(),
+                    numbers.join(" or ")
+                );
+                return Err(Error::NotFound(text));
+            }
+        }
+    }
+    if !asked.yes {
+        confirm(&question(&droplets, &only_here), ALONE)?;
+    }
+    let last = droplets.len() == there.len();
+    let mut removed = Removed::default();
+    leave(&site, &there, &droplets, output).await;
+    erase(&site, &droplets, &mut removed, output).await?;
+    for name in only_here {
+        forget(&site, &name)?;
+        removed.done.push(format!("the record of {name}, which was not made"));
+    }
+    if last && removed.failed.is_empty() && site.record().droplets.is_empty() {
+        rest(&site, &mut removed).await?;
+    }
+    told(removed, output)
+}
+
+pub(super) async fn all(site: &Site, yes: bool, output: &Output) -> Result<(), Error> {
+    let there = all_of(site).await?;
+    let firewall = fence::find(&site.api, &site.cluster).await.map_err(DropletError::from)?;
+    if !yes {
+        let mut question = question(&there, &[]);
+        if let Some(firewall) = &firewall {
+            question = format!("{question} So does the cloud firewall {}.", firewall.name);
+        }
+        confirm(&question, ALONE)?;
+    }
+    let mut removed = Removed::default();
+    erase(site, &there, &mut removed, output).await?;
+    let left: Vec<String> = site.record().droplets.into_keys().collect();
+    for name in left {
+        // Those that could not be removed are still there.
+        if !removed.failed.iter().any(|failed| failed.starts_with(&format!("{name}:"))) {
+            forget(site, &name)?;
+            removed.done.push(format!("the record of {name}, which was not made"));
+        }
+    }
+    if removed.failed.is_empty() {
+        rest(site, &mut removed).await?;
+    }
+    told(removed, output)
+}
+
+/// Also those of requests whose answers were lost: they have the cluster's tag as well, as soon as the
+/// provider lists them.
+async fn all_of(site: &Site) -> Result<Vec<Droplet>, DropletError> {
+    let pending = site
+        .record()
+        .droplets
+        .into_iter()
+        .filter_map(|(name, one)| one.request.map(|one| (name, one.tag)));
+    let pending: Vec<(String, String)> = pending.collect();
+    let mut there = site.droplets().await?;
+    for (name, tag) in pending {
+        if !there.iter().any(|one| one.name == name && one.has_tag(&tag)) {
+            make::look_for(site, &tag, &[name]).await?;
+        }
+    }
+    there = site.droplets().await?;
+    Ok(there)
+}
+
+fn unknown(site: &Site, name: &str) -> String {
+    format!(
+        "no droplet {name} with the tag of cluster {}: one without it is not touched",
+        site.cluster
+    )
+}
+
+fn question(droplets: &[Droplet], only_here: &[String]) -> String {
+    let mut words: Vec<String> = droplets
+        .iter()
+        .map(|one| match one.public() {
+            Some(address) => format!("{} ({address})", one.name),
+            None => one.name.clone(),
+        })
+        .collect();
+    words.extend(only_here.iter().map(|name| format!("the record of {name}")));
+    let mut text = match words.is_empty() {
+        true => "No droplets are left.".to_owned(),
+        false => format!("This removes {} for good, with all that is on them.", words.join(", ")),
+    };
+    if droplets.iter().any(|one| one.name == KVSTORE) {
+        text += " The registry of networks and addresses goes with kvstore.";
+    }
+    text
+}
+
+/// Hosts give their addresses back, where the store stays.
+async fn leave(site: &Site, there: &[Droplet], going: &[Droplet], output: &Output) {
+    let store_goes = going.iter().any(|one| one.name == KVSTORE);
+    if store_goes || going.len() == there.len() {
+        return;
+    }
+    let record = site.record();
+    let hosts = going.iter().filter(|one| {
+        let task = record.droplets.get(&one.name).map(|entry| &entry.task);
+        one.is_active() && matches!(task, None | Some(Task::Node { store: Some(_), .. }))
+    });
+    if site.write_config(there).is_err() {
+        return;
+    }
+    let each = hosts.map(|one| async {
+        let left = tokio::time::timeout(LEAVE_WITHIN, left(site, one)).await;
+        let why = match left {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not within {} s", LEAVE_WITHIN.as_secs()),
+        };
+        output.remark(&format!(
+            "{}: it did not leave the cluster first, so its addresses stay taken: {why}",
+            one.name
+        ));
+    });
+    join_all(each).await;
+}
+
+async fn left(site: &Site, droplet: &Droplet) -> Result<(), DropletError> {
+    let Some(target) = site.target(droplet) else { return Ok(()) };
+    let shell = reach(site, droplet, &target, REACH_WITHIN).await?;
+    let script = "command -v ovlctl >/dev/null || exit 0\novlctl leave --force";
+    shell.output("leaving the cluster", script).await?;
+    shell.close().await;
+    Ok(())
+}
+
+async fn erase(
+    site: &Site,
+    droplets: &[Droplet],
+    removed: &mut Removed,
+    output: &Output,
+) -> Result<(), DropletError> {
+    let each = droplets.iter().map(|one| async move { (one, gone(site, one).await) });
+    for (droplet, outcome) in join_all(each).await {
+        match outcome {
+            Ok(()) => {
+                tags_of(site, droplet)
+                    .await
+                    .unwrap_or_else(|error| output.remark(&error.to_string()));
+                site.known(&droplet.name, droplet.id).forget()?;
+                let recorded = site.record().droplets.get(&droplet.name).cloned();
+                if recorded.is_some_and(|entry| entry.id.is_none_or(|id| id == droplet.id)) {
+                    forget(site, &droplet.name)?;
+                }
+                removed.done.push(format!("droplet {} ({})", droplet.name, droplet.id));
+            }
+            Err(error) => removed.failed.push(format!("{}: {error}", droplet.name)),
+        }
+    }
+    site.write_config(&site.droplets().await?)?;
+    Ok(())
+}
+
+/// Looked at once more, so that nothing that lost our tag meanwhile is touched; then removed, and gone.
+async fn gone(site: &Site, droplet: &Droplet) -> Result<(), DropletError> {
+    let Some(now) = site.api.droplet(droplet.id).await? else { return Ok(()) };
+    if !now.has_tag(&site.cluster.tag()) || !now.has_tag(OURS) {
+        return Err(DropletError::Said(format!(
+            "it has lost the tag {}, and is not touched",
+            site.cluster.tag()
+        )));
+    }
+    let begun = tokio::time::Instant::now();
+    let mut pause = POLL.0;
+    loop {
+        let asked = site.api.remove(droplet.id).await;
+        match asked {
+            // One that is just being made, or restarted, is refused for a while.
+            Err(error @ ApiError::Unprocessable { .. }) if begun.elapsed() > GONE_WITHIN => {
+                return Err(error.into());
+            }
+            Err(ApiError::Unprocessable { .. }) => {}
+            asked => asked?,
+        }
+        if site.api.droplet(droplet.id).await?.is_none() {
+            return Ok(());
+        }
+        if begun.elapsed() > GONE_WITHIN {
+            return Err(DropletError::Said(format!(
+                "DigitalOcean still has it after {} s",
+                GONE_WITHIN.as_secs()
+            )));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(POLL.1);
+    }
+}
+
+/// The tag of the request that made it, once nothing has it any more.
+async fn tags_of(site: &Site, droplet: &Droplet) -> Result<(), ApiError> {
+    for tag in droplet.tags.iter().filter(|tag| is_request_tag(tag)) {
+        remove_unused(site, tag).await?;
+    }
+    Ok(())
+}
+
+async fn remove_unused(site: &Site, tag: &str) -> Result<bool, ApiError> {
+    match site.api.tag(tag).await? {
+        Some(found) if found.resources.count == 0 => site.api.remove_tag(tag).await.map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+fn forget(site: &Site, name: &str) -> Result<(), DropletError> {
+    let mut book = site.book();
+    book.record.droplets.remove(name);
+    Ok(book.save()?)
+}
+
+/// What a cluster has beside its droplets.
+async fn rest(site: &Site, removed: &mut Removed) -> Result<(), DropletError> {
+    if let Some(firewall) = fence::find(&site.api, &site.cluster).await? {
+        site.api.remove_firewall(&firewall.id).await?;
+        removed.done.push(format!("cloud firewall {}", firewall.name));
+    }
+    let tags: BTreeSet<String> = [site.cluster.tag(), OURS.to_owned()].into();
+    for tag in tags {
+        if remove_unused(site, &tag).await? {
+            removed.done.push(format!("tag {tag}"));
+        }
+    }
+    let added = site.record().added_key;
+    if let Some(key) = added {
+        site.api.remove_key(key).await?;
+        removed.done.push(format!("SSH key {key} of the account, which was added for the cluster"));
+    }
+    let mut book = site.book();
+    book.record = Default::default();
+    Ok(book.save()?)
+}
+
+fn told(removed: Removed, output: &Output) -> Result<(), Error> {
+    output.show(&removed.done, |done| match done.is_empty() {
+        true => "nothing was there to be removed\n".to_owned(),
+        false => done.iter().map(|one| format!("removed {one}\n")).collect(),
+    })?;
+    for failure in &removed.failed {
+        output.complain(failure);
+    }
+    let all = removed.done.len() + removed.failed.len();
+    match removed.failed.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Partly { done: removed.done.len(), all, code: EXIT_REFUSED }),
+    }
+}

@@ -1,0 +1,182 @@
+//! The firewall at the provider, in front of every droplet of a cluster by its tag.
+//!
+//! From outside: SSH, and what was asked for. Among the cluster's droplets: gossip, VXLAN, and the store. The
+//! store is bound to the private address only, and the host's own firewall takes it from there only: the
+//! provider's rules know no interfaces.
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use super::digitalocean::{ApiError, DigitalOcean, Firewall, Peers, Rule};
+use super::names::{Cluster, OURS};
+
+/// A port that is open to everybody, as `80` or `51820/udp` or `8000-8010/tcp`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    protocol: &'static str,
+    ports: String,
+}
+
+impl FromStr for Open {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Open, Self::Err> {
+        const FORM: &str =
+            "a port or a range, with /tcp or /udp behind it: 80, 51820/udp, 8000-8010/tcp";
+        let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let protocol = match protocol {
+            "tcp" => "tcp",
+            "udp" => "udp",
+            _ => return Err(FORM),
+        };
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or(FORM);
+        match (port(first)?, port(last)?) {
+            (first, last) if first <= last => Ok(Open { protocol, ports: ports.to_owned() }),
+            _ => Err(FORM),
+        }
+    }
+}
+
+/// What comes in.
+pub(crate) fn rules(cluster: &Cluster, open: &[Open]) -> Vec<Rule> {
+    let rule = |protocol: &str, ports: &str, sources| Rule {
+        protocol: protocol.to_owned(),
+        ports: ports.to_owned(),
+        sources,
+    };
+    let among = || Peers::tagged(&cluster.tag());
+    let mut rules = vec![
+        rule("tcp", "22", Peers::anywhere()),
+        rule("tcp", "7946", among()),
+        rule("udp", "7946", among()),
+        rule("udp", "4789", among()),
+        rule("tcp", "8500", among()),
+        // Without it nobody can ping, and doctor cannot measure.
+        rule("icmp", "0", among()),
+    ];
+    for Open { protocol, ports } in open {
+        let more = rule(protocol, ports, Peers::anywhere());
+        if !rules.contains(&more) {
+            rules.push(more);
+        }
+    }
+    rules
+}
+
+/// Makes the cluster's firewall be so; ports that were opened before stay open. Says what was changed.
+///
+/// # Errors
+/// The provider's.
+pub(crate) async fn raise(
+    api: &DigitalOcean,
+    cluster: &Cluster,
+    open: &[Open],
+) -> Result<Option<String>, ApiError> {
+    // A firewall can name only tags that are there.
+    api.add_tag(OURS).await?;
+    api.add_tag(&cluster.tag()).await?;
+    let (name, tag) = (cluster.firewall(), cluster.tag());
+    let wanted = rules(cluster, open);
+    match find(api, cluster).await? {
+        Some(have) => {
+            let rules = together(&wanted, have.inbound_rules.as_deref().unwrap_or_default());
+            let tagged = have.tags.iter().flatten().any(|one| one.eq_ignore_ascii_case(&tag));
+            if tagged && covers(have.inbound_rules.as_deref().unwrap_or_default(), &rules) {
+                return Ok(None);
+            }
+            api.set_firewall(&have.id, &name, &tag, &rules).await?;
+            Ok(Some(format!("changed the cloud firewall {name}")))
+        }
+        None => match api.add_firewall(&name, &tag, &wanted).await {
+            Ok(()) => Ok(Some(format!("made the cloud firewall {name}"))),
+            Err(error @ ApiError::Unclear { .. }) => {
+                find(api, cluster).await?.ok_or(error)?;
+                Ok(Some(format!("made the cloud firewall {name}")))
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// The cluster's firewall, if it is there.
+pub(crate) async fn find(
+    api: &DigitalOcean,
+    cluster: &Cluster,
+) -> Result<Option<Firewall>, ApiError> {
+    let name = cluster.firewall();
+    Ok(api.firewalls().await?.into_iter().find(|one| one.name == name))
+}
+
+/// Ours, and what others opened beside it.
+fn together(wanted: &[Rule], have: &[Rule]) -> Vec<Rule> {
+    let known: BTreeSet<_> = wanted.iter().map(key).collect();
+    let others = have.iter().filter(|rule| !known.contains(&key(rule)) && rule.protocol != "icmp");
+    wanted.iter().cloned().chain(others.cloned()).collect()
+}
+
+fn covers(have: &[Rule], wanted: &[Rule]) -> bool {
+    let have: BTreeSet<_> = have.iter().map(key).collect();
+    wanted.iter().all(|rule| have.contains(&key(rule)))
+}
+
+/// A rule, however the provider writes it: all ports are `0`, and ICMP has some or none.
+fn key(rule: &Rule) -> (String, String, BTreeSet<String>, BTreeSet<String>) {
+    let ports = match (rule.protocol.as_str(), rule.ports.as_str()) {
+        ("icmp", _) => "",
+        (_, "all" | "0") => "0",
+        (_, ports) => ports,
+    };
+    let lower = |tags: &BTreeSet<String>| tags.iter().map(|tag| tag.to_ascii_lowercase()).collect();
+    (
+        rule.protocol.clone(),
+        ports.to_owned(),
+        rule.sources.addresses.clone(),
+        lower(&rule.sources.tags),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ssh_and_what_was_asked_for_is_open_to_everybody() {
+        let cluster = "default".parse().unwrap();
+        let open = ["80".parse().unwrap(), "51820/udp".parse().unwrap(), "22".parse().unwrap()];
+        let rules = rules(&cluster, &open);
+        let shown = |rule: &Rule| format!("{} {}", rule.protocol, rule.ports);
+        let (open, closed): (Vec<_>, Vec<_>) =
+            rules.iter().partition(|rule| rule.sources == Peers::anywhere());
+        assert_eq!(
+            open.into_iter().map(shown).collect::<Vec<_>>(),
+            ["tcp 22", "tcp 80", "udp 51820"]
+        );
+        let closed: Vec<_> = closed
+            .into_iter()
+            .map(|rule| {
+                assert_eq!(rule.sources, Peers::tagged("ovl:cluster:default"));
+                shown(rule)
+            })
+            .collect();
+        assert_eq!(closed, ["tcp 7946", "udp 7946", "udp 4789", "tcp 8500", "icmp 0"]);
+    }
+
+    #[test]
+    fn a_port_is_a_port() {
+        for bad in ["", "0", "65536", "80/sctp", "9-8", "a", "1-2-3", "80/"] {
+            assert!(bad.parse::<Open>().is_err(), "{bad}");
+        }
+        assert!("8000-8010/tcp".parse::<Open>().is_ok());
+    }
+
+    #[test]
+    fn the_providers_way_to_write_a_rule_is_no_change() {
+        let cluster = "default".parse().unwrap();
+        let mut have = rules(&cluster, &[]);
+        have[5].ports = String::new();
+        have.push(Rule { protocol: "tcp".into(), ports: "80".into(), sources: Peers::anywhere() });
+        let wanted = together(&rules(&cluster, &[]), &have);
+        assert!(covers(&have, &wanted) && wanted.len() == 7);
+        assert!(!covers(&have[1..], &wanted));
+    }
+}

@@ -1,0 +1,329 @@
+//! What is made and about to be made, on this machine's disk: written before the provider is asked, so
+//! that nothing is made twice and nothing is lost sight of.
+//!
+//! One folder for each cluster, for its owner only: `record.json`, ssh's configuration, and the host keys
+//! that are known. No secret is in it.
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use super::digitalocean::KeyRef;
+use super::names::Cluster;
+
+/// Of the format; a higher one is not read.
+const VERSION: u32 = 1;
+/// Bytes of a record that are read: thousands of droplets.
+const SIZE_MAX: u64 = 16 << 20;
+
+/// A record that could not be read or written; what is on disk is as before.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordError {
+    /// Neither `XDG_STATE_HOME` nor `HOME` is set.
+    #[error("no folder to record droplets in: set HOME, or give --state-dir")]
+    NoFolder,
+    /// A file or folder.
+    #[error("cannot {what} {}: {source}", path.display())]
+    File { what: &'static str, path: PathBuf, source: std::io::Error },
+    /// Not what was written by this program.
+    #[error("{} is not understood: {why}; mend it or move it away (then only what the provider knows is shown)", path.display())]
+    Garbage { path: PathBuf, why: String },
+    /// Written by a later one.
+    #[error("{} was written by a later ovlctl (format {found}): use that one", path.display())]
+    Newer { path: PathBuf, found: u32 },
+    /// Two at once would make things twice.
+    #[error("another ovlctl is at work on cluster {cluster}: wait for it to end")]
+    Busy { cluster: Cluster },
+}
+
+/// All that is known of a cluster.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Record {
+    version: u32,
+    /// By name.
+    pub(crate) droplets: BTreeMap<String, Entry>,
+    /// The SSH key that was added to the account, if one was.
+    pub(crate) added_key: Option<u64>,
+    /// What `cluster up` was asked for.
+    pub(crate) wanted: Option<Wanted>,
+}
+
+/// What a cluster is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Wanted {
+    pub(crate) workers: usize,
+    pub(crate) order: Order,
+    pub(crate) package: Package,
+}
+
+/// One droplet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) task: Task,
+    pub(crate) order: Order,
+    /// The provider's number, once it is known.
+    pub(crate) id: Option<u64>,
+    /// A request that was about to be sent; it may have been.
+    pub(crate) request: Option<Request>,
+    /// Why it is not there, the last time.
+    pub(crate) failure: Option<String>,
+    /// It is what it is to be.
+    pub(crate) ready: bool,
+    /// A command that makes it was begun, and has not come to a good end.
+    #[serde(default)]
+    pub(crate) begun: bool,
+}
+
+/// What is asked of the provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) region: String,
+    pub(crate) size: String,
+    pub(crate) image: String,
+    pub(crate) vpc: Option<String>,
+    pub(crate) ssh_keys: Vec<KeyRef>,
+    /// The user's own.
+    pub(crate) tags: Vec<String>,
+}
+
+/// What a droplet is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "role")]
+pub(crate) enum Task {
+    /// The registry of the cluster.
+    Kvstore,
+    /// Docker and an agent.
+    Node { store: Option<String>, join: Vec<String>, package: Package },
+}
+
+impl Task {
+    pub(crate) fn role(&self) -> &'static str {
+        match self {
+            Task::Kvstore => "kvstore",
+            Task::Node { .. } => "node",
+        }
+    }
+}
+
+/// Where the agent comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Package {
+    /// Docker only.
+    None,
+    /// A file of this machine.
+    File(PathBuf),
+    /// Fetched by the droplet itself.
+    Url { url: String, sha256: Option<String> },
+}
+
+/// A request that was about to be sent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// On all that came of it.
+    pub(crate) tag: String,
+    /// Of the host key that the droplet's first boot gets: it is trusted until it has made its own.
+    pub(crate) host_key: String,
+}
+
+/// The record of one cluster, held by this process alone.
+pub(crate) struct Book {
+    folder: Folder,
+    pub(crate) record: Record,
+    _lock: Flock<File>,
+}
+
+/// Where a cluster's record is.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// Below `base`, or where programs keep such things (XDG Base Directory Specification).
+    pub(crate) fn of(cluster: &Cluster, base: Option<&Path>) -> Result<Folder, RecordError> {
+        let set = |name: &str| {
+            std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+        };
+        let base = base.map(Path::to_owned);
+        let base = base.or_else(|| set("XDG_STATE_HOME").map(|state| state.join("ovl")));
+        let base = base.or_else(|| set("HOME").map(|home| home.join(".local/state/ovl")));
+        let base = base.ok_or(RecordError::NoFolder)?;
+        // ssh reads its files from other folders than this one.
+        let base = std::path::absolute(&base).map_err(|source| RecordError::File {
+            what: "find",
+            path: base,
+            source,
+        })?;
+        Ok(Folder(base.join(cluster.as_str())))
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// What is recorded, without holding it; nothing is fine.
+    pub(crate) fn read(&self) -> Result<Record, RecordError> {
+        let path = self.join("record.json");
+        let failed = |source| RecordError::File { what: "read", path: path.clone(), source };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Record::default()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut std::io::Read::take(file, SIZE_MAX), &mut text)
+            .map_err(failed)?;
+        parsed(&path, &text)
+    }
+
+    /// Makes it, for this user only.
+    pub(crate) fn make(&self) -> Result<(), RecordError> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        made.map_err(|source| RecordError::File { what: "make", path: self.0.clone(), source })
+    }
+
+    /// Writes a file at once and whole.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<(), RecordError> {
+        let (path, new) = (self.join(name), self.join(&format!("{name}.new")));
+        let write = || {
+            let mut options = File::options();
+            let mut file =
+                options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.0)?.sync_all()
+        };
+        write().map_err(|source| RecordError::File { what: "write", path, source })
+    }
+
+    /// Removes a file; one that is not there is fine.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), RecordError> {
+        let path = self.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(RecordError::File { what: "remove", path, source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn parsed(path: &Path, text: &str) -> Result<Record, RecordError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let garbage = |error: serde_json::Error| RecordError::Garbage {
+        path: path.to_owned(),
+        why: error.to_string(),
+    };
+    let Versioned { version } = serde_json::from_str(text).map_err(garbage)?;
+    if version > VERSION {
+        return Err(RecordError::Newer { path: path.to_owned(), found: version });
+    }
+    serde_json::from_str(text).map_err(garbage)
+}
+
+impl Book {
+    /// Reads it, and keeps others from it.
+    pub(crate) fn open(folder: Folder, cluster: &Cluster) -> Result<Book, RecordError> {
+        folder.make()?;
+        let path = folder.join("lock");
+        let failed = |source| RecordError::File { what: "lock", path: path.clone(), source };
+        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let lock = match Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                return Err(RecordError::Busy { cluster: cluster.clone() });
+            }
+            Err((_, error)) => return Err(failed(error.into())),
+        };
+        let record = folder.read()?;
+        Ok(Book { folder, record, _lock: lock })
+    }
+
+    /// To the disk, before anything that depends on it is done.
+    pub(crate) fn save(&mut self) -> Result<(), RecordError> {
+        self.record.version = VERSION;
+        let text = serde_json::to_string_pretty(&self.record);
+        let text = text.map_err(|error| RecordError::Garbage {
+            path: self.folder.join("record.json"),
+            why: error.to_string(),
+        })?;
+        self.folder.write("record.json", &(text + "\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Folder, Cluster) {
+        let base = tempfile::tempdir().unwrap();
+        let cluster: Cluster = "default".parse().unwrap();
+        let folder = Folder::of(&cluster, Some(base.path())).unwrap();
+        (base, folder, cluster)
+    }
+
+    fn entry() -> Entry {
+        let order = Order {
+            region: "sfo3".into(),
+            size: "s-1vcpu-1gb".into(),
+            image: "debian-12-x64".into(),
+            vpc: None,
+            ssh_keys: vec![KeyRef::Number(7), KeyRef::Name("aa:bb".into())],
+            tags: vec![],
+        };
+        let request = Request { tag: "ovl:request:1".into(), host_key: "ssh-ed25519 AAAA".into() };
+        let package = Package::Url { url: "https://x/ovl.deb".into(), sha256: None };
+        let task = Task::Node { store: None, join: vec![], package };
+        Entry {
+            task,
+            order,
+            id: None,
+            request: Some(request),
+            failure: None,
+            ready: false,
+            begun: true,
+        }
+    }
+
+    #[test]
+    fn what_is_about_to_be_made_is_there_after_a_crash() {
+        let (_base, folder, cluster) = folder();
+        let mut book = Book::open(folder.clone(), &cluster).unwrap();
+        book.record.droplets.insert("queenbee".into(), entry());
+        book.save().unwrap();
+        drop(book);
+        let read = folder.read().unwrap();
+        assert_eq!(read.droplets["queenbee"].order, entry().order);
+        assert_eq!(read.droplets["queenbee"].task, entry().task);
+    }
+
+    #[test]
+    fn two_at_once_are_one_too_many() {
+        let (_base, folder, cluster) = folder();
+        let book = Book::open(folder.clone(), &cluster).unwrap();
+        assert!(matches!(Book::open(folder.clone(), &cluster), Err(RecordError::Busy { .. })));
+        drop(book);
+        assert!(Book::open(folder, &cluster).is_ok());
+    }
+
+    #[test]
+    fn a_record_that_is_not_understood_is_left_as_it_is() {
+        let (_base, folder, cluster) = folder();
+        folder.make().unwrap();
+        folder.write("record.json", "{\"version\": 2, \"new\": 1}").unwrap();
+        assert!(matches!(
+            Book::open(folder.clone(), &cluster),
+            Err(RecordError::Newer { found: 2, .. })
+        ));
+        folder.write("record.json", "oops").unwrap();
+        assert!(matches!(folder.read(), Err(RecordError::Garbage { .. })));
+        assert_eq!(fs::read_to_string(folder.join("record.json")).unwrap(), "oops");
+    }
+}

@@ -1,0 +1,303 @@
+//! The user's own ssh client, with their configuration, agent and keys: to run a script on a droplet, to
+//! copy a file there, to lead a port there.
+//!
+//! | file | task |
+//! |---|---|
+//! | `ssh.rs` | [`Shell`]: a connection, and what is done over it |
+//! | `config` | the configuration for a cluster's droplets, by name |
+//! | `known` | which host keys are theirs |
+mod config;
+mod known;
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+use openssh::{ControlPersist, ForwardType, KnownHosts, Session, SessionBuilder, Socket, Stdio};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+
+pub(crate) use self::config::{CONFIG, Target, text as config_text};
+pub(crate) use self::known::{FIRST_BOOT, Known, new_host_key, public_keys};
+
+/// For a connection, the key exchange included.
+const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+/// A droplet that says nothing for three times as long is gone.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Seconds that a connection stays which nobody uses, if this program ends without closing it.
+const IDLE_SECONDS: NonZeroUsize = NonZeroUsize::new(120).unwrap();
+/// Bytes of a line of output; the rest is left out.
+const LINE_MAX: u64 = 4096;
+/// Bytes of output that are kept of a script.
+const OUTPUT_MAX: u64 = 4 << 20;
+
+/// As root, or by sudo without a password.
+const AS_ROOT: &str = r#"if [ "$(id -u)" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi"#;
+
+/// Why something did not work over ssh.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SshError {
+    /// The program.
+    #[error("there is no ssh client here: install openssh-client")]
+    NoClient,
+    /// It answers with another key than the one that is known.
+    #[error("{name} answers with another host key than the one that is known ({}): if that is right, remove that file; it is not connected to until then", known.display())]
+    WrongHostKey { name: String, known: std::path::PathBuf },
+    /// The droplet does not take any of the user's keys.
+    #[error(
+        "{name} takes none of your SSH keys: {why}; is the right key in your ssh agent, or named by your ssh configuration?"
+    )]
+    Denied { name: String, why: String },
+    /// Nobody there, yet or any more.
+    #[error("{name} is not reached by ssh: {why}")]
+    Unreachable { name: String, why: String },
+    /// In the middle.
+    #[error("the connection to {name} broke off: {why}")]
+    Lost { name: String, why: String },
+    /// What was run there failed.
+    #[error("{what} on {name}: {why}")]
+    Failed { name: String, what: String, why: String },
+    /// A port or address of this machine is taken, or the like.
+    #[error("cannot lead {spec} to {name}: {why}")]
+    Forward { name: String, spec: String, why: String },
+    /// A file of this machine.
+    #[error("cannot read {}: {source}", path.display())]
+    File { path: std::path::PathBuf, source: std::io::Error },
+}
+
+impl SshError {
+    /// It may go better in a moment: droplets boot, and boot again.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, SshError::Unreachable { .. } | SshError::Lost { .. })
+    }
+}
+
+/// A connection to a droplet.
+pub(crate) struct Shell {
+    name: String,
+    session: Session,
+}
+
+/// What a script left.
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Shell {
+    /// `pinned`: its host key is known. Otherwise it is trusted this once, and known from then on.
+    ///
+    /// # Errors
+    /// All but `Lost`, `Failed` and `Forward`.
+    pub(crate) async fn connect(target: &Target, pinned: bool) -> Result<Shell, SshError> {
+        Self::open(target, pinned, ControlPersist::IdleFor(IDLE_SECONDS)).await
+    }
+
+    /// The same, for what is led over it without a command that runs.
+    ///
+    /// # Errors
+    /// As [`Shell::connect`].
+    pub(crate) async fn connect_to_lead(target: &Target, pinned: bool) -> Result<Shell, SshError> {
+        Self::open(target, pinned, ControlPersist::Forever).await
+    }
+
+    async fn open(
+        target: &Target,
+        pinned: bool,
+        persist: ControlPersist,
+    ) -> Result<Shell, SshError> {
+        let mut builder = SessionBuilder::default();
+        builder
+            .known_hosts_check(if pinned { KnownHosts::Strict } else { KnownHosts::Add })
+            .user_known_hosts_file(&target.known_hosts)
+            .connect_timeout(CONNECT_WITHIN)
+            .control_persist(persist)
+            .server_alive_interval(ALIVE_INTERVAL)
+            .control_directory(std::env::temp_dir())
+            .config_file(&target.config);
+        match builder.connect(&target.name).await {
+            Ok(session) => Ok(Shell { name: target.name.clone(), session }),
+            Err(error) => Err(why_not(target, &error)),
+        }
+    }
+
+    /// Runs a script as root; `heard` gets each line of its output as it comes.
+    ///
+    /// # Errors
+    /// [`SshError::Lost`]; what the script itself says of its success is in [`Ran`].
+    pub(crate) async fn run(
+        &self,
+        script: &str,
+        mut heard: impl FnMut(&str),
+    ) -> Result<Ran, SshError> {
+        let mut command = self.session.raw_command(AS_ROOT);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().await.map_err(|error| self.lost(&error))?;
+        let (stdin, stdout, stderr) =
+            (child.stdin().take(), child.stdout().take(), child.stderr().take());
+        let write = async {
+            if let Some(mut stdin) = stdin {
+                // A script that ends before it is read whole says why by its exit code.
+                let _ = stdin.write_all(script.as_bytes()).await;
+                let _ = stdin.shutdown().await;
+            }
+        };
+        let mut out = String::new();
+        let read = async {
+            let Some(stdout) = stdout else { return };
+            let mut lines = BufReader::new(stdout);
+            while let Some(line) = next_line(&mut lines).await {
+                heard(&line);
+                if (out.len() as u64) < OUTPUT_MAX {
+                    out.push_str(&line);
+                    out.push('\n');
+                }
+            }
+        };
+        let mut err = Vec::new();
+        let complaints = async {
+            if let Some(mut stderr) = stderr {
+                let _ = (&mut stderr).take(OUTPUT_MAX).read_to_end(&mut err).await;
+                let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+            }
+        };
+        futures::join!(write, read, complaints);
+        let status = child.wait().await.map_err(|error| self.lost(&error))?;
+        let err = String::from_utf8_lossy(&err).into_owned();
+        Ok(Ran { code: status.code(), out, err })
+    }
+
+    /// The output of a script that has to succeed. `what` it does, in words.
+    ///
+    /// # Errors
+    /// [`SshError::Lost`], [`SshError::Failed`].
+    pub(crate) async fn output(&self, what: &str, script: &str) -> Result<String, SshError> {
+        let ran = self.run(script, |_| ()).await?;
+        match ran.code {
+            Some(0) => Ok(ran.out),
+            _ => Err(self.failed(what, &ran)),
+        }
+    }
+
+    /// A failure in the script's own last words.
+    pub(crate) fn failed(&self, what: &str, ran: &Ran) -> SshError {
+        let said = ran.err.lines().chain(ran.out.lines()).rfind(|line| !line.trim().is_empty());
+        let why = match (said, ran.code) {
+            (Some(said), _) => said.trim().to_owned(),
+            (None, Some(code)) => format!("exit code {code}"),
+            (None, None) => "ended by a signal".to_owned(),
+        };
+        SshError::Failed { name: self.name.clone(), what: what.to_owned(), why }
+    }
+
+    /// Copies a file of this machine to a path of the droplet, whole or not at all.
+    ///
+    /// # Errors
+    /// [`SshError::File`], [`SshError::Lost`], [`SshError::Failed`].
+    pub(crate) async fn upload(&self, file: &Path, to: &str) -> Result<(), SshError> {
+        let failed = |source| SshError::File { path: file.to_owned(), source };
+        let mut from = tokio::fs::File::open(file).await.map_err(failed)?;
+        // The path is one of ours: letters, digits, `/`, `.`, `_` and `-`.
+        let script = format!(
+            r#"t='{to}'; c='mkdir -p "${{1%/*}}" && cat > "$1.new" && mv "$1.new" "$1"'
+if [ "$(id -u)" = 0 ]; then exec sh -c "$c" sh "$t"; else exec sudo -n sh -c "$c" sh "$t"; fi"#
+        );
+        let mut command = self.session.raw_command(script);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().await.map_err(|error| self.lost(&error))?;
+        let mut sent = Ok(0);
+        if let Some(mut stdin) = child.stdin().take() {
+            sent = tokio::io::copy(&mut from, &mut stdin).await;
+            let _ = stdin.shutdown().await;
+        }
+        let output = child.wait_with_output().await.map_err(|error| self.lost(&error))?;
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() {
+            let ran = Ran { code: output.status.code(), out: String::new(), err };
+            return Err(self.failed("copying the package", &ran));
+        }
+        let broke = |error: std::io::Error| SshError::Lost {
+            name: self.name.clone(),
+            why: error.to_string(),
+        };
+        sent.map(drop).map_err(broke)
+    }
+
+    /// Leads connections to `listen` of this machine to `to`, as the droplet sees it.
+    ///
+    /// # Errors
+    /// [`SshError::Forward`].
+    pub(crate) async fn forward(
+        &self,
+        listen: (&str, u16),
+        to: (&str, u16),
+    ) -> Result<(), SshError> {
+        let socket = |(host, port): (&str, u16)| Socket::new(host.to_owned(), port);
+        let (from, target) = (socket(listen), socket(to));
+        let forwarded = self.session.request_port_forward(ForwardType::Local, from, target).await;
+        forwarded.map_err(|error| SshError::Forward {
+            name: self.name.clone(),
+            spec: format!("{}:{}", listen.0, listen.1),
+            why: chain(&error),
+        })
+    }
+
+    /// Whether it still stands.
+    pub(crate) async fn stands(&self) -> bool {
+        self.session.check().await.is_ok()
+    }
+
+    /// Ends it in order.
+    pub(crate) async fn close(self) {
+        // What is broken is closed.
+        let _ = self.session.close().await;
+    }
+
+    fn lost(&self, error: &openssh::Error) -> SshError {
+        SshError::Lost { name: self.name.clone(), why: chain(error) }
+    }
+}
+
+/// A line, without what is beyond [`LINE_MAX`]; `None` at the end.
+async fn next_line(lines: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> Option<String> {
+    let mut line = Vec::new();
+    let read = (&mut *lines).take(LINE_MAX).read_until(b'\n', &mut line).await.ok()?;
+    if read == 0 {
+        return None;
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    Some(String::from_utf8_lossy(&line).into_owned())
+}
+
+fn why_not(target: &Target, error: &openssh::Error) -> SshError {
+    let (name, why) = (target.name.clone(), chain(error));
+    let missing = matches!(error, openssh::Error::Connect(io) | openssh::Error::Master(io)
+        if io.kind() == std::io::ErrorKind::NotFound);
+    let said = why.to_ascii_lowercase();
+    if missing && said.contains("os error 2") {
+        SshError::NoClient
+    } else if said.contains("host key verification failed")
+        || said.contains("identification has changed")
+    {
+        SshError::WrongHostKey { name, known: target.known_hosts.clone() }
+    } else if said.contains("permission denied")
+        || said.contains("too many authentication failures")
+    {
+        SshError::Denied { name, why }
+    } else {
+        SshError::Unreachable { name, why }
+    }
+}
+
+/// The innermost cause: ssh's own words.
+fn chain(error: &openssh::Error) -> String {
+    let mut error: &(dyn std::error::Error + 'static) = error;
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    let text = error.to_string();
+    let text: Vec<&str> = text.split_whitespace().collect();
+    text.join(" ")
+}
