@@ -31,6 +31,7 @@
 //! | `sandbox.rs` | namespaces and the processes in them |
 //! | `names.rs` | one DNS question from inside a container |
 //! | `traffic.rs` | packets and look-ups in the background, counted |
+//! | `digitalocean.rs` | a server of DigitalOcean's API, made for tests |
 //! | `process.rs` | processes known by pid and start time |
 //! | `demo.rs`, `status.rs`, `cli.rs`, `output.rs` | what the `lab` command shows |
 
@@ -38,6 +39,7 @@ pub mod bench;
 pub mod cli;
 pub mod container;
 pub mod demo;
+pub mod digitalocean;
 pub mod docker;
 pub mod error;
 pub mod etcd;

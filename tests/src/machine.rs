@@ -9,14 +9,20 @@
 //! |---|---|
 //! | `machine.rs` | [`Machine`]: boot, reboot, power off, power cut; commands in it |
 //! | `machine/image.rs` | [`Image`]: which Debian |
+//! | `machine/droplet.rs` | a machine that stands in for a droplet: two interfaces, cloud-init |
+//! | `machine/metadata.rs` | the metadata server that droplets ask who they are |
+//! | `machine/fleet.rs` | [`Fleet`]: droplets made, rebooted and deleted by number, in threads |
 //! | `machine/disk.rs` | what a machine has on disk, and its root out of that |
 //! | `machine/group.rs` | its control group, on a machine with version 1, 2 or both |
 //! | `machine/unit.rs` | what systemd and the journal in it say |
 //! | `machine/docker.rs` | its dockerd and containers |
 mod disk;
 mod docker;
+mod droplet;
+mod fleet;
 mod group;
 mod image;
+mod metadata;
 mod unit;
 
 use std::net::Ipv4Addr;
@@ -26,6 +32,8 @@ use std::time::Duration;
 
 pub(crate) use self::disk::remove_all as remove_disks;
 pub use self::docker::IMAGE as CONTAINER_IMAGE;
+pub use self::droplet::{Addresses, DropletSeed};
+pub use self::fleet::{Fleet, Standing};
 pub use self::image::Image;
 pub use self::unit::Entry;
 use crate::exec::{self, Outcome};
@@ -45,16 +53,19 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(90);
 /// A package's installation, or anything else that a person would wait for.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
-/// In a sandbox: the machine's own control group, then nspawn. `$1` the control group, then nspawn.
+/// In a sandbox: the machine's own control group, and nspawn in it; at the end its exit code. `$1` the
+/// file for that, `$2` the control group, then nspawn.
 ///
 /// The host's /run/systemd is covered: nspawn leaves folders there.
 const BOOT: &str = r#"
-mkdir -p "$1" /run/systemd
-echo $$ > "$1/cgroup.procs"
+mkdir -p "$2" /run/systemd
 mount -t tmpfs tmpfs /run/systemd
-shift
-exec "$@"
+code=0
+sh -euc 'echo $$ > "$2/cgroup.procs"; shift 2; exec "$@"' sh "$@" || code=$?
+echo "$code" > "$1"
 "#;
+/// nspawn's exit code when the machine asked for a reboot.
+const REBOOTED: &str = "133";
 
 /// A machine that runs.
 #[derive(Clone, Debug)]
@@ -229,7 +240,10 @@ impl Machine {
         self.sandbox.end()?;
         group::remove(&self.lab, &self.name);
         match Underlay::open(&self.lab) {
-            Some(underlay) => underlay.unplug(&self.port()),
+            Some(underlay) => {
+                underlay.unplug(&self.port())?;
+                underlay.unplug(&underlay::public_port(self.index))
+            }
             None => Ok(()),
         }
     }
@@ -254,6 +268,27 @@ impl Machine {
         Ok(())
     }
 
+    /// Whether it runs. One that was shut down or rebooted from inside does not.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.nspawn.is_alive()
+    }
+
+    /// Boots it again if it has ended because something in it asked for a reboot, as firmware would;
+    /// otherwise nothing happens. Answers whether it did, without waiting for the end of the boot.
+    ///
+    /// # Errors
+    /// As [`Machine::boot`].
+    pub fn revive_if_rebooted(&mut self) -> Result<bool, LabError> {
+        let code = std::fs::read_to_string(ended(&self.lab, &self.name)).unwrap_or_default();
+        if self.is_on() || code.trim() != REBOOTED {
+            return Ok(false);
+        }
+        self.cut_power()?;
+        self.boot()?;
+        Ok(true)
+    }
+
     fn power_on(
         lab: &Folder,
         name: &NodeName,
@@ -268,8 +303,13 @@ impl Machine {
             Underlay::open(lab).ok_or_else(|| LabError::NotUp(lab.path().display().to_string()))?;
         let port = underlay::host_port(index);
         underlay.plug(&port, &sandbox, spec::host_address(index))?;
-        let gateway = spec::bridge_address().to_string();
-        sandbox.script(r#"ip route add default via "$1""#, &[&gateway])?;
+        match image {
+            Image::Droplet => droplet::plug(lab, &underlay, &sandbox, index)?,
+            Image::Bookworm | Image::Trixie => {
+                let gateway = spec::bridge_address().to_string();
+                sandbox.script(r#"ip route add default via "$1""#, &[&gateway])?;
+            }
+        }
         let root = disk::mount(lab, name, image, &sandbox)?;
         let nspawn = spawn(lab, name, &root, &sandbox)?;
         let init = wait_for_init(lab, name, &nspawn)?;
@@ -296,6 +336,11 @@ fn log(lab: &Folder, name: &NodeName) -> PathBuf {
     lab.join(name.as_str()).join("console.log")
 }
 
+/// Where the exit code of its last nspawn is.
+fn ended(lab: &Folder, name: &NodeName) -> PathBuf {
+    lab.join(name.as_str()).join("ended")
+}
+
 fn spawn(
     lab: &Folder,
     name: &NodeName,
@@ -307,7 +352,8 @@ fn spawn(
     let machine = format!("--machine={name}");
     let network = format!("--network-namespace-path={}", sandbox::OWN_NETWORK);
     let binds = disk::binds(lab, name);
-    let mut argv = vec!["sh", "-euc", BOOT, "sh", &group, "env"];
+    let ended = ended(lab, name).display().to_string();
+    let mut argv = vec!["sh", "-euc", BOOT, "sh", &ended, &group, "env"];
     // Control groups as on a host of version 2 only; no filter of nspawn's, so that a filter of a
     // process in it is the unit's; /proc/sys/net as on a host, the rest of /proc/sys is read-only.
     argv.extend([
@@ -327,7 +373,8 @@ fn spawn(
     )
 }
 
-/// Process 1 of the machine: the child of nspawn that its own namespace numbers so.
+/// Process 1 of the machine: the child of nspawn that its own namespace numbers so. nspawn is a child
+/// of the shell that waits for it.
 fn wait_for_init(lab: &Folder, name: &NodeName, nspawn: &Process) -> Result<Process, LabError> {
     wait::until(&format!("process 1 of {name}"), INIT_LIMIT, || {
         if !nspawn.is_alive() {
@@ -337,6 +384,8 @@ fn wait_for_init(lab: &Folder, name: &NodeName, nspawn: &Process) -> Result<Proc
                 tail: sandbox::log_tail(&log(lab, name)),
             }));
         }
-        process::child_numbered(nspawn.pid(), 1).map(Ok).ok_or_else(|| "none yet".to_owned())
+        let children = process::children_of(nspawn.pid());
+        let init = children.iter().find_map(|child| process::child_numbered(child.pid(), 1));
+        init.map(Ok).ok_or_else(|| "none yet".to_owned())
     })?
 }

@@ -14,6 +14,10 @@ const MOST_HOSTS: usize = 64;
 /// Of the underlay, 192.168.77.0/24 in every lab: labs do not see each other. It is outside of what
 /// overlay networks are cut from, and of what Docker's bridges take.
 const UNDERLAY: [u8; 3] = [192, 168, 77];
+/// Of the droplets' public side, 203.0.113.0/24 in every lab.
+const PUBLIC: [u8; 3] = [203, 0, 113];
+/// Where droplets ask who they are.
+pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 /// A lab's name: also a folder's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +93,21 @@ pub fn host_address(index: usize) -> Ipv4Addr {
 #[must_use]
 pub fn bridge_address() -> Ipv4Addr {
     let [a, b, c] = UNDERLAY;
+    Ipv4Addr::new(a, b, c, 1)
+}
+
+/// The public address of the droplet at `index`: of the block that is for documentation, which no
+/// host of the underlay is in.
+#[must_use]
+pub fn public_address(index: usize) -> Ipv4Addr {
+    let [a, b, c] = PUBLIC;
+    Ipv4Addr::new(a, b, c, 11 + u8::try_from(index).unwrap_or(u8::MAX - 11))
+}
+
+/// The address of the public bridge: the droplets' gateway.
+#[must_use]
+pub fn public_gateway() -> Ipv4Addr {
+    let [a, b, c] = PUBLIC;
     Ipv4Addr::new(a, b, c, 1)
 }
 

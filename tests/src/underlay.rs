@@ -8,7 +8,10 @@ use crate::{LabError, exec, spec};
 
 /// Every host's interface on the underlay.
 pub const INTERFACE: &str = "eth1";
-const PREFIX: u8 = 24;
+/// A droplet's interface on the public side.
+pub const PUBLIC_INTERFACE: &str = "eth0";
+/// Of the underlay, and of the public side.
+pub const PREFIX: u8 = 24;
 
 /// `$1` the bridge's own address.
 const FURNISH: &str = r#"
@@ -20,6 +23,16 @@ ip link set br0 up
 for file in /proc/sys/net/bridge/bridge-nf-call-*; do
     if [ -e "$file" ]; then echo 0 > "$file"; fi
 done
+"#;
+
+/// The droplets' public side: a second bridge beside the first, and on it the address of the metadata
+/// server. `$1` its own address, `$2` the server's.
+const PUBLISH: &str = r#"
+if [ -e /proc/sys/net/ipv4/conf/br1 ]; then exit 0; fi
+ip link add br1 type bridge stp_state 0 mcast_snooping 0
+ip address add "$1" dev br1
+ip address add "$2" dev br1
+ip link set br1 up
 "#;
 
 const PLUG_HOST: &str = r#"
@@ -63,13 +76,38 @@ impl Underlay {
     /// # Errors
     /// [`LabError::Command`].
     pub fn plug(&self, port: &str, node: &Sandbox, address: Ipv4Addr) -> Result<(), LabError> {
+        self.plug_as(port, node, ("br0", INTERFACE), address)
+    }
+
+    /// Gives a droplet its public interface, `eth0`, on a bridge of its own.
+    ///
+    /// # Errors
+    /// [`LabError::Command`].
+    pub fn plug_public(
+        &self,
+        port: &str,
+        node: &Sandbox,
+        address: Ipv4Addr,
+    ) -> Result<(), LabError> {
+        let own = format!("{}/{PREFIX}", spec::public_gateway());
+        self.sandbox.script(PUBLISH, &[&own, &spec::METADATA.to_string()])?;
+        self.plug_as(port, node, ("br1", PUBLIC_INTERFACE), address)
+    }
+
+    fn plug_as(
+        &self,
+        port: &str,
+        node: &Sandbox,
+        (bridge, interface): (&str, &str),
+        address: Ipv4Addr,
+    ) -> Result<(), LabError> {
         let pid = node.pid().to_string();
         let mut add = self.sandbox.network_command("ip");
-        add.args(["link", "add", port, "type", "veth", "peer", "name", INTERFACE, "netns", &pid]);
+        add.args(["link", "add", port, "type", "veth", "peer", "name", interface, "netns", &pid]);
         exec::run_ok(&mut add)?;
-        self.link(&[port, "master", "br0", "up"])?;
+        self.link(&[port, "master", bridge, "up"])?;
         let address = format!("{address}/{PREFIX}");
-        node.script(PLUG_HOST, &[&address, INTERFACE])?;
+        node.script(PLUG_HOST, &[&address, interface])?;
         Ok(())
     }
 
@@ -112,6 +150,12 @@ impl Underlay {
 #[must_use]
 pub fn host_port(index: usize) -> String {
     format!("port{index}")
+}
+
+/// The public bridge's port of the droplet at `index`.
+#[must_use]
+pub fn public_port(index: usize) -> String {
+    format!("public{index}")
 }
 
 fn record(folder: &Folder) -> std::path::PathBuf {

@@ -46,6 +46,18 @@ pub(super) fn create(lab: &Folder, name: &NodeName, image: Image) -> Result<(), 
     folder::write_file(&etc.join("resolv.conf"), "# A lab's machine has no resolver to ask.\n")
 }
 
+/// Writes a file of a machine that has not booted; its folder is made.
+pub(super) fn write(
+    lab: &Folder,
+    name: &NodeName,
+    inside: &str,
+    text: &str,
+) -> Result<(), LabError> {
+    let path = folder_of(lab, name).join("upper").join(inside.trim_start_matches('/'));
+    folder::make_folder(path.parent().unwrap_or(&path))?;
+    folder::write_file(&path, text)
+}
+
 /// Makes the machine's root out of its image and its disk, in a sandbox's own view.
 pub(super) fn mount(
     lab: &Folder,
@@ -81,6 +93,12 @@ pub(crate) fn remove_all(lab: &Folder) -> Result<(), LabError> {
             Ok(())
         }
     }
+}
+
+/// Removes the disk of a machine that has ended.
+pub(super) fn remove(lab: &Folder, name: &NodeName) -> Result<(), LabError> {
+    let disk = folder_of(lab, name);
+    fs::remove_dir_all(&disk).map_err(folder::failed("remove", &disk))
 }
 
 fn folder_of(lab: &Folder, name: &NodeName) -> PathBuf {

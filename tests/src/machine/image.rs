@@ -11,18 +11,28 @@ pub enum Image {
     Bookworm,
     /// Debian 13: systemd 257, Docker 26.1.
     Trixie,
+    /// Debian 12 as a provider's image is at its first boot, with cloud-init and without Docker.
+    /// `scripts/tools droplet` makes it.
+    Droplet,
 }
 
 impl Image {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Bookworm, Self::Trixie];
+    pub const ALL: [Self; 3] = [Self::Bookworm, Self::Trixie, Self::Droplet];
 
     /// Debian's own name of it.
     #[must_use]
     pub fn suite(self) -> &'static str {
         match self {
-            Self::Bookworm => "bookworm",
+            Self::Bookworm | Self::Droplet => "bookworm",
             Self::Trixie => "trixie",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm | Self::Trixie => self.suite(),
+            Self::Droplet => "droplet",
         }
     }
 
@@ -31,14 +41,14 @@ impl Image {
     /// # Errors
     /// [`LabError::NoProgram`].
     pub(super) fn folder(self) -> Result<PathBuf, LabError> {
-        let folder = Programs::find()?.tools().join(format!("machine-{}", self.suite()));
+        let folder = Programs::find()?.tools().join(format!("machine-{}", self.name()));
         if folder.join("usr/lib/systemd/systemd").exists() {
             return Ok(folder);
         }
         Err(LabError::NoProgram {
-            program: format!("a root of Debian's {}", self.suite()),
+            program: format!("the root of machines with {}", self.name()),
             searched: folder.display().to_string(),
-            remedy: "`scripts/tools system` makes it",
+            remedy: "`scripts/tools system droplet` makes it",
         })
     }
 }

@@ -6,7 +6,9 @@
 
 mod access;
 mod boot;
+mod cloud;
 mod doctor;
+mod droplet;
 mod leave;
 mod machine;
 mod package;

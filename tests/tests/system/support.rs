@@ -44,24 +44,7 @@ pub(crate) struct Site {
 impl Site {
     /// Machines of this Debian, booted, without ovl.
     pub(crate) fn up(name: &str, machines: &[&str], image: Image) -> Self {
-        static SWEPT: OnceLock<()> = OnceLock::new();
-        SWEPT.get_or_init(|| {
-            let swept = leftovers::sweep();
-            assert!(swept.is_ok(), "leftovers of an earlier run are in the way: {swept:?}");
-        });
-        let lab_name: LabName = format!("m-{name}-{}", std::process::id()).parse().unwrap();
-        let spec = LabSpec {
-            name: lab_name.clone(),
-            hosts: Vec::new(),
-            store: StoreKind::Consul,
-            agents: false,
-            owned: true,
-        };
-        let lab = Lab::up(&spec, &mut |_| {}).unwrap_or_else(|error| {
-            let down = Lab::down(&lab_name);
-            panic!("lab {name} did not come up: {}; down: {down:?}", error.chain())
-        });
-        let mut site = Self { lab, machines: Vec::new() };
+        let mut site = Self::bare(name, StoreKind::Consul);
         let start = |(index, machine): (usize, &&str)| {
             let machine = machine.parse().unwrap();
             Machine::start(&site.lab, &machine, index, image)
@@ -76,6 +59,33 @@ impl Site {
             site.machines.push(machine.unwrap_or_else(|error| panic!("{}", error.chain())));
         }
         site
+    }
+
+    /// A network without machines.
+    pub(crate) fn bare(name: &str, store: StoreKind) -> Self {
+        static SWEPT: OnceLock<()> = OnceLock::new();
+        SWEPT.get_or_init(|| {
+            let swept = leftovers::sweep();
+            assert!(swept.is_ok(), "leftovers of an earlier run are in the way: {swept:?}");
+        });
+        let lab_name: LabName = format!("m-{name}-{}", std::process::id()).parse().unwrap();
+        let spec = LabSpec {
+            name: lab_name.clone(),
+            hosts: Vec::new(),
+            store,
+            agents: false,
+            owned: true,
+        };
+        let lab = Lab::up(&spec, &mut |_| {}).unwrap_or_else(|error| {
+            let down = Lab::down(&lab_name);
+            panic!("lab {name} did not come up: {}; down: {down:?}", error.chain())
+        });
+        Self { lab, machines: Vec::new() }
+    }
+
+    /// The lab around it.
+    pub(crate) fn lab(&self) -> &Lab {
+        &self.lab
     }
 
     /// Machines with ovl installed from a package, configured and ready.

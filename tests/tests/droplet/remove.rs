@@ -1,0 +1,124 @@
+//! What goes, and what is not touched.
+use std::io::Read as _;
+
+use ovl_tests::digitalocean::{Activation, Fault, How, Settings};
+
+use crate::rig::Rig;
+
+#[test]
+fn what_is_not_ours_is_not_touched() {
+    let rig = Rig::new("strangers");
+    rig.api.add_droplet("workerbee-1", &[]);
+    rig.api.add_droplet("kvstore", &["ovl"]);
+    rig.api.add_droplet("queenbee", &["ovl", "ovl:cluster:other"]);
+    rig.create(&["--count", "1"]).fine();
+    for name in ["kvstore", "queenbee"] {
+        rig.run(&["rm", "--yes", name]).failed(1, &["no droplet", "one without it is not touched"]);
+    }
+    rig.run(&["rm", "--yes", "workerbee-1"]).fine();
+    rig.run(&["cluster", "down", "--yes"]).fine();
+    assert_eq!(rig.names(), ["workerbee-1", "kvstore", "queenbee"]);
+    assert!(rig.api.tags().iter().any(|tag| tag == "ovl"), "it is still in use");
+    rig.all_was_proper();
+}
+
+#[test]
+fn one_that_is_still_being_made_goes_once_it_can() {
+    let settings = Settings {
+        busy_while_new: true,
+        activation: Activation::AfterReads(12),
+        ..Settings::default()
+    };
+    let rig = Rig::with("busy-new", settings);
+    rig.create(&["--name", "queenbee", "--wait", "1"])
+        .failed(1, &["queenbee: DigitalOcean says after 1 s that it is new"]);
+    rig.run(&["rm", "--yes", "queenbee"]).fine();
+    assert_eq!(rig.names(), Vec::<String>::new());
+    rig.all_was_proper();
+}
+
+#[test]
+fn removal_asks_unless_it_is_told_not_to() {
+    let rig = Rig::new("asks");
+    rig.create(&["--name", "queenbee"]).fine();
+    rig.run(&["rm", "queenbee"]).failed(64, &["repeat with --yes"]);
+    rig.run(&["cluster", "down"]).failed(64, &["repeat with --yes"]);
+    assert_eq!(rig.names(), ["queenbee"]);
+}
+
+#[test]
+fn down_leaves_nothing_and_says_what_went() {
+    let rig = Rig::new("down");
+    rig.create(&["--count", "3"]).fine();
+    rig.create(&["--name", "queenbee"]).fine();
+    let said = rig.run(&["cluster", "down", "--yes"]).fine();
+    for part in [
+        "droplet queenbee",
+        "droplet workerbee-3",
+        "cloud firewall ovl-default",
+        "tag ovl:cluster:default",
+        "tag ovl\n",
+        "SSH key",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert_eq!(rig.names(), Vec::<String>::new());
+    assert_eq!((rig.api.firewalls().len(), rig.api.keys().len()), (0, 0));
+    assert_eq!(rig.api.tags(), Vec::<String>::new());
+    assert_eq!(rig.listed(), []);
+    assert_eq!(rig.run(&["cluster", "down", "--yes"]).fine(), "nothing was there to be removed\n");
+    rig.all_was_proper();
+}
+
+#[test]
+fn the_last_one_takes_firewall_and_tags_with_it() {
+    let rig = Rig::new("last");
+    rig.create(&["--count", "2"]).fine();
+    rig.run(&["rm", "--yes", "workerbee-1"]).fine();
+    assert_eq!(rig.api.firewalls().len(), 1);
+    rig.run(&["rm", "--yes", "workerbee-2"]).fine();
+    assert_eq!((rig.api.firewalls().len(), rig.api.tags().len()), (0, 0));
+    rig.all_was_proper();
+}
+
+#[test]
+fn a_removal_that_fails_names_it_and_the_rest_goes() {
+    let rig = Rig::new("stuck");
+    rig.create(&["--count", "3"]).fine();
+    let id = rig.api.droplet("workerbee-2").unwrap().order.id;
+    rig.api.fail(Fault::once("DELETE", &format!("/v2/droplets/{id}"), How::Forbidden).times(100));
+    rig.run(&["cluster", "down", "--yes"]).failed(1, &["workerbee-2: the token may not DELETE"]);
+    assert_eq!(rig.names(), ["workerbee-2"]);
+    assert_eq!(rig.api.firewalls().len(), 1, "it stays as long as one droplet does");
+    rig.api.mend();
+    rig.run(&["cluster", "down", "--yes"]).fine();
+    assert_eq!((rig.names().len(), rig.api.firewalls().len()), (0, 0));
+    rig.all_was_proper();
+}
+
+#[test]
+fn one_that_was_only_asked_for_goes_as_well() {
+    let rig = Rig::new("pending");
+    rig.api.fail(Fault::once("POST", "/v2/droplets", How::Unprocessable("No.".to_owned())));
+    rig.create(&["--name", "queenbee"]).failed(1, &["No"]);
+    assert_eq!(rig.listed().len(), 1);
+    let said = rig.run(&["rm", "--yes", "queenbee"]).fine();
+    assert!(said.contains("the record of queenbee"), "{said}");
+    assert_eq!(rig.listed(), []);
+}
+
+#[test]
+fn a_token_is_in_no_process_list() {
+    let rig = Rig::new("list");
+    rig.api.fail(Fault::once("GET", "/v2/droplets", How::Hang));
+    let mut child = rig.start(&["ls"]);
+    while !rig.api.unspent().is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let mut line = Vec::new();
+    let path = format!("/proc/{}/cmdline", child.id());
+    std::fs::File::open(path).unwrap().read_to_end(&mut line).unwrap();
+    assert!(!String::from_utf8_lossy(&line).contains(&rig.api.token()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -1,0 +1,108 @@
+//! What is wrong with what was asked, said before anything is made.
+use crate::rig::Rig;
+
+#[test]
+fn what_cannot_be_had_is_said_with_what_can() {
+    let rig = Rig::new("wrong-order");
+    for (args, parts) in [
+        (&["--region", "mars"][..], &["there is no region \"mars\"", "sfo3"][..]),
+        (&["--size", "huge"], &["there is no size \"huge\""]),
+        (&["--image", "debian-1"], &["there is no image \"debian-1\"", "debian-12-x64"]),
+        (&["--image", "../account"], &["there is no image"]),
+        (&["--image", "ubuntu-24-04-x64"], &["is a Ubuntu", "Debian 12 or 13"]),
+        (&["--vpc", "nowhere"], &["there is no VPC \"nowhere\""]),
+        (&["--private-networking=false"], &["unencrypted"]),
+        (&["--deb", "http://x/ovl.deb"], &["use https, or give --deb-sha256"]),
+        (&["--deb", "/etc/hostname"], &["no Debian package"]),
+        (&["--deb", "/nonexistent.deb"], &["/nonexistent.deb: "]),
+        (&["--store", "consul://10.0.0.1:8500"], &["name its package with --deb"]),
+        (&["--deb", "https://x/ovl.deb"], &["an agent needs a store"]),
+    ] {
+        rig.create(args).failed(1, parts);
+    }
+    for (args, parts) in [
+        (&["--name", "a b"][..], &["a droplet's name"][..]),
+        (&["--name", "queenbee", "--count", "2"], &["put {n} into --name"]),
+        (&["--tag", "ovl:cluster:other"], &["begin with ovl:"]),
+        (&["--open", "http"], &["a port or a range"]),
+        (&["--count", "0"], &["count"]),
+    ] {
+        rig.create(args).failed(64, parts);
+    }
+    rig.run(&["--cluster", "../x", "ls"]).failed(64, &["small letters"]);
+    assert_eq!(rig.names(), Vec::<String>::new());
+    assert_eq!(rig.api.firewalls().len(), 0);
+    rig.all_was_proper();
+}
+
+#[test]
+fn settings_come_from_the_environment_and_flags_win() {
+    let rig = Rig::new("environment");
+    let environment = [
+        ("DIGITALOCEAN_REGION", "fra1"),
+        ("DIGITALOCEAN_IMAGE", "debian-13-x64"),
+        ("DIGITALOCEAN_SIZE", "s-2vcpu-4gb"),
+        ("DIGITALOCEAN_PRIVATE_NETWORKING", "true"),
+    ];
+    let args = ["create", "--no-provision", "--image", "debian-12-x64"];
+    rig.done(rig.command(&args).envs(environment).output().unwrap()).fine();
+    let order = rig.api.droplets()[0].order.clone();
+    assert_eq!((order.region.as_str(), order.size.as_str()), ("fra1", "s-2vcpu-4gb"));
+    assert_eq!(order.image, "debian-12-x64");
+    rig.all_was_proper();
+}
+
+#[test]
+fn no_token_is_one_sentence() {
+    let rig = Rig::new("no-token");
+    for (token, part) in [
+        (None, "set DIGITALOCEAN_ACCESS_TOKEN"),
+        (Some(""), "no token"),
+        (Some("a b"), "characters"),
+    ] {
+        let mut command = rig.command(&["ls"]);
+        match token {
+            Some(token) => command.env("DIGITALOCEAN_ACCESS_TOKEN", token),
+            None => command.env_remove("DIGITALOCEAN_ACCESS_TOKEN"),
+        };
+        let done = rig.done(command.output().unwrap());
+        assert_eq!(done.err.trim().lines().count(), 1, "{done:?}");
+        done.failed(1, &[part]);
+    }
+    assert!(rig.api.requests().is_empty());
+}
+
+#[test]
+fn a_token_does_not_leave_in_clear_text() {
+    let rig = Rig::new("clear");
+    rig.run(&["--api-url", "http://192.0.2.1", "ls"]).failed(1, &["clear text"]);
+}
+
+#[test]
+fn a_dry_run_shows_the_user_data_and_asks_nobody() {
+    let rig = Rig::new("dry");
+    let mut command = rig.command(&["create", "--dry-run", "--count", "2"]);
+    let shown = rig.done(command.env_remove("DIGITALOCEAN_ACCESS_TOKEN").output().unwrap()).fine();
+    assert!(shown.contains("would make workerbee-1, workerbee-2"), "{shown}");
+    assert!(shown.contains("#cloud-config") && shown.contains("docker.io"), "{shown}");
+    assert!(rig.api.requests().is_empty());
+    let json = rig.json(&["create", "--dry-run", "--name", "kvstore"]);
+    assert_eq!(json["names"], serde_json::json!(["kvstore"]));
+    assert!(json["user_data"].as_str().unwrap().contains("consul"));
+}
+
+#[test]
+fn a_droplet_that_is_not_there_is_said_with_those_that_are() {
+    let rig = Rig::new("unknown");
+    rig.create(&["--name", "queenbee"]).fine();
+    for command in [
+        &["ip", "drone"][..],
+        &["ssh", "drone"],
+        &["restart", "drone"],
+        &["provision", "drone"],
+        &["tunnel", "drone", "8080:localhost:80"],
+    ] {
+        rig.run(command).failed(1, &["no droplet drone in cluster default; there are: queenbee"]);
+    }
+    rig.run(&["tunnel", "queenbee", "x"]).failed(64, &["PORT:HOST:PORT"]);
+}
