@@ -92,10 +92,23 @@ fn commands(program: &Program) -> String {
             text.push_str(&format!("\n### `{name}`\n\n{}", wrap(&format!("{about}."), "")));
             text.push_str(&flags(command, |arg| !arg.is_global_set() && !is_help(arg)));
         }
+        text.push_str(&flags_of_group(command, &program.command));
         deeper.reverse();
         left.extend(deeper);
     }
     text
+}
+
+/// What goes with every command of a group, and with no other; nothing for what is none.
+fn flags_of_group(group: &Command, root: &Command) -> String {
+    let is_first = below(root).any(|one| one.get_name() == group.get_name());
+    let of_root = |arg: &Arg| root.get_arguments().any(|one| one.get_id() == arg.get_id());
+    let table = flags(group, |arg| arg.is_global_set() && !of_root(arg) && !is_help(arg));
+    if !is_first || below(group).next().is_none() || table.is_empty() {
+        return String::new();
+    }
+    let name = group.get_bin_name().unwrap_or_else(|| group.get_name());
+    format!("\n### `{name}`\n\nWith every one of its commands:\n{table}")
 }
 
 fn is_help(arg: &Arg) -> bool {

@@ -63,9 +63,10 @@ pub(super) async fn leave(leave: Leave, client: &Client, output: &Output) -> Res
     let Leave { force, purge, yes, state_dir } = leave;
     if purge && !yes {
         confirm(
-            "This takes every network of ovl off this host, and what its agent remembers.",
+            "This takes every network of ovl off this host, and what its agent remembers.".to_owned(),
             "--purge asks before it removes anything, and there is no terminal to ask on: repeat with --yes",
-        )?;
+        )
+        .await?;
     }
     let patient = client.patient(LEAVE_WITHIN);
     let left: Option<api::Left> = match patient.post(&path(&["leave"]), &api::Leave { force }).await

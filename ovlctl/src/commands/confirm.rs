@@ -3,11 +3,16 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use crate::error::Error;
 
-/// Asks on the terminal. `alone`: what to say where there is none.
+/// Asks on the terminal; signals go on to be heard. `alone`: what to say where there is none.
 ///
 /// # Errors
 /// [`Error::Unconfirmed`] unless the answer is yes.
-pub(super) fn confirm(question: &str, alone: &'static str) -> Result<(), Error> {
+pub(super) async fn confirm(question: String, alone: &'static str) -> Result<(), Error> {
+    let asked = tokio::task::spawn_blocking(move || ask(&question, alone)).await;
+    asked.unwrap_or_else(|error| Err(Error::Output(error.into())))
+}
+
+fn ask(question: &str, alone: &'static str) -> Result<(), Error> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::Unconfirmed(alone));
     }

@@ -145,15 +145,9 @@ impl DigitalOcean {
         self.transport.post::<Value>("/v2/firewalls", &asked, "firewall").await.map(drop)
     }
 
-    pub(crate) async fn set_firewall(
-        &self,
-        id: &str,
-        name: &str,
-        tag: &str,
-        inbound: &[Rule],
-    ) -> Result<(), ApiError> {
-        let asked = FirewallRequest::new(name, tag, inbound);
-        self.transport.put(&format!("/v2/firewalls/{id}"), &asked).await
+    /// All of it: what is left out would be reset.
+    pub(crate) async fn set_firewall(&self, firewall: &Firewall) -> Result<(), ApiError> {
+        self.transport.put(&format!("/v2/firewalls/{}", firewall.id), firewall).await
     }
 
     pub(crate) async fn remove_firewall(&self, id: &str) -> Result<(), ApiError> {

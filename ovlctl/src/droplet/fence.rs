@@ -6,6 +6,9 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use serde::Deserialize as _;
+use serde_json::Value;
+
 use super::digitalocean::{ApiError, DigitalOcean, Firewall, Peers, Rule};
 use super::names::{Cluster, OURS};
 
@@ -78,13 +81,11 @@ pub(crate) async fn raise(
     let (name, tag) = (cluster.firewall(), cluster.tag());
     let wanted = rules(cluster, open);
     match find(api, cluster).await? {
-        Some(have) => {
-            let rules = together(&wanted, have.inbound_rules.as_deref().unwrap_or_default());
-            let tagged = have.tags.iter().flatten().any(|one| one.eq_ignore_ascii_case(&tag));
-            if tagged && covers(have.inbound_rules.as_deref().unwrap_or_default(), &rules) {
+        Some(mut have) => {
+            if !extend(&mut have, &tag, &wanted) {
                 return Ok(None);
             }
-            api.set_firewall(&have.id, &name, &tag, &rules).await?;
+            api.set_firewall(&have).await?;
             Ok(Some(format!("changed the cloud firewall {name}")))
         }
         None => match api.add_firewall(&name, &tag, &wanted).await {
@@ -107,16 +108,19 @@ pub(crate) async fn find(
     Ok(api.firewalls().await?.into_iter().find(|one| one.name == name))
 }
 
-/// Ours, and what others opened beside it.
-fn together(wanted: &[Rule], have: &[Rule]) -> Vec<Rule> {
-    let known: BTreeSet<_> = wanted.iter().map(key).collect();
-    let others = have.iter().filter(|rule| !known.contains(&key(rule)) && rule.protocol != "icmp");
-    wanted.iter().cloned().chain(others.cloned()).collect()
-}
-
-fn covers(have: &[Rule], wanted: &[Rule]) -> bool {
-    let have: BTreeSet<_> = have.iter().map(key).collect();
-    wanted.iter().all(|rule| have.contains(&key(rule)))
+/// Adds what is missing, and leaves what others made of it. Whether anything was.
+fn extend(firewall: &mut Firewall, tag: &str, wanted: &[Rule]) -> bool {
+    let rules = firewall.inbound_rules.iter().filter_map(|rule| Rule::deserialize(rule).ok());
+    let have: BTreeSet<_> = rules.map(|rule| key(&rule)).collect();
+    let missing = wanted.iter().filter(|rule| !have.contains(&key(rule)));
+    let missing: Vec<Value> = missing.filter_map(|rule| serde_json::to_value(rule).ok()).collect();
+    let tagged = firewall.tags.iter().any(|one| one.eq_ignore_ascii_case(tag));
+    if !tagged {
+        firewall.tags.push(tag.to_owned());
+    }
+    let changed = !tagged || !missing.is_empty();
+    firewall.inbound_rules.extend(missing);
+    changed
 }
 
 /// A rule, however the provider writes it: all ports are `0`, and ICMP has some or none.
@@ -137,6 +141,8 @@ fn key(rule: &Rule) -> (String, String, BTreeSet<String>, BTreeSet<String>) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -170,13 +176,27 @@ mod tests {
     }
 
     #[test]
-    fn the_providers_way_to_write_a_rule_is_no_change() {
+    fn what_others_made_of_a_firewall_stays() {
         let cluster = "default".parse().unwrap();
-        let mut have = rules(&cluster, &[]);
-        have[5].ports = String::new();
-        have.push(Rule { protocol: "tcp".into(), ports: "80".into(), sources: Peers::anywhere() });
-        let wanted = together(&rules(&cluster, &[]), &have);
-        assert!(covers(&have, &wanted) && wanted.len() == 7);
-        assert!(!covers(&have[1..], &wanted));
+        let rules = rules(&cluster, &[]);
+        let mut have: Firewall = serde_json::from_value(json!({
+            "id": "1", "name": "ovl-default", "tags": null, "droplet_ids": [7],
+            "inbound_rules": rules,
+            "outbound_rules": [{ "protocol": "tcp", "ports": "443", "destinations": {} }],
+        }))
+        .unwrap();
+        have.inbound_rules[5]["ports"] = json!("0");
+        have.inbound_rules.push(json!({
+            "protocol": "tcp", "ports": "9", "sources": { "load_balancer_uids": ["x"] }
+        }));
+        let before = have.clone();
+        assert!(extend(&mut have, "ovl:cluster:default", &rules));
+        assert_eq!(have.tags, ["ovl:cluster:default"]);
+        assert!(!extend(&mut have, "OVL:cluster:default", &rules));
+        assert_eq!((have.inbound_rules.len(), have.droplet_ids.len()), (7, 1));
+        assert_eq!(have.outbound_rules, before.outbound_rules);
+        have.inbound_rules.remove(0);
+        assert!(extend(&mut have, "ovl:cluster:default", &rules));
+        assert_eq!(have.inbound_rules[6]["ports"], "22");
     }
 }

@@ -12,10 +12,11 @@ const OWN: [&str; 4] = ["id_ed25519.pub", "id_ecdsa.pub", "id_ed25519_sk.pub", "
 /// Bytes of a public key's file that are read.
 const FILE_MAX: u64 = 64 << 10;
 
-/// What will be let in, and the number of a key that was added to the account for it.
+/// What will be let in, and the numbers of keys that were added to the account for it.
+#[derive(Default)]
 pub(crate) struct Chosen {
     pub(crate) keys: Vec<KeyRef>,
-    pub(crate) added: Option<u64>,
+    pub(crate) added: Vec<u64>,
 }
 
 /// See the module.
@@ -27,14 +28,21 @@ pub(crate) async fn choose(api: &DigitalOcean, named: &[String]) -> Result<Chose
     if named.is_empty() {
         return of_the_user(api, &account).await;
     }
-    let mut chosen = Chosen { keys: Vec::new(), added: None };
+    // Looked up before any is added.
+    let is_known = |name: &&String| {
+        account.iter().any(|key| is_named(key, name)) || Path::new(name.as_str()).is_file()
+    };
+    if let Some(name) = named.iter().find(|name| !is_known(name)) {
+        return Err(DropletError::Said(unknown(name, &account)));
+    }
+    let mut chosen = Chosen::default();
     for name in named {
         match account.iter().find(|key| is_named(key, name)) {
             Some(key) => chosen.keys.push(KeyRef::Number(key.id)),
             None if Path::new(name).is_file() => {
                 let (key, added) = with_file(api, &account, Path::new(name)).await?;
                 chosen.keys.push(KeyRef::Number(key));
-                chosen.added = chosen.added.or(added);
+                chosen.added.extend(added);
             }
             None => return Err(DropletError::Said(unknown(name, &account))),
         }
@@ -62,7 +70,7 @@ async fn of_the_user(api: &DigitalOcean, account: &[SshKey]) -> Result<Chosen, D
         account.iter().filter(|key| blob(&key.public_key).is_some_and(|b| blobs.contains(&b)));
     let keys: Vec<KeyRef> = known.map(|key| KeyRef::Number(key.id)).collect();
     if !keys.is_empty() {
-        return Ok(Chosen { keys, added: None });
+        return Ok(Chosen { keys, added: Vec::new() });
     }
     let Some(file) = files.first() else {
         return Err(DropletError::Said(
@@ -70,7 +78,7 @@ async fn of_the_user(api: &DigitalOcean, account: &[SshKey]) -> Result<Chosen, D
         ));
     };
     let (key, added) = with_file(api, account, file).await?;
-    Ok(Chosen { keys: vec![KeyRef::Number(key)], added })
+    Ok(Chosen { keys: vec![KeyRef::Number(key)], added: added.into_iter().collect() })
 }
 
 fn own_files() -> Vec<PathBuf> {

@@ -11,14 +11,19 @@ use super::digitalocean::{ApiError, CreateDroplets, Droplet};
 use super::host::HostKey;
 use super::names::OURS;
 use super::record::{Entry, Request};
-use super::site::{DropletError, Site};
+use super::site::{DropletError, Site, pin_first};
 use super::ssh::new_host_key;
 
 /// Waits between looks for what a lost answer may have made: it takes the provider a moment to list it.
-const LOOKS: [Duration; 4] =
-    [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+const LOOKS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
 /// Orders of one droplet whose answers are lost, one after the other.
-const ORDERS_MAX: u32 = 3;
+const ORDERS_MAX: u32 = 2;
 /// Between looks at droplets that boot; the first, and the longest.
 const POLL: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
 
@@ -53,7 +58,10 @@ pub(crate) async fn make(
                 );
                 outcomes.insert(name.clone(), Err(DropletError::Said(text)));
             }
-            (None, _) => missing.push(name.clone()),
+            (None, _) => match recorded(site, name).await? {
+                Some(one) => drop(outcomes.insert(name.clone(), Ok(one))),
+                None => missing.push(name.clone()),
+            },
         }
     }
     for name in settle(site, &mut missing, rows).await? {
@@ -74,6 +82,15 @@ pub(crate) async fn make(
     Ok(outcomes)
 }
 
+/// One that was made, and that lists do not show yet.
+async fn recorded(site: &Site, name: &str) -> Result<Option<Droplet>, DropletError> {
+    let id = site.record().droplets.get(name).and_then(|entry| entry.id);
+    let Some(id) = id else { return Ok(None) };
+    let found = site.api.droplet(id).await?;
+    let is_ours = |one: &Droplet| one.has_tag(OURS) && one.has_tag(&site.cluster.tag());
+    Ok(found.filter(|one| one.name == name && is_ours(one)))
+}
+
 /// It is there: its number is recorded, and which host key it answers with.
 pub(crate) fn taken(site: &Site, droplet: &Droplet) -> Result<(), DropletError> {
     let entry = site.record().droplets.get(&droplet.name).cloned();
@@ -82,12 +99,7 @@ pub(crate) fn taken(site: &Site, droplet: &Droplet) -> Result<(), DropletError> 
         return Ok(());
     }
     let known = site.known(&droplet.name, droplet.id);
-    let request = entry.request.filter(|request| droplet.has_tag(&request.tag));
-    if let Some(request) = request
-        && !known.is_pinned()
-    {
-        known.pin_with_first([], &request.host_key)?;
-    }
+    pin_first(&known, droplet, entry.request.as_ref())?;
     site.note(&droplet.name, |entry| {
         let same = entry.id == Some(droplet.id);
         entry.id = Some(droplet.id);
@@ -105,31 +117,38 @@ async fn settle(
     rows: &Rows,
 ) -> Result<Vec<Droplet>, DropletError> {
     let record = site.record();
-    let tag_of =
-        |name: &String| record.droplets.get(name)?.request.as_ref().map(|one| one.tag.clone());
-    let mut by_tag: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for name in missing.iter() {
-        if let Some(tag) = tag_of(name) {
-            by_tag.entry(tag).or_default().push(name.clone());
-        }
+    let asked_before =
+        |name: &&String| record.droplets.get(*name).is_some_and(|entry| entry.request.is_some());
+    for name in missing.iter().filter(asked_before) {
+        rows.get(name).inspect(|row| row.say("looking for what an earlier request made"));
     }
-    let mut found = Vec::new();
-    for (tag, names) in by_tag {
-        for name in &names {
-            rows.get(name).inspect(|row| row.say("looking for what an earlier request made"));
-        }
-        found.extend(look_for(site, &tag, &names).await?);
-    }
+    let found = made_before(site, missing).await?;
     missing.retain(|name| !found.iter().any(|one| one.name == *name));
     Ok(found)
 }
 
-/// Droplets with the tag of a request whose answer was lost.
-pub(crate) async fn look_for(
+/// Droplets of these names that came of requests whose answers were lost.
+pub(crate) async fn made_before(
     site: &Site,
-    tag: &str,
     names: &[String],
 ) -> Result<Vec<Droplet>, DropletError> {
+    let record = site.record();
+    let mut by_tag: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for name in names {
+        let request = record.droplets.get(name).and_then(|entry| entry.request.as_ref());
+        if let Some(request) = request {
+            by_tag.entry(request.tag.clone()).or_default().push(name.clone());
+        }
+    }
+    let mut found = Vec::new();
+    for (tag, names) in by_tag {
+        found.extend(look_for(site, &tag, &names).await?);
+    }
+    Ok(found)
+}
+
+/// Droplets with the tag of a request whose answer was lost.
+async fn look_for(site: &Site, tag: &str, names: &[String]) -> Result<Vec<Droplet>, DropletError> {
     let mut found = Vec::new();
     for wait in LOOKS {
         tokio::time::sleep(wait).await;
@@ -174,7 +193,7 @@ async fn order(
     else {
         return Ok(Outcomes::new());
     };
-    let mut last = None;
+    let mut last: Option<ApiError> = None;
     for _ in 0..ORDERS_MAX {
         let asked = prepared(site, names, &entry, boot)?;
         names.iter().filter_map(|name| rows.get(name)).for_each(|row| row.say("asked for"));
@@ -189,17 +208,21 @@ async fn order(
                 if !made.is_empty() {
                     return came_of(site, names, made);
                 }
-                last = Some(error.to_string());
+                last = Some(error);
             }
             Err(error) => {
                 forget(site, names)?;
-                last = Some(error.to_string());
+                last = Some(error);
                 break;
             }
         }
     }
-    let why = last.unwrap_or_default();
-    Ok(names.iter().map(|name| (name.clone(), Err(DropletError::Said(why.clone())))).collect())
+    let failure = |error: &ApiError| match error.is_passing() {
+        true => DropletError::Later(error.to_string()),
+        false => DropletError::Said(error.to_string()),
+    };
+    let named = names.iter().filter_map(|name| Some((name.clone(), Err(failure(last.as_ref()?)))));
+    Ok(named.collect())
 }
 
 /// The request, after it has been recorded.
@@ -227,7 +250,7 @@ fn prepared(
     }
     let order = &entry.order;
     let mut tags = vec![OURS.to_owned(), site.cluster.tag()];
-    tags.extend(order.tags.iter().filter(|tag| !tag.starts_with(OURS)).cloned());
+    tags.extend(order.tags.iter().cloned());
     tags.push(tag);
     Ok(CreateDroplets {
         names: names.to_vec(),
@@ -261,7 +284,7 @@ fn came_of(
     for name in names {
         let outcome = match made.iter().find(|one| one.name == *name) {
             Some(one) => {
-                taken_from_answer(site, one)?;
+                taken(site, one)?;
                 Ok(one.clone())
             }
             None => Err(DropletError::Said(
@@ -271,18 +294,6 @@ fn came_of(
         outcomes.insert(name.clone(), outcome);
     }
     Ok(outcomes)
-}
-
-/// As [`taken`]; an answer to a request needs no tag to be that request's.
-fn taken_from_answer(site: &Site, droplet: &Droplet) -> Result<(), DropletError> {
-    let request = site.record().droplets.get(&droplet.name).and_then(|entry| entry.request.clone());
-    let known = site.known(&droplet.name, droplet.id);
-    if let Some(request) = request
-        && !known.is_pinned()
-    {
-        known.pin_with_first([], &request.host_key)?;
-    }
-    taken(site, droplet)
 }
 
 /// Waits until they run and have addresses, each at most `within`.
@@ -307,7 +318,16 @@ pub(crate) async fn active(
     let mut pause = POLL.0;
     let mut seen = BTreeMap::new();
     while !waiting.is_empty() {
-        for one in site.droplets().await? {
+        let mut there = site.droplets().await?;
+        for id in waiting
+            .keys()
+            .filter(|id| there.iter().all(|one| one.id != **id))
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            there.extend(site.api.droplet(id).await?);
+        }
+        for one in there {
             if one.is_active() && one.public().is_some() && one.private().is_some() {
                 if let Some(name) = waiting.remove(&one.id) {
                     rows.get(&name).inspect(|row| row.done(Step::Active));
@@ -330,7 +350,7 @@ pub(crate) async fn active(
             within.as_secs()
         );
         site.note(&name, |entry| entry.failure = Some(text.clone()))?;
-        outcomes.insert(name, Err(DropletError::Said(text)));
+        outcomes.insert(name, Err(DropletError::Later(text)));
     }
     Ok(outcomes)
 }

@@ -24,6 +24,8 @@ const REACH_STEP: Duration = Duration::from_secs(2);
 const BOOT_WITHIN: Duration = Duration::from_secs(900);
 /// For the script.
 const SCRIPT_WITHIN: Duration = Duration::from_secs(1200);
+/// Changes that are told; a script of ours makes some dozen.
+const CHANGES_MAX: usize = 1000;
 /// Connections that may break in one provisioning, restarts included.
 const BREAKS_MAX: u32 = 5;
 
@@ -104,16 +106,11 @@ pub(crate) async fn provision(
     let target = site
         .target(droplet)
         .ok_or_else(|| DropletError::Said("it has no public address yet".to_owned()))?;
-    row.say("waiting for ssh");
-    let shell = booted(site, droplet, &target, row).await?;
-    let shell = own_keys(site, droplet, &target, shell).await?;
-    row.done(Step::Booted);
-    shell.close().await;
-    ready.await?;
+    let mut ready = Some(ready);
     let mut done = Done::default();
     let mut breaks = 0;
     loop {
-        match once(site, droplet, &target, task, row, &mut done).await {
+        match attempt(site, droplet, &target, task, row, &mut ready, &mut done).await {
             Ok(None) => break,
             // Looked at again: the restart was for something.
             Ok(Some(boot_id)) => {
@@ -121,14 +118,14 @@ pub(crate) async fn provision(
                 done.restarted = true;
                 restarted(site, droplet, &target, &boot_id).await?;
             }
-            Err(DropletError::Ssh(error)) if error.is_passing() => {
+            Err(DropletError::Ssh(SshError::Lost { .. })) => {
                 row.say("the connection broke off: once more");
             }
             Err(error) => return Err(error),
         }
         breaks += 1;
         if breaks > BREAKS_MAX {
-            return Err(DropletError::Said(format!(
+            return Err(DropletError::Later(format!(
                 "it was begun {BREAKS_MAX} times, and never came to an end"
             )));
         }
@@ -139,6 +136,27 @@ pub(crate) async fn provision(
         entry.failure = None;
     })?;
     Ok(done)
+}
+
+/// All of it. `Some`: a restart is needed, of the boot with this number.
+async fn attempt(
+    site: &Site,
+    droplet: &Droplet,
+    target: &Target,
+    task: &Task,
+    row: &Row,
+    ready: &mut Option<impl Future<Output = Result<(), DropletError>>>,
+    done: &mut Done,
+) -> Result<Option<String>, DropletError> {
+    row.say("waiting for ssh");
+    let shell = booted(site, droplet, target, row).await?;
+    let shell = own_keys(site, droplet, target, shell).await?;
+    row.done(Step::Booted);
+    shell.close().await;
+    if let Some(ready) = ready.take() {
+        ready.await?;
+    }
+    once(site, droplet, target, task, row, done).await
 }
 
 /// A connection, as soon as it takes one.
@@ -188,7 +206,12 @@ async fn booted(
             match shell.run(BOOTED, |_| ()).await {
                 Ok(ran) if ran.code == Some(0) => return Ok(shell),
                 Ok(ran) if ran.code == Some(1) => {
-                    return Err(DropletError::from(shell.failed("cloud-init's first boot", &ran)));
+                    // What it left undone is done now: the script looks at everything.
+                    row.note(&format!(
+                        "{}; it is done again",
+                        shell.failed("the first boot", &ran)
+                    ));
+                    return Ok(shell);
                 }
                 // It restarts; that belongs to it.
                 Ok(_) => {}
@@ -199,7 +222,7 @@ async fn booted(
         }
     };
     let late = || {
-        DropletError::Said(format!(
+        DropletError::Later(format!(
             "its first boot does not come to an end within {} min: `ovlctl droplet ssh {} -- cloud-init status --long` says more",
             BOOT_WITHIN.as_secs() / 60,
             droplet.name
@@ -223,11 +246,13 @@ async fn own_keys(
     if keys.is_empty() {
         return Err(DropletError::Said("its new host keys cannot be read".to_owned()));
     }
-    let both = keys.iter().map(String::as_str);
-    known.pin_with_first(both.clone(), &first)?;
+    // Those of a rotation that broke off are known until this one is through.
+    let before = known.own_keys();
+    let all = before.iter().chain(&keys).map(String::as_str);
+    known.pin_with_first(all, &first)?;
     shell.output("putting its host keys in place", USE_KEYS).await?;
     shell.close().await;
-    known.pin(both)?;
+    known.pin(keys.iter().map(String::as_str))?;
     reach(site, droplet, target, REACH_WITHIN).await
 }
 
@@ -261,8 +286,10 @@ async fn once(
     let heard = |line: &str| match Line::parse(line) {
         Line::Same(what) => row.say(&what),
         Line::Changed(what) => {
-            row.note(&format!("changed: {what}"));
-            done.changes.push(what);
+            if done.changes.len() < CHANGES_MAX {
+                row.note(&format!("changed: {what}"));
+                done.changes.push(what);
+            }
         }
         Line::Restart(why) => {
             row.note(&why);
@@ -273,7 +300,7 @@ async fn once(
     };
     let ran = tokio::time::timeout(SCRIPT_WITHIN, shell.run(&script, heard)).await;
     let late = |_| {
-        DropletError::Said(format!(
+        DropletError::Later(format!(
             "the script does not come to an end within {} min",
             SCRIPT_WITHIN.as_secs() / 60
         ))
@@ -332,12 +359,17 @@ pub(crate) async fn restarted(
     let again = async {
         loop {
             tokio::time::sleep(REACH_STEP).await;
-            let Ok(shell) = reach(site, droplet, target, REACH_WITHIN).await else { continue };
-            if boot_id(&shell).await.is_ok_and(|now| now != before) {
-                return;
+            let now = match reach(site, droplet, target, REACH_WITHIN).await {
+                Ok(shell) => boot_id(&shell).await.map_err(DropletError::from),
+                Err(error) => Err(error),
+            };
+            match now {
+                Ok(now) if now != before => return Ok(()),
+                Err(error) if !error.is_passing() => return Err(error),
+                Ok(_) | Err(_) => {}
             }
         }
     };
-    let late = |_| DropletError::Said("it does not come back from its restart".to_owned());
-    tokio::time::timeout(REACH_WITHIN, again).await.map_err(late)
+    let late = |_| DropletError::Later("it does not come back from its restart".to_owned());
+    tokio::time::timeout(REACH_WITHIN, again).await.map_err(late)?
 }

@@ -3,7 +3,7 @@
 //!
 //! One folder for each cluster, for its owner only: `record.json`, ssh's configuration, and the host keys
 //! that are known. No secret is in it.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -24,7 +24,7 @@ const SIZE_MAX: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
     /// Neither `XDG_STATE_HOME` nor `HOME` is set.
-    #[error("no folder to record droplets in: set HOME, or give --state-dir")]
+    #[error("no folder to record droplets in: set HOME, or give --droplet-state")]
     NoFolder,
     /// A file or folder.
     #[error("cannot {what} {}: {source}", path.display())]
@@ -46,8 +46,8 @@ pub(crate) struct Record {
     version: u32,
     /// By name.
     pub(crate) droplets: BTreeMap<String, Entry>,
-    /// The SSH key that was added to the account, if one was.
-    pub(crate) added_key: Option<u64>,
+    /// SSH keys that were added to the account.
+    pub(crate) added_keys: BTreeSet<u64>,
     /// What `cluster up` was asked for.
     pub(crate) wanted: Option<Wanted>,
 }

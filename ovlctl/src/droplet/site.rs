@@ -4,8 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::digitalocean::{ApiError, DigitalOcean, Droplet};
 use super::names::{Cluster, OURS, is_droplet_name};
-use super::record::{Book, Entry, Folder, Record, RecordError};
-use super::ssh::{CONFIG, Known, SshError, Target, config_text};
+use super::record::{Book, Entry, Folder, Record, RecordError, Request};
+use super::ssh::{CONFIG, Known, SshError, Target, config_text, public_keys};
 
 /// Why a droplet, or all of them, could not be what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,9 @@ pub(crate) enum DropletError {
     /// In words of its own: complete sentences.
     #[error("{0}")]
     Said(String),
+    /// The same, and it may go better later.
+    #[error("{0}")]
+    Later(String),
 }
 
 impl DropletError {
@@ -31,6 +34,7 @@ impl DropletError {
             DropletError::Record(error) => matches!(error, RecordError::Busy { .. }),
             DropletError::Ssh(error) => error.is_passing(),
             DropletError::Said(_) => false,
+            DropletError::Later(_) => true,
         }
     }
 }
@@ -98,11 +102,15 @@ impl Site {
     }
 }
 
-/// The droplets of a cluster; none that lacks our tags, and none whose name could be no host's.
+/// The droplets of a cluster; none that lacks our tags.
 pub(crate) async fn ours(api: &DigitalOcean, cluster: &Cluster) -> Result<Vec<Droplet>, ApiError> {
     let tag = cluster.tag();
     let mut all = api.tagged(&tag).await?;
-    all.retain(|one| one.has_tag(&tag) && one.has_tag(OURS) && is_droplet_name(&one.name));
+    all.retain(|one| one.has_tag(&tag) && one.has_tag(OURS));
+    // One that was renamed is still ours; as it is called it could be nobody's host name, nor a file's.
+    for one in all.iter_mut().filter(|one| !is_droplet_name(&one.name)) {
+        one.name = format!("droplet-{}", one.id);
+    }
     all.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)).then(a.id.cmp(&b.id)));
     // A list that changes while its pages are read may show one of them twice.
     all.dedup_by_key(|one| one.id);
@@ -125,10 +133,31 @@ pub(crate) fn write_config(
     droplets: &[Droplet],
     user: &str,
 ) -> Result<PathBuf, RecordError> {
-    let targets: Vec<Target> = droplets.iter().filter_map(|one| target(folder, one)).collect();
     folder.make()?;
+    let record = folder.read()?;
+    for one in droplets {
+        let request = record.droplets.get(&one.name).and_then(|entry| entry.request.as_ref());
+        pin_first(&Known::of(folder, &one.name, one.id), one, request)?;
+    }
+    let targets: Vec<Target> = droplets.iter().filter_map(|one| target(folder, one)).collect();
     folder.write(CONFIG, &config_text(targets.iter(), user))?;
     Ok(folder.join(CONFIG))
+}
+
+/// Whoever connects to a droplet first knows its key, if it came of this request.
+pub(crate) fn pin_first(
+    known: &Known<'_>,
+    droplet: &Droplet,
+    request: Option<&Request>,
+) -> Result<(), RecordError> {
+    let Some(request) = request.filter(|request| droplet.has_tag(&request.tag)) else {
+        return Ok(());
+    };
+    let key = public_keys(&request.host_key).into_iter().next();
+    match key {
+        Some(key) if !known.is_pinned() => known.pin_with_first([], &key),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// kvstore and queenbee first, then by name, numbers by their value.

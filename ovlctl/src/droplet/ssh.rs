@@ -25,6 +25,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 const ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Seconds that a connection stays which nobody uses, if this program ends without closing it.
 const IDLE_SECONDS: NonZeroUsize = NonZeroUsize::new(120).unwrap();
+/// For a script that asks or does one thing.
+const OUTPUT_WITHIN: Duration = Duration::from_secs(90);
 /// Bytes of a line of output; the rest is left out.
 const LINE_MAX: u64 = 4096;
 /// Bytes of output that are kept of a script.
@@ -109,7 +111,6 @@ impl Shell {
         let mut builder = SessionBuilder::default();
         builder
             .known_hosts_check(if pinned { KnownHosts::Strict } else { KnownHosts::Add })
-            .user_known_hosts_file(&target.known_hosts)
             .connect_timeout(CONNECT_WITHIN)
             .control_persist(persist)
             .server_alive_interval(ALIVE_INTERVAL)
@@ -172,7 +173,12 @@ impl Shell {
     /// # Errors
     /// [`SshError::Lost`], [`SshError::Failed`].
     pub(crate) async fn output(&self, what: &str, script: &str) -> Result<String, SshError> {
-        let ran = self.run(script, |_| ()).await?;
+        let late = |_| SshError::Lost {
+            name: self.name.clone(),
+            why: format!("{what} takes longer than {} s", OUTPUT_WITHIN.as_secs()),
+        };
+        let ran = tokio::time::timeout(OUTPUT_WITHIN, self.run(script, |_| ())).await;
+        let ran = ran.map_err(late)??;
         match ran.code {
             Some(0) => Ok(ran.out),
             _ => Err(self.failed(what, &ran)),

@@ -31,7 +31,7 @@ fn one_that_is_still_being_made_goes_once_it_can() {
     };
     let rig = Rig::with("busy-new", settings);
     rig.create(&["--name", "queenbee", "--wait", "1"])
-        .failed(1, &["queenbee: DigitalOcean says after 1 s that it is new"]);
+        .failed(75, &["queenbee: DigitalOcean says after 1 s that it is new"]);
     rig.run(&["rm", "--yes", "queenbee"]).fine();
     assert_eq!(rig.names(), Vec::<String>::new());
     rig.all_was_proper();

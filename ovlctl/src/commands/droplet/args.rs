@@ -115,13 +115,13 @@ pub(super) enum ClusterCommand {
 pub(super) struct Create {
     /// How many
     ///
-    /// 1 to 1000; more than one with a --name that has {n} in it.
+    /// 1 to 1000; more than one with a --name that has a number in it.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(super) count: u16,
 
     /// What they are called
     ///
-    /// {n} becomes the next numbers that are free.
+    /// The letter n in braces becomes the next numbers that are free.
     #[arg(long, value_name = "NAME", default_value = "workerbee-{n}", value_parser = name_pattern)]
     pub(super) name: String,
 
@@ -170,7 +170,7 @@ pub(super) struct OrderArgs {
     /// The private network, by its id or name
     ///
     /// Without it the region's default one.
-    #[arg(long, value_name = "ID", conflicts_with = "private_networking", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(super) vpc: Option<String>,
 
     /// The region's default private network, as it is without this flag
@@ -350,12 +350,16 @@ fn name_pattern(text: &str) -> Result<String, &'static str> {
 
 fn tag(text: &str) -> Result<String, &'static str> {
     match text {
-        text if text == "ovl" || text.starts_with("ovl:") => {
-            Err("tags that begin with ovl: are for droplets' clusters")
-        }
+        text if is_ours(text) => Err("tags that begin with ovl: are for droplets' clusters"),
         text if is_tag(text) => Ok(text.to_owned()),
         _ => Err("a tag has 1 to 255 letters, digits, `:`, `-` or `_`"),
     }
+}
+
+/// Tags are the same in capitals.
+fn is_ours(tag: &str) -> bool {
+    let tag = tag.to_ascii_lowercase();
+    tag == "ovl" || tag.starts_with("ovl:")
 }
 
 fn user(text: &str) -> Result<String, &'static str> {

@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use super::args::{OrderArgs, PackageArgs};
-use crate::droplet::digitalocean::{DigitalOcean, Vpc};
+use crate::droplet::digitalocean::{DigitalOcean, KeyRef, Vpc};
 use crate::droplet::keys;
 use crate::droplet::record::{Order, Package};
 use crate::droplet::site::{DropletError, Site};
@@ -32,7 +32,12 @@ pub(super) fn unchecked(args: &OrderArgs, before: Option<&Order>) -> Result<Orde
         region: pick(&args.region, before.map(|one| &one.region), REGION),
         size: pick(&args.size, before.map(|one| &one.size), SIZE),
         image: pick(&args.image, before.map(|one| &one.image), IMAGE),
-        vpc: args.vpc.clone().or_else(|| before.and_then(|one| one.vpc.clone())),
+        vpc: args.vpc.clone().or_else(|| {
+            // In another region it would be another one.
+            let same = before
+                .filter(|one| args.region.as_ref().is_none_or(|region| *region == one.region));
+            same.and_then(|one| one.vpc.clone())
+        }),
         ssh_keys: Vec::new(),
         tags: match args.tags.is_empty() {
             true => before.map(|one| one.tags.clone()).unwrap_or_default(),
@@ -49,28 +54,35 @@ pub(super) async fn checked(
     more: usize,
 ) -> Result<Order, DropletError> {
     let mut order = unchecked(args, before)?;
-    if more > 0 {
+    if more > 0 || before.is_some_and(|one| one.region != order.region || one.size != order.size) {
         exists(&site.api, &order).await?;
         room(&site.api, more).await?;
     }
     if let Some(vpc) = &order.vpc {
         order.vpc = Some(network(&site.api, vpc, &order.region).await?.id);
     }
-    let named = match (args.ssh_keys.is_empty(), before) {
-        (true, Some(before)) if !before.ssh_keys.is_empty() => {
-            order.ssh_keys = before.ssh_keys.clone();
-            return Ok(order);
-        }
-        _ => &args.ssh_keys,
-    };
-    let chosen = keys::choose(&site.api, named).await?;
-    if let Some(key) = chosen.added {
+    if args.ssh_keys.is_empty()
+        && let Some(before) = before
+        && are_there(&site.api, &before.ssh_keys).await?
+    {
+        order.ssh_keys = before.ssh_keys.clone();
+        return Ok(order);
+    }
+    let chosen = keys::choose(&site.api, &args.ssh_keys).await?;
+    if !chosen.added.is_empty() {
         let mut book = site.book();
-        book.record.added_key = Some(key);
+        book.record.added_keys.extend(chosen.added);
         book.save()?;
     }
     order.ssh_keys = chosen.keys;
     Ok(order)
+}
+
+/// Whether the account still has them all; another cluster's may have gone with it.
+async fn are_there(api: &DigitalOcean, keys: &[KeyRef]) -> Result<bool, DropletError> {
+    let account = api.keys().await?;
+    let is_there = |key: &KeyRef| account.iter().any(|one| *key == KeyRef::Number(one.id));
+    Ok(!keys.is_empty() && keys.iter().all(is_there))
 }
 
 async fn exists(api: &DigitalOcean, order: &Order) -> Result<(), DropletError> {

@@ -17,7 +17,11 @@ pub(super) async fn run(account: &Account, asked: Provision, output: &Output) ->
     let there = site.droplets().await.map_err(DropletError::from)?;
     let mut chosen: Vec<&Droplet> = Vec::new();
     match asked.names.is_empty() {
-        true => chosen.extend(&there),
+        true => {
+            for one in &there {
+                chosen.push(find(&there, &one.name, account)?);
+            }
+        }
         false => {
             for name in &asked.names {
                 chosen.push(find(&there, name, account)?);

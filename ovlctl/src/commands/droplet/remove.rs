@@ -59,8 +59,13 @@ pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Re
             }
         }
     }
+    // Named twice, by name and number, it is one.
+    droplets.sort_by_key(|one| one.id);
+    droplets.dedup_by_key(|one| one.id);
+    only_here.sort_unstable();
+    only_here.dedup();
     if !asked.yes {
-        confirm(&question(&droplets, &only_here), ALONE)?;
+        confirm(question(&droplets, &only_here), ALONE).await?;
     }
     let last = droplets.len() == there.len();
     let mut removed = Removed::default();
@@ -68,10 +73,10 @@ pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Re
     erase(&site, &droplets, &mut removed, output).await?;
     for name in only_here {
         forget(&site, &name)?;
-        removed.done.push(format!("the record of {name}, which was not made"));
+        removed.done.push(format!("the record of {name}, which is not there"));
     }
     if last && removed.failed.is_empty() && site.record().droplets.is_empty() {
-        rest(&site, &mut removed).await?;
+        the_rest(&site, &mut removed).await;
     }
     told(removed, output)
 }
@@ -84,7 +89,7 @@ pub(super) async fn all(site: &Site, yes: bool, output: &Output) -> Result<(), E
         if let Some(firewall) = &firewall {
             question = format!("{question} So does the cloud firewall {}.", firewall.name);
         }
-        confirm(&question, ALONE)?;
+        confirm(question, ALONE).await?;
     }
     let mut removed = Removed::default();
     erase(site, &there, &mut removed, output).await?;
@@ -93,11 +98,11 @@ pub(super) async fn all(site: &Site, yes: bool, output: &Output) -> Result<(), E
         // Those that could not be removed are still there.
         if !removed.failed.iter().any(|failed| failed.starts_with(&format!("{name}:"))) {
             forget(site, &name)?;
-            removed.done.push(format!("the record of {name}, which was not made"));
+            removed.done.push(format!("the record of {name}, which is not there"));
         }
     }
     if removed.failed.is_empty() {
-        rest(site, &mut removed).await?;
+        the_rest(site, &mut removed).await;
     }
     told(removed, output)
 }
@@ -105,20 +110,12 @@ pub(super) async fn all(site: &Site, yes: bool, output: &Output) -> Result<(), E
 /// Also those of requests whose answers were lost: they have the cluster's tag as well, as soon as the
 /// provider lists them.
 async fn all_of(site: &Site) -> Result<Vec<Droplet>, DropletError> {
-    let pending = site
-        .record()
-        .droplets
-        .into_iter()
-        .filter_map(|(name, one)| one.request.map(|one| (name, one.tag)));
-    let pending: Vec<(String, String)> = pending.collect();
-    let mut there = site.droplets().await?;
-    for (name, tag) in pending {
-        if !there.iter().any(|one| one.name == name && one.has_tag(&tag)) {
-            make::look_for(site, &tag, &[name]).await?;
-        }
-    }
-    there = site.droplets().await?;
-    Ok(there)
+    let there = site.droplets().await?;
+    let record = site.record();
+    let is_there = |name: &String| there.iter().any(|one| one.name == *name);
+    let missing: Vec<String> = record.droplets.into_keys().filter(|name| !is_there(name)).collect();
+    make::made_before(site, &missing).await?;
+    Ok(site.droplets().await?)
 }
 
 fn unknown(site: &Site, name: &str) -> String {
@@ -156,9 +153,13 @@ async fn leave(site: &Site, there: &[Droplet], going: &[Droplet], output: &Outpu
     let record = site.record();
     let hosts = going.iter().filter(|one| {
         let task = record.droplets.get(&one.name).map(|entry| &entry.task);
-        one.is_active() && matches!(task, None | Some(Task::Node { store: Some(_), .. }))
+        let alike = going.iter().filter(|other| other.name == one.name).count();
+        one.is_active()
+            && alike == 1
+            && matches!(task, None | Some(Task::Node { store: Some(_), .. }))
     });
-    if site.write_config(there).is_err() {
+    // Those alone, so that of two with one name the right one is reached.
+    if site.write_config(going).is_err() {
         return;
     }
     let each = hosts.map(|one| async {
@@ -208,7 +209,11 @@ async fn erase(
             Err(error) => removed.failed.push(format!("{}: {error}", droplet.name)),
         }
     }
-    site.write_config(&site.droplets().await?)?;
+    match site.droplets().await {
+        Ok(there) => drop(site.write_config(&there)?),
+        // Written anew by the next command that needs it.
+        Err(error) => output.remark(&error.to_string()),
+    }
     Ok(())
 }
 
@@ -268,6 +273,13 @@ fn forget(site: &Site, name: &str) -> Result<(), DropletError> {
     Ok(book.save()?)
 }
 
+/// As [`rest`]; what was removed before is told in any case.
+async fn the_rest(site: &Site, removed: &mut Removed) {
+    if let Err(error) = rest(site, removed).await {
+        removed.failed.push(error.to_string());
+    }
+}
+
 /// What a cluster has beside its droplets.
 async fn rest(site: &Site, removed: &mut Removed) -> Result<(), DropletError> {
     if let Some(firewall) = fence::find(&site.api, &site.cluster).await? {
@@ -280,8 +292,8 @@ async fn rest(site: &Site, removed: &mut Removed) -> Result<(), DropletError> {
             removed.done.push(format!("tag {tag}"));
         }
     }
-    let added = site.record().added_key;
-    if let Some(key) = added {
+    let added = site.record().added_keys;
+    for key in added {
         site.api.remove_key(key).await?;
         removed.done.push(format!("SSH key {key} of the account, which was added for the cluster"));
     }

@@ -26,7 +26,7 @@ impl Retry {
     pub(super) fn after_failure(&mut self, asked: Option<Duration>) -> Option<Duration> {
         self.failures += 1;
         let wait = asked.unwrap_or(FIRST * 2u32.saturating_pow(self.failures - 1)).max(FIRST);
-        if self.failures >= TRIES || self.waited + wait > WAIT_MAX {
+        if self.failures >= TRIES || self.waited.saturating_add(wait) > WAIT_MAX {
             return None;
         }
         self.waited += wait;

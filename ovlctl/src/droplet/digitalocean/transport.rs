@@ -71,7 +71,12 @@ impl Transport {
             "http" => return Err(bad("the token would be sent in clear text: use https")),
             _ => return Err(bad("it begins with neither https nor http")),
         }
-        let client = reqwest::Client::builder()
+        // A proxy would be sent what is meant for this machine alone.
+        let builder = match base.scheme() {
+            "http" => reqwest::Client::builder().no_proxy(),
+            _ => reqwest::Client::builder(),
+        };
+        let client = builder
             .user_agent(concat!("ovlctl/", env!("CARGO_PKG_VERSION")))
             .timeout(PATIENCE)
             .connect_timeout(CONNECT_WITHIN)
@@ -108,7 +113,11 @@ impl Transport {
             let paged = [query, &[("per_page", PER_PAGE), ("page", &number)]].concat();
             let answer = self.request(Method::GET, path, &paged, None).await?;
             all.extend(taken::<Vec<T>>(&what, &answer, field)?);
-            match next_page(&answer) {
+            let unreadable = || ApiError::Garbage {
+                what: what.clone(),
+                why: "its next page has no number".to_owned(),
+            };
+            match next_page(&answer).map_err(|()| unreadable())? {
                 None => return Ok(all),
                 Some(next) if next <= page || next > PAGES_MAX => {
                     return Err(ApiError::Garbage {
@@ -311,10 +320,13 @@ fn taken<T: DeserializeOwned>(what: &str, answer: &Value, field: &str) -> Result
 }
 
 /// The number in `links.pages.next`. Only that: the token goes to no other address than ours.
-fn next_page(answer: &Value) -> Option<u32> {
-    let next = answer.pointer("/links/pages/next")?.as_str()?;
-    let url: Url = next.parse().ok()?;
-    url.query_pairs().find(|(name, _)| name == "page").and_then(|(_, page)| page.parse().ok())
+fn next_page(answer: &Value) -> Result<Option<u32>, ()> {
+    let Some(next) = answer.pointer("/links/pages/next").filter(|next| !next.is_null()) else {
+        return Ok(None);
+    };
+    let url: Url = next.as_str().unwrap_or_default().parse().map_err(|_| ())?;
+    let page = url.query_pairs().find(|(name, _)| name == "page");
+    page.and_then(|(_, page)| page.parse().ok()).map(Some).ok_or(())
 }
 
 /// `Retry-After` in seconds (RFC 9110, section 10.2.3), or until `ratelimit-reset`, in seconds since 1970.
@@ -380,10 +392,10 @@ mod tests {
         let links = |next: &str| json!({ "links": { "pages": { "next": next } } });
         assert_eq!(
             next_page(&links("https://evil.example/v2/droplets?per_page=2&page=3")),
-            Some(3)
+            Ok(Some(3))
         );
-        assert_eq!(next_page(&links("https://api/v2/droplets?page=x")), None);
-        assert_eq!(next_page(&json!({ "links": {} })), None);
+        assert_eq!(next_page(&links("https://api/v2/droplets?page=x")), Err(()));
+        assert_eq!(next_page(&json!({ "links": {} })), Ok(None));
     }
 
     #[test]

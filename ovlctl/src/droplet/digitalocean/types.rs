@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// `GET /v2/account`.
 #[derive(Clone, Debug, Deserialize)]
@@ -204,18 +205,30 @@ impl Peers {
     }
 }
 
-/// `GET /v2/firewalls`.
-#[derive(Clone, Debug, Deserialize)]
+/// `GET /v2/firewalls`: also all that others made of it, to be sent back as it is.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Firewall {
+    #[serde(skip_serializing)]
     pub(crate) id: String,
     pub(crate) name: String,
-    #[serde(default)]
-    pub(crate) tags: Option<Vec<String>>,
-    #[serde(default)]
-    pub(crate) inbound_rules: Option<Vec<Rule>>,
+    #[serde(default, deserialize_with = "null_is_none")]
+    pub(crate) tags: Vec<String>,
+    #[serde(default, deserialize_with = "null_is_none")]
+    pub(crate) droplet_ids: Vec<u64>,
+    /// Each as a [`Rule`], or with sources that are none of ours.
+    #[serde(default, deserialize_with = "null_is_none")]
+    pub(crate) inbound_rules: Vec<Value>,
+    #[serde(default, deserialize_with = "null_is_none")]
+    pub(crate) outbound_rules: Vec<Value>,
 }
 
-/// `POST` and `PUT` of one. Everything may go out.
+fn null_is_none<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
+/// `POST` of one. Everything may go out.
 #[derive(Debug, Serialize)]
 pub(super) struct FirewallRequest<'a> {
     name: &'a str,

@@ -127,6 +127,10 @@ apt_get() {
 lists_are_fresh=''
 update() {
     if [ "$lists_are_fresh" ]; then return; fi
+    # A power cut in the middle of an installation leaves it to be ended.
+    if [ -n "$(ls -A "${HOST_ROOT-}/var/lib/dpkg/updates" 2>/dev/null)" ] || dpkg --audit 2>/dev/null | grep -q .; then
+        run "packages: dpkg --configure -a" env DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold --configure -a
+    fi
     apt_get "packages: apt-get update" update
     lists_are_fresh=yes
 }
@@ -169,8 +173,8 @@ put() {
     else
         new "wrote $1"
     fi
-    install -m 644 "$work/new" "$1.new"
-    mv "$1.new" "$1"
+    # In a condition the shell goes on after a failure: a full disk must not put half a file in place.
+    { install -m 644 "$work/new" "$1.new" && mv "$1.new" "$1"; } || fail "cannot write $1"
 }
 
 active() { systemctl -q is-active "$1"; }
@@ -254,9 +258,10 @@ GRUB_CMDLINE_LINUX_DEFAULT=$(without_disable "$GRUB_CMDLINE_LINUX_DEFAULT")
 GRUB_CMDLINE_LINUX="$(without_disable "$GRUB_CMDLINE_LINUX") cgroup_enable=memory swapaccount=1"
 END
     then
-        run "memory: update-grub" update-grub
         told memory ""
     fi
+    # Also where the file was there: it may have failed before.
+    run "memory: update-grub" update-grub
     : >"${HOST_ROOT-}$restart_mark"
     say "~ memory: the kernel accounts for it after a restart"
 }
@@ -576,16 +581,18 @@ agent_settings() {
         return 1
     fi
     if cmp -s "$work/toml" "$agent_toml"; then return 0; fi
-    cp -p "$agent_toml" "$agent_toml.old"
-    new "$agent_toml (it was: $agent_toml.old): $(difference)"
-    cp -p "$agent_toml" "$agent_toml.new"
-    cat "$work/toml" >"$agent_toml.new"
-    mv "$agent_toml.new" "$agent_toml"
+    changed=$(difference)
+    # Before the file is there: who is stopped in between must not forget what the agent still needs.
     if grep -qv '^join' "$work/differs"; then
         echo restart >"$wants_mark"
     elif [ -s "$work/differs" ] && ! [ -e "$wants_mark" ]; then
         echo reload >"$wants_mark"
     fi
+    # In a condition the shell goes on after a failure: a full disk must not put half a file in place.
+    { cp -p "$agent_toml" "$agent_toml.old" && cp -p "$agent_toml" "$agent_toml.new" &&
+        cat "$work/toml" >"$agent_toml.new" && mv "$agent_toml.new" "$agent_toml"; } ||
+        fail "agent: cannot write $agent_toml"
+    new "$agent_toml (it was: $agent_toml.old): $changed"
 }
 
 # The settings that are other than before, as they are now; they stay in $work/differs.

@@ -31,7 +31,9 @@ pub(crate) fn text<'a>(targets: impl Iterator<Item = &'a Target> + Clone, user: 
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "\nHost {name}\n  HostName {address}\n  HostKeyAlias {name}\n  UserKnownHostsFile {known}\n",
+            "\nHost {name}\n  HostName {address}\n  HostKeyAlias {name}\n  UserKnownHostsFile {known}\n  \
+             GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  CheckHostIP no\n  \
+             UpdateHostKeys no\n",
             name = target.name,
             address = target.address,
             known = quoted(&target.known_hosts),
@@ -39,11 +41,7 @@ pub(crate) fn text<'a>(targets: impl Iterator<Item = &'a Target> + Clone, user: 
     }
     text += "\nMatch all\nInclude ~/.ssh/config\nMatch all\nInclude /etc/ssh/ssh_config\n";
     for target in targets {
-        let _ = write!(
-            text,
-            "\nHost {}\n  User {user}\n  StrictHostKeyChecking yes\n  CheckHostIP no\n  UpdateHostKeys no\n",
-            target.name
-        );
+        let _ = write!(text, "\nHost {}\n  User {user}\n  SendEnv -*\n", target.name);
     }
     text
 }

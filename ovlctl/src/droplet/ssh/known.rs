@@ -58,6 +58,14 @@ impl<'a> Known<'a> {
         self.pin(keys.into_iter().chain([first.as_str()]))
     }
 
+    /// Those that are known, but for that of its first boot.
+    pub(crate) fn own_keys(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path()).unwrap_or_default();
+        let own = text.lines().filter(|line| !line.ends_with(FIRST_BOOT));
+        let own = own.filter_map(|line| line.split_once(' ').map(|(_, key)| key.to_owned() + "\n"));
+        public_keys(&own.collect::<String>())
+    }
+
     pub(crate) fn forget(&self) -> Result<(), RecordError> {
         self.folder.remove(&self.file)
     }
