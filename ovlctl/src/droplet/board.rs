@@ -54,13 +54,10 @@ fn style() -> ProgressStyle {
     style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
-fn line(bars: Option<&MultiProgress>, text: &str) {
+fn line(text: &str) {
     use std::io::Write as _;
     // Nobody to tell: fine.
-    let _ = match bars {
-        Some(bars) => bars.println(text),
-        None => writeln!(std::io::stderr(), "{text}"),
-    };
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// One of them.
@@ -75,7 +72,7 @@ impl Row {
         let text = printable(text);
         match &self.bar {
             Some(bar) => bar.set_message(text),
-            None => line(None, &format!("{}: {text}", self.name)),
+            None => line(&format!("{}: {text}", self.name)),
         }
     }
 
@@ -91,7 +88,7 @@ impl Row {
         let text = format!("{}: {}", self.name, printable(text));
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => line(None, &text),
+            None => line(&text),
         }
     }
 

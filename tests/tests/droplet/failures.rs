@@ -96,6 +96,7 @@ fn one_that_never_runs_does_not_hold_up_the_others() {
     let rig = Rig::with("never", Settings::default().never_active("workerbee-2"));
     let done = rig.create(&["--count", "3", "--wait", "3"]);
     assert!(done.out.contains("workerbee-1") && done.out.contains("workerbee-3"), "{done:?}");
+    assert!(!done.out.contains("not made"), "it is made: {done:?}");
     done.failed(
         75,
         &["workerbee-2: DigitalOcean says after 3 s that it is new", "2 of 3 were done"],

@@ -30,14 +30,14 @@ const CHECK_WITHIN: Duration = Duration::from_secs(120);
 const CHECK_STEP: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(account: &Account, asked: Create, output: &Output) -> Result<(), Error> {
-    if asked.dry_run {
-        return Ok(dry(account, &asked, output)?);
-    }
     if asked.count > 1 && !asked.name.contains("{n}") {
         return Err(Error::Usage(format!(
             "{} droplets cannot all be called {}: put {{n}} into --name",
             asked.count, asked.name
         )));
+    }
+    if asked.dry_run {
+        return Ok(dry(account, &asked, output)?);
     }
     let site = account.site()?;
     let outcomes = created(&site, &asked, output).await?;
@@ -272,6 +272,7 @@ fn only_made(site: &Site, active: Outcomes<Droplet>, rows: &Rows) -> Vec<Outcome
     let one = |(name, outcome): (String, Result<Droplet, DropletError>)| {
         let role = record.droplets.get(&name).map_or("node", |entry| entry.task.role());
         let mut said = Outcome::new(&name, role, outcome.as_ref().ok());
+        said.id = said.id.or_else(|| record.droplets.get(&name)?.id);
         match outcome {
             Ok(droplet) => said.state = format!("{}, not set up", droplet.status),
             Err(error) => said.fail(&error),
@@ -296,6 +297,7 @@ async fn one(
     let task = record.droplets.get(&name).map(|entry| entry.task.clone());
     let role = task.as_ref().map_or("node", Task::role);
     let mut said = Outcome::new(&name, role, outcome.as_ref().ok());
+    said.id = said.id.or_else(|| record.droplets.get(&name)?.id);
     let is_store = name == KVSTORE;
     let ready = async {
         if is_store {
@@ -340,10 +342,7 @@ async fn one(
             if let Err(error) = site.note(&name, |entry| entry.failure = Some(text.clone())) {
                 rows.get(&name).inspect(|row| row.note(&error.to_string()));
             }
-            said.passing = error.is_passing();
-            said.state =
-                if said.id.is_some() { "failed".to_owned() } else { "not made".to_owned() };
-            said.failure = Some(text);
+            said.fail(&error);
         }
     }
     said

@@ -76,8 +76,8 @@ pub(super) fn report(outcomes: &[Outcome], next: &str, output: &Output) -> Resul
     failures(outcomes, output)
 }
 
-/// As [`report`] without a table.
-pub(super) fn failures(outcomes: &[Outcome], output: &Output) -> Result<(), Error> {
+/// Names each that failed.
+fn failures(outcomes: &[Outcome], output: &Output) -> Result<(), Error> {
     let failed: Vec<&Outcome> = outcomes.iter().filter(|one| one.failure.is_some()).collect();
     for one in &failed {
         output.complain(&format!("{}: {}", one.name, one.failure.as_deref().unwrap_or_default()));

@@ -19,7 +19,10 @@ const ACTION_WITHIN: Duration = Duration::from_secs(180);
 const LOOK_WITHIN: Duration = Duration::from_secs(20);
 const POLL: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
 
-pub(super) async fn run(account: &Account, asked: Names, output: &Output) -> Result<(), Error> {
+pub(super) async fn run(account: &Account, mut asked: Names, output: &Output) -> Result<(), Error> {
+    // Named twice, it is restarted once.
+    asked.names.sort_unstable();
+    asked.names.dedup();
     let site = account.site()?;
     let there = site.droplets().await.map_err(DropletError::from)?;
     let mut chosen = Vec::new();
@@ -80,20 +83,14 @@ async fn restart(site: &Site, droplet: &Droplet, row: &Row) -> Result<(), Drople
 async fn asked(site: &Site, droplet: &Droplet) -> Result<Action, DropletError> {
     let before =
         site.api.actions_of(droplet.id).await?.iter().map(|one| one.id).max().unwrap_or_default();
-    for _ in 0..2 {
-        match site.api.act(droplet.id, "reboot").await {
-            Err(ApiError::Unclear { .. }) => {
-                let actions = site.api.actions_of(droplet.id).await?;
-                if let Some(one) =
-                    actions.into_iter().find(|one| one.id > before && one.kind == "reboot")
-                {
-                    return Ok(one);
-                }
-            }
-            answer => return Ok(answer?),
+    match site.api.act(droplet.id, "reboot").await {
+        Err(error @ ApiError::Unclear { .. }) => {
+            let actions = site.api.actions_of(droplet.id).await?;
+            let newer = actions.into_iter().find(|one| one.id > before && one.kind == "reboot");
+            Ok(newer.ok_or(error)?)
         }
+        answer => Ok(answer?),
     }
-    Ok(site.api.act(droplet.id, "reboot").await?)
 }
 
 async fn completed(site: &Site, mut action: Action) -> Result<(), DropletError> {
