@@ -60,7 +60,8 @@ pub(crate) fn droplets() -> ArgValueCompleter {
 /// Of the cluster that is named on the line, or in the environment.
 fn recorded() -> Option<Vec<String>> {
     let line: Vec<OsString> = std::env::args_os().collect();
-    let set = |flag, variable| given(&line, flag).or_else(|| std::env::var_os(variable));
+    let of = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
+    let set = |flag, variable| given(&line, flag).or_else(|| of(variable));
     let cluster = set("--cluster", "OVL_CLUSTER").unwrap_or_else(|| "default".into());
     let base = set("--droplet-state", "OVL_DROPLET_STATE").map(PathBuf::from);
     let folder = Folder::of(&cluster.to_str()?.parse().ok()?, base.as_deref()).ok()?;

@@ -5,7 +5,7 @@
 //! failure is one sentence on standard error, and the exit code says of which kind it was.
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 mod args;
 mod client;
@@ -33,7 +33,9 @@ pub const COMPLETE_VARIABLE: &str = complete::VARIABLE;
 pub fn run_from_command_line() -> ExitCode {
     // Ends the program when it was a shell that asked.
     clap_complete::CompleteEnv::with_factory(command).var(complete::VARIABLE).complete();
-    let args = match Args::try_parse() {
+    let command = without_empty_variables(command());
+    let args = command.try_get_matches().and_then(|given| Args::from_arg_matches(&given));
+    let args = match args {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };
@@ -49,6 +51,20 @@ pub fn run_from_command_line() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// A variable that is set to nothing is as one that is not set.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| match is_empty(&arg) {
+            true => arg.env(clap::builder::Resettable::Reset),
+            false => arg,
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 fn run(args: Args, output: &Output) -> Result<(), Error> {

@@ -242,6 +242,20 @@ impl DigitalOcean {
         }
     }
 
+    /// Somebody else gives a droplet another name.
+    pub fn rename(&self, id: u64, name: &str) {
+        if let Some(droplet) = self.state().droplets.get_mut(&id) {
+            droplet.order.name = name.to_owned();
+        }
+    }
+
+    /// Somebody else takes a tag from a droplet.
+    pub fn untag(&self, id: u64, tag: &str) {
+        if let Some(droplet) = self.state().droplets.get_mut(&id) {
+            droplet.tags.retain(|one| one != tag);
+        }
+    }
+
     /// Somebody else uploads a key. `None`: `ssh-keygen` takes it for no public key.
     pub fn add_key(&self, name: &str, public_key: &str) -> io::Result<Option<u64>> {
         let Some(fingerprint) = keys::fingerprint(public_key)? else { return Ok(None) };

@@ -77,6 +77,14 @@ impl Account {
         Ok(DigitalOcean::new(transport))
     }
 
+    /// ` --cluster NAME`, as it stands in commands that are shown; nothing for the default one.
+    fn flag(&self) -> String {
+        match self.cluster.as_str() {
+            "default" => String::new(),
+            name => format!(" --cluster {name}"),
+        }
+    }
+
     fn folder(&self) -> Result<Folder, DropletError> {
         Ok(Folder::of(&self.cluster, self.droplet_state.as_deref())?)
     }

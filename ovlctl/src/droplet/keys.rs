@@ -4,29 +4,23 @@
 //! none is, those of the user that the account has already; and if it has none, the user's own is added.
 use std::path::{Path, PathBuf};
 
-use super::digitalocean::{ApiError, DigitalOcean, KeyRef, SshKey};
-use super::site::DropletError;
+use super::digitalocean::{ApiError, KeyRef, SshKey};
+use super::record::NewKey;
+use super::site::{DropletError, Site};
 
 /// Public keys of a user, as ssh-keygen names them, the best first (ssh_config(5), `IdentityFile`).
 const OWN: [&str; 4] = ["id_ed25519.pub", "id_ecdsa.pub", "id_ed25519_sk.pub", "id_rsa.pub"];
 /// Bytes of a public key's file that are read.
 const FILE_MAX: u64 = 64 << 10;
 
-/// What will be let in, and the numbers of keys that were added to the account for it.
-#[derive(Default)]
-pub(crate) struct Chosen {
-    pub(crate) keys: Vec<KeyRef>,
-    pub(crate) added: Vec<u64>,
-}
-
 /// See the module.
 ///
 /// # Errors
 /// A sentence that says which key is not there, and what to do.
-pub(crate) async fn choose(api: &DigitalOcean, named: &[String]) -> Result<Chosen, DropletError> {
-    let account = api.keys().await?;
+pub(crate) async fn choose(site: &Site, named: &[String]) -> Result<Vec<KeyRef>, DropletError> {
+    let account = owned(site).await?;
     if named.is_empty() {
-        return of_the_user(api, &account).await;
+        return of_the_user(site, &account).await;
     }
     // Looked up before any is added.
     let is_known = |name: &&String| {
@@ -35,19 +29,37 @@ pub(crate) async fn choose(api: &DigitalOcean, named: &[String]) -> Result<Chose
     if let Some(name) = named.iter().find(|name| !is_known(name)) {
         return Err(DropletError::Said(unknown(name, &account)));
     }
-    let mut chosen = Chosen::default();
+    let mut chosen = Vec::new();
     for name in named {
-        match account.iter().find(|key| is_named(key, name)) {
-            Some(key) => chosen.keys.push(KeyRef::Number(key.id)),
-            None if Path::new(name).is_file() => {
-                let (key, added) = with_file(api, &account, Path::new(name)).await?;
-                chosen.keys.push(KeyRef::Number(key));
-                chosen.added.extend(added);
-            }
-            None => return Err(DropletError::Said(unknown(name, &account))),
-        }
+        chosen.push(KeyRef::Number(match account.iter().find(|key| is_named(key, name)) {
+            Some(key) => key.id,
+            None => with_file(site, &account, Path::new(name)).await?,
+        }));
     }
     Ok(chosen)
+}
+
+/// The account's keys. Those that were about to be added when a run was stopped, and are there, are recorded
+/// as added.
+pub(crate) async fn owned(site: &Site) -> Result<Vec<SshKey>, DropletError> {
+    let account = site.api.keys().await?;
+    let adding = site.record().adding_keys;
+    let is_it = |new: &NewKey, key: &SshKey| {
+        key.name == new.name && blob(&key.public_key).as_ref() == Some(&new.key)
+    };
+    for new in adding {
+        if let Some(key) = account.iter().find(|key| is_it(&new, key)) {
+            added(site, &new, key.id)?;
+        }
+    }
+    Ok(account)
+}
+
+fn added(site: &Site, new: &NewKey, id: u64) -> Result<(), DropletError> {
+    Ok(site.change(|record| {
+        record.adding_keys.remove(new);
+        record.added_keys.insert(id);
+    })?)
 }
 
 fn is_named(key: &SshKey, name: &str) -> bool {
@@ -63,22 +75,21 @@ fn unknown(name: &str, account: &[SshKey]) -> String {
     )
 }
 
-async fn of_the_user(api: &DigitalOcean, account: &[SshKey]) -> Result<Chosen, DropletError> {
+async fn of_the_user(site: &Site, account: &[SshKey]) -> Result<Vec<KeyRef>, DropletError> {
     let files = own_files();
     let blobs: Vec<String> = files.iter().filter_map(|file| blob(&read(file).ok()?)).collect();
     let known =
         account.iter().filter(|key| blob(&key.public_key).is_some_and(|b| blobs.contains(&b)));
     let keys: Vec<KeyRef> = known.map(|key| KeyRef::Number(key.id)).collect();
     if !keys.is_empty() {
-        return Ok(Chosen { keys, added: Vec::new() });
+        return Ok(keys);
     }
     let Some(file) = files.first() else {
         return Err(DropletError::Said(
             "no SSH key to let in: make one with ssh-keygen, or name one of the account's with --ssh-key".to_owned(),
         ));
     };
-    let (key, added) = with_file(api, account, file).await?;
-    Ok(Chosen { keys: vec![KeyRef::Number(key)], added: added.into_iter().collect() })
+    Ok(vec![KeyRef::Number(with_file(site, account, file).await?)])
 }
 
 fn own_files() -> Vec<PathBuf> {
@@ -86,12 +97,9 @@ fn own_files() -> Vec<PathBuf> {
     OWN.iter().map(|name| home.join(".ssh").join(name)).filter(|file| file.is_file()).collect()
 }
 
-/// The account's number of a file's key, and the same again if it had to be added.
-async fn with_file(
-    api: &DigitalOcean,
-    account: &[SshKey],
-    file: &Path,
-) -> Result<(u64, Option<u64>), DropletError> {
+/// The account's number of a file's key, which is added if it is not there; what is about to be added is
+/// recorded before.
+async fn with_file(site: &Site, account: &[SshKey], file: &Path) -> Result<u64, DropletError> {
     let text = read(file)
         .map_err(|error| DropletError::Said(format!("cannot read {}: {error}", file.display())))?;
     let wanted = blob(&text).ok_or_else(|| {
@@ -104,18 +112,26 @@ async fn with_file(
         keys.iter().find(|key| blob(&key.public_key).as_ref() == Some(&wanted)).map(|key| key.id)
     };
     if let Some(id) = has(account) {
-        return Ok((id, None));
+        return Ok(id);
     }
     let name = format!("ovl-{}", file.file_stem().unwrap_or_default().to_string_lossy());
-    match api.add_key(&name, text.trim()).await {
-        Ok(key) => Ok((key.id, Some(key.id))),
+    let new = NewKey { name, key: wanted.clone() };
+    site.change(|record| {
+        record.adding_keys.insert(new.clone());
+    })?;
+    let id = match site.api.add_key(&new.name, text.trim()).await {
+        Ok(key) => key.id,
         // It may have been added: then it is there.
-        Err(error @ ApiError::Unclear { .. }) => {
-            let id = has(&api.keys().await?).ok_or(error)?;
-            Ok((id, Some(id)))
+        Err(error @ ApiError::Unclear { .. }) => has(&site.api.keys().await?).ok_or(error)?,
+        Err(error) => {
+            site.change(|record| {
+                record.adding_keys.remove(&new);
+            })?;
+            return Err(error.into());
         }
-        Err(error) => Err(error.into()),
-    }
+    };
+    added(site, &new, id)?;
+    Ok(id)
 }
 
 fn read(file: &Path) -> std::io::Result<String> {

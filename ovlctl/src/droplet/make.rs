@@ -1,8 +1,9 @@
 //! From orders to droplets that run: each is made once, whatever breaks in between.
 //!
-//! An order is recorded with a tag of its own before it is sent. If the answer is lost, by the network or by the
-//! end of this program, the tag says later what came of it: what has it was made, and is taken; if nothing
-//! has it after a while, nothing was made, and it is sent again with another tag.
+//! An order is recorded with a tag of its own before it is sent. If the answer is lost, by the network or by
+//! the end of this program, the cluster's droplets say later what came of it: one of that name was made, and
+//! is taken, and its tags say by which request. If there is none after a while, nothing was made, and it is
+//! sent again with another tag. The earlier one is kept in mind: what comes of it late is known by its name.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::digitalocean::{ApiError, CreateDroplets, Droplet};
 use super::host::HostKey;
 use super::names::OURS;
 use super::record::{Entry, Request};
-use super::site::{DropletError, Site, pin_first};
+use super::site::{DropletError, Found, Site, pin_first, untagged};
 use super::ssh::new_host_key;
 
 /// Waits between looks for what a lost answer may have made: it takes the provider a moment to list it.
@@ -22,8 +23,10 @@ const LOOKS: [Duration; 5] = [
     Duration::from_secs(4),
     Duration::from_secs(8),
 ];
-/// Orders of one droplet whose answers are lost, one after the other.
+/// Orders of one droplet in one run whose answers are lost, one after the other.
 const ORDERS_MAX: u32 = 2;
+/// Such orders that are kept in mind, the newest.
+const REQUESTS_MAX: usize = 8;
 /// Between looks at droplets that boot; the first, and the longest.
 const POLL: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
 
@@ -43,32 +46,44 @@ pub(crate) async fn make(
 ) -> Result<Outcomes<Droplet>, DropletError> {
     let mut outcomes = Outcomes::new();
     let mut missing = Vec::new();
-    let there = site.droplets().await?;
-    for name in names {
-        let mut alike = there.iter().filter(|one| one.name == *name);
-        match (alike.next(), alike.next()) {
-            (Some(one), None) => {
-                taken(site, one)?;
-                outcomes.insert(name.clone(), Ok(one.clone()));
-            }
-            (Some(one), Some(other)) => {
-                let text = format!(
-                    "there are two droplets {name}, {} and {}: remove one of them by its number",
-                    one.id, other.id
-                );
-                outcomes.insert(name.clone(), Err(DropletError::Said(text)));
-            }
-            (None, _) => match recorded(site, name).await? {
-                Some(one) => drop(outcomes.insert(name.clone(), Ok(one))),
-                None => missing.push(name.clone()),
-            },
+    let mut there = site.droplets().await?;
+    let mut without_tags = BTreeMap::new();
+    for (name, found) in site.unlisted(&there).await? {
+        match found {
+            Found::Ours(one) => there.push(one),
+            Found::Untagged(one) => drop(without_tags.insert(name, one)),
+            Found::Gone => {}
         }
     }
-    for name in settle(site, &mut missing, rows).await? {
-        outcomes.insert(name.name.clone(), Ok(name));
+    for name in names {
+        let outcome = match (called(&there, name), without_tags.get(name)) {
+            (Some(outcome), _) => outcome,
+            (None, Some(one)) => Err(DropletError::Said(untagged(one, &site.cluster, name))),
+            (None, None) => {
+                missing.push(name.clone());
+                continue;
+            }
+        };
+        if let Ok(one) = &outcome {
+            taken(site, one)?;
+        }
+        outcomes.insert(name.clone(), outcome);
     }
+    outcomes.extend(settle(site, &mut missing, rows).await?);
+    let mut broken: Option<DropletError> = None;
     for batch in batches(site, &missing) {
-        outcomes.extend(order(site, &batch, rows, &boot).await?);
+        let made = match &broken {
+            None => order(site, &batch, rows, &boot).await,
+            Some(error) => Err(error.again()),
+        };
+        match made {
+            Ok(made) => outcomes.extend(made),
+            // What was made before it is not forgotten.
+            Err(error) => {
+                outcomes.extend(batch.iter().map(|name| (name.clone(), Err(error.again()))));
+                broken = Some(error);
+            }
+        }
     }
     for (name, outcome) in &outcomes {
         match outcome {
@@ -82,28 +97,37 @@ pub(crate) async fn make(
     Ok(outcomes)
 }
 
-/// One that was made, and that lists do not show yet.
-async fn recorded(site: &Site, name: &str) -> Result<Option<Droplet>, DropletError> {
-    let id = site.record().droplets.get(name).and_then(|entry| entry.id);
-    let Some(id) = id else { return Ok(None) };
-    let found = site.api.droplet(id).await?;
-    let is_ours = |one: &Droplet| one.has_tag(OURS) && one.has_tag(&site.cluster.tag());
-    Ok(found.filter(|one| one.name == name && is_ours(one)))
+/// The one that is called so; `None` if there is none.
+fn called(there: &[Droplet], name: &str) -> Option<Result<Droplet, DropletError>> {
+    let mut alike = there.iter().filter(|one| one.name == name);
+    match (alike.next(), alike.next()) {
+        (None, _) => None,
+        (Some(one), None) => Some(Ok(one.clone())),
+        (Some(one), Some(other)) => Some(Err(DropletError::Said(twins(one, other)))),
+    }
+}
+
+/// What to do with two of one name.
+pub(crate) fn twins(one: &Droplet, other: &Droplet) -> String {
+    format!(
+        "there are two droplets {}, {} and {}: remove one of them by its number",
+        one.name, one.id, other.id
+    )
 }
 
 /// It is there: its number is recorded, and which host key it answers with.
 pub(crate) fn taken(site: &Site, droplet: &Droplet) -> Result<(), DropletError> {
     let entry = site.record().droplets.get(&droplet.name).cloned();
     let Some(entry) = entry else { return Ok(()) };
-    if entry.id == Some(droplet.id) && entry.request.is_none() {
+    if entry.id == Some(droplet.id) && entry.requests.is_empty() {
         return Ok(());
     }
     let known = site.known(&droplet.name, droplet.id);
-    pin_first(&known, droplet, entry.request.as_ref())?;
+    pin_first(&known, droplet, &entry.requests)?;
     site.note(&droplet.name, |entry| {
         let same = entry.id == Some(droplet.id);
         entry.id = Some(droplet.id);
-        entry.request = None;
+        entry.requests.clear();
         entry.failure = None;
         entry.ready &= same;
     })?;
@@ -115,50 +139,43 @@ async fn settle(
     site: &Site,
     missing: &mut Vec<String>,
     rows: &Rows,
-) -> Result<Vec<Droplet>, DropletError> {
-    let record = site.record();
-    let asked_before =
-        |name: &&String| record.droplets.get(*name).is_some_and(|entry| entry.request.is_some());
-    for name in missing.iter().filter(asked_before) {
-        rows.get(name).inspect(|row| row.say("looking for what an earlier request made"));
+) -> Result<Outcomes<Droplet>, DropletError> {
+    for name in asked_before(site, missing) {
+        rows.get(&name).inspect(|row| row.say("looking for what an earlier request made"));
     }
     let found = made_before(site, missing).await?;
-    missing.retain(|name| !found.iter().any(|one| one.name == *name));
+    missing.retain(|name| !found.contains_key(name));
     Ok(found)
+}
+
+fn asked_before(site: &Site, names: &[String]) -> Vec<String> {
+    let record = site.record();
+    let is_asked =
+        |name: &&String| record.droplets.get(*name).is_some_and(|one| !one.requests.is_empty());
+    names.iter().filter(is_asked).cloned().collect()
 }
 
 /// Droplets of these names that came of requests whose answers were lost.
 pub(crate) async fn made_before(
     site: &Site,
     names: &[String],
-) -> Result<Vec<Droplet>, DropletError> {
-    let record = site.record();
-    let mut by_tag: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for name in names {
-        let request = record.droplets.get(name).and_then(|entry| entry.request.as_ref());
-        if let Some(request) = request {
-            by_tag.entry(request.tag.clone()).or_default().push(name.clone());
-        }
-    }
-    let mut found = Vec::new();
-    for (tag, names) in by_tag {
-        found.extend(look_for(site, &tag, &names).await?);
-    }
-    Ok(found)
+) -> Result<Outcomes<Droplet>, DropletError> {
+    look_for(site, &asked_before(site, names)).await
 }
 
-/// Droplets with the tag of a request whose answer was lost.
-async fn look_for(site: &Site, tag: &str, names: &[String]) -> Result<Vec<Droplet>, DropletError> {
-    let mut found = Vec::new();
+/// Those of these names that are there after a while.
+async fn look_for(site: &Site, names: &[String]) -> Result<Outcomes<Droplet>, DropletError> {
+    let mut found = Outcomes::new();
     for wait in LOOKS {
-        tokio::time::sleep(wait).await;
-        found = site.api.tagged(tag).await?;
-        found.retain(|one| one.has_tag(tag) && names.contains(&one.name));
         if found.len() == names.len() {
             break;
         }
+        tokio::time::sleep(wait).await;
+        let there = site.droplets().await?;
+        let named = names.iter().filter_map(|name| Some((name.clone(), called(&there, name)?)));
+        found = named.collect();
     }
-    for one in &found {
+    for one in found.values().flatten() {
         taken(site, one)?;
     }
     Ok(found)
@@ -193,36 +210,44 @@ async fn order(
     else {
         return Ok(Outcomes::new());
     };
-    let mut last: Option<ApiError> = None;
+    let say = |text: &str| {
+        names.iter().filter_map(|name| rows.get(name)).for_each(|row| row.say(text));
+    };
+    let mut failure = DropletError::Said("nothing was asked for".to_owned());
     for _ in 0..ORDERS_MAX {
         let asked = prepared(site, names, &entry, boot)?;
-        names.iter().filter_map(|name| rows.get(name)).for_each(|row| row.say("asked for"));
-        let tag = asked.tags.last().cloned().unwrap_or_default();
+        say("asked for");
         match site.api.create(&asked).await {
-            Ok(made) => return came_of(site, names, made),
-            Err(error @ ApiError::Unclear { .. }) => {
-                names.iter().filter_map(|name| rows.get(name)).for_each(|row| {
-                    row.say("the answer was lost: looking for what was made");
-                });
-                let made = look_for(site, &tag, names).await?;
-                if !made.is_empty() {
-                    return came_of(site, names, made);
-                }
-                last = Some(error);
+            Ok(made) if names.iter().all(|name| made.iter().any(|one| one.name == *name)) => {
+                return came_of(site, names, &made);
             }
+            Ok(_) => {
+                let text = "DigitalOcean took the order, and its answer does not name it";
+                failure = DropletError::Later(text.to_owned());
+            }
+            Err(error @ ApiError::Unclear { .. }) => failure = error.into(),
             Err(error) => {
-                forget(site, names)?;
-                last = Some(error);
+                forget(site, names, &asked)?;
+                failure = error.into();
                 break;
             }
         }
+        say("the answer was lost: looking for what was made");
+        let made = look_for(site, names).await?;
+        if !made.is_empty() {
+            let others = || {
+                DropletError::Later(
+                    "others of the same order were made, but not this one".to_owned(),
+                )
+            };
+            let mut made: Outcomes<Droplet> = made;
+            for name in names {
+                made.entry(name.clone()).or_insert_with(|| Err(others()));
+            }
+            return Ok(made);
+        }
     }
-    let failure = |error: &ApiError| match error.is_passing() {
-        true => DropletError::Later(error.to_string()),
-        false => DropletError::Said(error.to_string()),
-    };
-    let named = names.iter().filter_map(|name| Some((name.clone(), Err(failure(last.as_ref()?)))));
-    Ok(named.collect())
+    Ok(names.iter().map(|name| (name.clone(), Err(failure.again()))).collect())
 }
 
 /// The request, after it has been recorded.
@@ -242,7 +267,10 @@ fn prepared(
         let mut book = site.book();
         for name in names {
             if let Some(entry) = book.record.droplets.get_mut(name) {
-                entry.request = Some(request.clone());
+                entry.requests.push(request.clone());
+                let old = entry.requests.len().saturating_sub(REQUESTS_MAX);
+                entry.requests.drain(..old);
+                entry.tags.insert(tag.clone());
                 entry.id = None;
             }
         }
@@ -265,11 +293,13 @@ fn prepared(
 }
 
 /// Nothing came of it, for sure.
-fn forget(site: &Site, names: &[String]) -> Result<(), DropletError> {
+fn forget(site: &Site, names: &[String], asked: &CreateDroplets) -> Result<(), DropletError> {
+    let sent = |tag: &String| asked.tags.contains(tag);
     let mut book = site.book();
     for name in names {
         if let Some(entry) = book.record.droplets.get_mut(name) {
-            entry.request = None;
+            entry.requests.retain(|request| !sent(&request.tag));
+            entry.tags.retain(|tag| !sent(tag));
         }
     }
     Ok(book.save()?)
@@ -278,20 +308,14 @@ fn forget(site: &Site, names: &[String]) -> Result<(), DropletError> {
 fn came_of(
     site: &Site,
     names: &[String],
-    made: Vec<Droplet>,
+    made: &[Droplet],
 ) -> Result<Outcomes<Droplet>, DropletError> {
     let mut outcomes = Outcomes::new();
     for name in names {
-        let outcome = match made.iter().find(|one| one.name == *name) {
-            Some(one) => {
-                taken(site, one)?;
-                Ok(one.clone())
-            }
-            None => Err(DropletError::Said(
-                "DigitalOcean made others of the same request, but not this one".to_owned(),
-            )),
-        };
-        outcomes.insert(name.clone(), outcome);
+        if let Some(one) = made.iter().find(|one| one.name == *name) {
+            taken(site, one)?;
+            outcomes.insert(name.clone(), Ok(one.clone()));
+        }
     }
     Ok(outcomes)
 }
@@ -317,16 +341,20 @@ pub(crate) async fn active(
     let deadline = tokio::time::Instant::now() + within;
     let mut pause = POLL.0;
     let mut seen = BTreeMap::new();
+    let mut broken = None;
     while !waiting.is_empty() {
-        let mut there = site.droplets().await?;
-        for id in waiting
-            .keys()
-            .filter(|id| there.iter().all(|one| one.id != **id))
-            .copied()
-            .collect::<Vec<_>>()
-        {
-            there.extend(site.api.droplet(id).await?);
-        }
+        let there = match seen_now(site, waiting.keys().copied()).await {
+            Ok(there) => there,
+            Err(error) if error.is_passing() && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(POLL.1).await;
+                continue;
+            }
+            // Those that ran before it are not forgotten.
+            Err(error) => {
+                broken = Some(error);
+                break;
+            }
+        };
         for one in there {
             if one.is_active() && one.public().is_some() && one.private().is_some() {
                 if let Some(name) = waiting.remove(&one.id) {
@@ -343,6 +371,13 @@ pub(crate) async fn active(
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(POLL.1);
     }
+    if let Some(error) = broken.map(DropletError::from) {
+        for name in waiting.into_values() {
+            site.note(&name, |entry| entry.failure = Some(error.to_string()))?;
+            outcomes.insert(name, Err(error.again()));
+        }
+        return Ok(outcomes);
+    }
     for (id, name) in waiting {
         let status = seen.get(&id).map_or("not in its lists", String::as_str);
         let text = format!(
@@ -353,6 +388,17 @@ pub(crate) async fn active(
         outcomes.insert(name, Err(DropletError::Later(text)));
     }
     Ok(outcomes)
+}
+
+/// The cluster's droplets, and those of these numbers that lists do not show yet.
+async fn seen_now(site: &Site, ids: impl Iterator<Item = u64>) -> Result<Vec<Droplet>, ApiError> {
+    let mut there = site.droplets().await?;
+    for id in ids {
+        if there.iter().all(|one| one.id != id) {
+            there.extend(site.api.droplet(id).await?);
+        }
+    }
+    Ok(there)
 }
 
 /// A row for each.

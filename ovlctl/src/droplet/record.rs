@@ -17,6 +17,8 @@ use super::names::Cluster;
 
 /// Of the format; a higher one is not read.
 const VERSION: u32 = 1;
+/// The file that says who is at work; the only one that stays.
+const LOCK: &str = "lock";
 /// Bytes of a record that are read: thousands of droplets.
 const SIZE_MAX: u64 = 16 << 20;
 
@@ -48,8 +50,20 @@ pub(crate) struct Record {
     pub(crate) droplets: BTreeMap<String, Entry>,
     /// SSH keys that were added to the account.
     pub(crate) added_keys: BTreeSet<u64>,
+    /// SSH keys that were about to be added; they may have been.
+    #[serde(default)]
+    pub(crate) adding_keys: BTreeSet<NewKey>,
     /// What `cluster up` was asked for.
     pub(crate) wanted: Option<Wanted>,
+}
+
+/// An SSH key that was about to be added to the account.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct NewKey {
+    /// The account's name for it.
+    pub(crate) name: String,
+    /// As `type base64`.
+    pub(crate) key: String,
 }
 
 /// What a cluster is to be.
@@ -67,15 +81,32 @@ pub(crate) struct Entry {
     pub(crate) order: Order,
     /// The provider's number, once it is known.
     pub(crate) id: Option<u64>,
-    /// A request that was about to be sent; it may have been.
-    pub(crate) request: Option<Request>,
+    /// Requests that were about to be sent, and of which it is not known what came. The newest is the last.
+    pub(crate) requests: Vec<Request>,
+    /// Tags of requests that the provider may know: they go with the droplet.
+    pub(crate) tags: BTreeSet<String>,
     /// Why it is not there, the last time.
     pub(crate) failure: Option<String>,
     /// It is what it is to be.
     pub(crate) ready: bool,
     /// A command that makes it was begun, and has not come to a good end.
-    #[serde(default)]
     pub(crate) begun: bool,
+}
+
+impl Entry {
+    /// Nothing is asked for yet.
+    pub(crate) fn new(task: Task, order: Order) -> Entry {
+        Entry {
+            task,
+            order,
+            id: None,
+            requests: Vec::new(),
+            tags: BTreeSet::new(),
+            failure: None,
+            ready: false,
+            begun: false,
+        }
+    }
 }
 
 /// What is asked of the provider.
@@ -187,25 +218,32 @@ impl Folder {
 
     /// Writes a file at once and whole.
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<(), RecordError> {
-        let (path, new) = (self.join(name), self.join(&format!("{name}.new")));
+        let path = self.join(name);
         let write = || {
-            let mut options = File::options();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
+            // Two that write at once have a file each. It is for its owner only.
+            let mut new = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.0)?;
+            new.write_all(text.as_bytes())?;
+            new.as_file().sync_all()?;
+            new.persist(&path)?;
             File::open(&self.0)?.sync_all()
         };
         write().map_err(|source| RecordError::File { what: "write", path, source })
     }
 
-    /// Removes a file; one that is not there is fine.
-    pub(crate) fn remove(&self, name: &str) -> Result<(), RecordError> {
-        let path = self.join(name);
-        match fs::remove_file(&path) {
+    /// Removes the files whose names fit; those that are not there are fine.
+    pub(crate) fn remove(&self, fits: impl Fn(&str) -> bool) -> Result<(), RecordError> {
+        let remove = || {
+            for entry in fs::read_dir(&self.0)? {
+                let entry = entry?;
+                if entry.file_name().to_str().is_some_and(&fits) {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            Ok::<(), std::io::Error>(())
+        };
+        match remove() {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(RecordError::File { what: "remove", path, source: error })
+                Err(RecordError::File { what: "remove", path: self.0.clone(), source: error })
             }
             _ => Ok(()),
         }
@@ -232,7 +270,7 @@ impl Book {
     /// Reads it, and keeps others from it.
     pub(crate) fn open(folder: Folder, cluster: &Cluster) -> Result<Book, RecordError> {
         folder.make()?;
-        let path = folder.join("lock");
+        let path = folder.join(LOCK);
         let failed = |source| RecordError::File { what: "lock", path: path.clone(), source };
         let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let lock = match Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
@@ -255,6 +293,12 @@ impl Book {
             why: error.to_string(),
         })?;
         self.folder.write("record.json", &(text + "\n"))
+    }
+
+    /// There is nothing any more, and no file says otherwise.
+    pub(crate) fn clear(&mut self) -> Result<(), RecordError> {
+        self.record = Record::default();
+        self.folder.remove(|name| name != LOCK)
     }
 }
 
@@ -281,15 +325,7 @@ mod tests {
         let request = Request { tag: "ovl:request:1".into(), host_key: "ssh-ed25519 AAAA".into() };
         let package = Package::Url { url: "https://x/ovl.deb".into(), sha256: None };
         let task = Task::Node { store: None, join: vec![], package };
-        Entry {
-            task,
-            order,
-            id: None,
-            request: Some(request),
-            failure: None,
-            ready: false,
-            begun: true,
-        }
+        Entry { requests: vec![request], begun: true, ..Entry::new(task, order) }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::digitalocean::{ApiError, DigitalOcean, Droplet};
 use super::names::{Cluster, OURS, is_droplet_name};
 use super::record::{Book, Entry, Folder, Record, RecordError, Request};
-use super::ssh::{CONFIG, Known, SshError, Target, config_text, public_keys};
+use super::ssh::{CONFIG, Known, SshError, Target, config_text, forget_all, public_keys};
 
 /// Why a droplet, or all of them, could not be what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,24 @@ impl DropletError {
             DropletError::Later(_) => true,
         }
     }
+
+    /// The same words for another droplet that fails by it.
+    pub(crate) fn again(&self) -> DropletError {
+        match self.is_passing() {
+            true => DropletError::Later(self.to_string()),
+            false => DropletError::Said(self.to_string()),
+        }
+    }
+}
+
+/// A recorded droplet that no list shows.
+pub(crate) enum Found {
+    /// It is there, and lists do not show it yet.
+    Ours(Droplet),
+    /// It is there, and has lost our tags: not to be touched.
+    Untagged(Droplet),
+    /// It is not there, or was never made.
+    Gone,
 }
 
 /// See the module.
@@ -70,6 +88,13 @@ impl Site {
         self.book().record.clone()
     }
 
+    /// Changes what is recorded, and writes it.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Record)) -> Result<(), RecordError> {
+        let mut book = self.book();
+        change(&mut book.record);
+        book.save()
+    }
+
     /// Changes what is recorded of a droplet, if anything is, and writes it.
     pub(crate) fn note(
         &self,
@@ -80,6 +105,12 @@ impl Site {
         let Some(entry) = book.record.droplets.get_mut(name) else { return Ok(()) };
         change(entry);
         book.save()
+    }
+
+    /// Nothing is recorded of it any more, nor which host keys it had.
+    pub(crate) fn forget(&self, name: &str) -> Result<(), RecordError> {
+        forget_all(&self.folder, name)?;
+        self.change(|record| drop(record.droplets.remove(name)))
     }
 
     pub(crate) fn known<'a>(&'a self, name: &'a str, id: u64) -> Known<'a> {
@@ -98,23 +129,85 @@ impl Site {
 
     /// Those at the provider.
     pub(crate) async fn droplets(&self) -> Result<Vec<Droplet>, ApiError> {
-        ours(&self.api, &self.cluster).await
+        ours(&self.api, &self.cluster, &self.record()).await
+    }
+
+    /// See [`unlisted`].
+    pub(crate) async fn unlisted(
+        &self,
+        listed: &[Droplet],
+    ) -> Result<Vec<(String, Found)>, ApiError> {
+        unlisted(&self.api, &self.cluster, &self.record(), listed).await
     }
 }
 
-/// The droplets of a cluster; none that lacks our tags.
-pub(crate) async fn ours(api: &DigitalOcean, cluster: &Cluster) -> Result<Vec<Droplet>, ApiError> {
-    let tag = cluster.tag();
-    let mut all = api.tagged(&tag).await?;
-    all.retain(|one| one.has_tag(&tag) && one.has_tag(OURS));
-    // One that was renamed is still ours; as it is called it could be nobody's host name, nor a file's.
-    for one in all.iter_mut().filter(|one| !is_droplet_name(&one.name)) {
-        one.name = format!("droplet-{}", one.id);
+fn is_ours(droplet: &Droplet, cluster: &Cluster) -> bool {
+    droplet.has_tag(OURS) && droplet.has_tag(&cluster.tag())
+}
+
+/// Who was renamed elsewhere is still who it was here.
+fn named_as_recorded(mut droplet: Droplet, record: &Record) -> Droplet {
+    let recorded = record.droplets.iter().find(|(_, entry)| entry.id == Some(droplet.id));
+    if let Some((name, _)) = recorded {
+        droplet.name.clone_from(name);
+    } else if !is_droplet_name(&droplet.name) {
+        // As it is called it could be nobody's host name, nor a file's.
+        droplet.name = format!("droplet-{}", droplet.id);
     }
+    droplet
+}
+
+/// The droplets of a cluster; none that lacks our tags.
+pub(crate) async fn ours(
+    api: &DigitalOcean,
+    cluster: &Cluster,
+    record: &Record,
+) -> Result<Vec<Droplet>, ApiError> {
+    let all = api.tagged(&cluster.tag()).await?.into_iter();
+    let mut all: Vec<Droplet> =
+        all.filter(|one| is_ours(one, cluster)).map(|one| named_as_recorded(one, record)).collect();
     all.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)).then(a.id.cmp(&b.id)));
     // A list that changes while its pages are read may show one of them twice.
     all.dedup_by_key(|one| one.id);
     Ok(all)
+}
+
+/// Recorded droplets that the cluster's list does not show, by their names here.
+pub(crate) async fn unlisted(
+    api: &DigitalOcean,
+    cluster: &Cluster,
+    record: &Record,
+    listed: &[Droplet],
+) -> Result<Vec<(String, Found)>, ApiError> {
+    let mut all = Vec::new();
+    for (name, entry) in &record.droplets {
+        let found = match entry.id {
+            Some(id) if listed.iter().any(|one| one.id == id) => continue,
+            Some(id) => api.droplet(id).await?,
+            None => None,
+        };
+        let is_listed = || listed.iter().any(|one| one.name == *name);
+        all.push((
+            name.clone(),
+            match found {
+                // Another one has taken its place.
+                None if is_listed() => continue,
+                None => Found::Gone,
+                Some(one) if is_ours(&one, cluster) => Found::Ours(named_as_recorded(one, record)),
+                Some(one) => Found::Untagged(one),
+            },
+        ));
+    }
+    Ok(all)
+}
+
+/// What to do with one that has lost our tags.
+pub(crate) fn untagged(droplet: &Droplet, cluster: &Cluster, name: &str) -> String {
+    format!(
+        "droplet {} has lost the tag {OURS} or {}, and is not touched: give it back, or forget the droplet with `ovlctl droplet rm {name}`",
+        droplet.id,
+        cluster.tag(),
+    )
 }
 
 pub(crate) fn target(folder: &Folder, droplet: &Droplet) -> Option<Target> {
@@ -136,21 +229,21 @@ pub(crate) fn write_config(
     folder.make()?;
     let record = folder.read()?;
     for one in droplets {
-        let request = record.droplets.get(&one.name).and_then(|entry| entry.request.as_ref());
-        pin_first(&Known::of(folder, &one.name, one.id), one, request)?;
+        let requests = record.droplets.get(&one.name).map(|entry| entry.requests.as_slice());
+        pin_first(&Known::of(folder, &one.name, one.id), one, requests.unwrap_or_default())?;
     }
     let targets: Vec<Target> = droplets.iter().filter_map(|one| target(folder, one)).collect();
     folder.write(CONFIG, &config_text(targets.iter(), user))?;
     Ok(folder.join(CONFIG))
 }
 
-/// Whoever connects to a droplet first knows its key, if it came of this request.
+/// Whoever connects to a droplet first knows its key, if it came of one of these requests.
 pub(crate) fn pin_first(
     known: &Known<'_>,
     droplet: &Droplet,
-    request: Option<&Request>,
+    requests: &[Request],
 ) -> Result<(), RecordError> {
-    let Some(request) = request.filter(|request| droplet.has_tag(&request.tag)) else {
+    let Some(request) = requests.iter().find(|request| droplet.has_tag(&request.tag)) else {
         return Ok(());
     };
     let key = public_keys(&request.host_key).into_iter().next();

@@ -17,7 +17,7 @@ use openssh::{ControlPersist, ForwardType, KnownHosts, Session, SessionBuilder, 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 pub(crate) use self::config::{CONFIG, Target, text as config_text};
-pub(crate) use self::known::{FIRST_BOOT, Known, new_host_key, public_keys};
+pub(crate) use self::known::{FIRST_BOOT, Known, forget_all, new_host_key, public_keys};
 
 /// For a connection, the key exchange included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);

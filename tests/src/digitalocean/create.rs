@@ -56,7 +56,7 @@ impl State {
         order.id = id;
         self.make_tags(&order.tags);
         self.fleet.create(&order);
-        self.droplets.insert(id, Droplet::new(order));
+        self.droplets.insert(id, Droplet::new(order, self.settings.late_lists));
         id
     }
 

@@ -49,11 +49,12 @@ pub struct Droplet {
     born: Instant,
     reads: u32,
     lingers: u32,
+    late: u32,
 }
 
 impl Droplet {
-    /// A droplet that is being made.
-    pub(super) fn new(order: Order) -> Self {
+    /// A droplet that is being made; so many lists do not show it yet.
+    pub(super) fn new(order: Order, late: u32) -> Self {
         Self {
             tags: order.tags.clone(),
             order,
@@ -64,6 +65,7 @@ impl Droplet {
             born: clock::tick(),
             reads: 0,
             lingers: 0,
+            late,
         }
     }
 
@@ -75,7 +77,12 @@ impl Droplet {
 
     /// Whether lists show it.
     pub(super) fn in_lists(&self) -> bool {
-        !self.deleted || self.lingers > 0
+        self.late == 0 && (!self.deleted || self.lingers > 0)
+    }
+
+    /// Counts a list that would show it.
+    pub(super) fn pass_list(&mut self) {
+        self.late = self.late.saturating_sub(1);
     }
 
     fn is_due(&self, activation: Activation) -> bool {

@@ -19,13 +19,14 @@ pub(super) fn list(state: &mut State, asked: &Asked) -> Result<Answer, Refusal> 
     if kind.is_some_and(|kind| !["droplets", "gpus"].contains(&kind)) {
         return Err(Refusal::new(400, "type is neither droplets nor gpus").breaking_rules());
     }
-    let fits = |d: &&Droplet| {
-        d.in_lists()
-            && tag.is_none_or(|tag| d.tags.iter().any(|t| t == tag))
+    let fits = |d: &Droplet| {
+        tag.is_none_or(|tag| d.tags.iter().any(|t| t == tag))
             && name.is_none_or(|name| d.order.name.eq_ignore_ascii_case(name))
             && kind != Some("gpus")
     };
-    let ids: Vec<u64> = state.droplets.values().filter(fits).map(|d| d.order.id).collect();
+    let shown = state.droplets.values().filter(|d| d.in_lists() && fits(d));
+    let ids: Vec<u64> = shown.map(|d| d.order.id).collect();
+    state.droplets.values_mut().filter(|d| fits(d)).for_each(Droplet::pass_list);
     let page = Page::of(state, asked, ids.len())?;
     let shown = page.cut(&ids).iter().filter_map(|id| state.listed(*id)).collect();
     Ok(page.answer("droplets", shown))

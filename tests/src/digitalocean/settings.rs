@@ -29,6 +29,8 @@ pub struct Settings {
     pub action_reads: u32,
     /// In how many lists a droplet still shows after its deletion.
     pub linger_lists: u32,
+    /// In how many lists a new droplet does not show yet.
+    pub late_lists: u32,
     /// Whether a droplet that is still new refuses its deletion with 422.
     pub busy_while_new: bool,
     /// How many lists of SSH keys a minute may bring; DigitalOcean lets 10. `None`: any number.
@@ -50,6 +52,7 @@ impl Default for Settings {
             activation: Activation::AfterReads(2),
             action_reads: 1,
             linger_lists: 1,
+            late_lists: 0,
             busy_while_new: false,
             key_lists_per_minute: None,
             never_active: BTreeSet::new(),

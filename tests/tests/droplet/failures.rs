@@ -1,35 +1,39 @@
 //! What the provider refuses, and what breaks on the way.
 use ovl_tests::digitalocean::{Fault, How, Retry, Settings};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, each};
 
 #[test]
 fn each_refusal_is_one_sentence_with_its_request() {
     let unprocessable = How::Unprocessable("Size is not available in this region.".to_owned());
-    for (name, how, parts) in [
-        (
-            "401",
-            How::Unauthorized,
-            &["refuses the token", "DIGITALOCEAN_ACCESS_TOKEN", "(request "][..],
-        ),
-        ("403", How::Forbidden, &["the token may not POST /v2/droplets", "(request "]),
-        ("404", How::NotFound, &["/v2/droplets", "(request "]),
-        ("422", unprocessable, &["Size is not available in this region", "(request "]),
-    ] {
-        let rig = Rig::new(name);
-        rig.api.fail(Fault::once("POST", "/v2/droplets", how));
-        let done = rig.create(&["--count", "2"]);
-        for droplet in ["workerbee-1: ", "workerbee-2: "] {
-            assert!(done.err.contains(droplet), "{done:?}");
-        }
-        done.failed(1, parts);
-        assert_eq!(rig.names(), Vec::<String>::new());
-        assert!(rig.listed().iter().all(|(_, state)| state.starts_with("not made: ")));
-        // Nothing stands in the way of another try.
-        rig.create(&["--count", "2"]).fine();
-        assert_eq!(rig.names(), ["workerbee-1", "workerbee-2"]);
-        rig.all_was_proper();
-    }
+    each(
+        [
+            (
+                "401",
+                How::Unauthorized,
+                &["refuses the token", "DIGITALOCEAN_ACCESS_TOKEN", "(request "][..],
+            ),
+            ("403", How::Forbidden, &["the token may not do POST /v2/droplets", "(request "]),
+            ("404", How::NotFound, &["/v2/droplets", "(request "]),
+            ("422", unprocessable, &["Size is not available in this region", "(request "]),
+        ],
+        |(name, how, parts)| {
+            let rig = Rig::new(name);
+            rig.api.fail(Fault::once("POST", "/v2/droplets", how));
+            let done = rig.create(&["--count", "2"]);
+            for droplet in ["workerbee-1: ", "workerbee-2: "] {
+                assert!(done.err.contains(droplet), "{done:?}");
+            }
+            done.failed(1, parts);
+            assert_eq!(rig.names(), Vec::<String>::new());
+            assert!(rig.listed().iter().all(|(_, state)| state == "not made"));
+            assert!(rig.run(&["ls"]).fine().contains("\nworkerbee-2: "));
+            // Nothing stands in the way of another try.
+            rig.create(&["--count", "2"]).fine();
+            assert_eq!(rig.names(), ["workerbee-1", "workerbee-2"]);
+            rig.all_was_proper();
+        },
+    );
 }
 
 #[test]
@@ -46,49 +50,55 @@ fn a_wrong_token_is_one_sentence_and_changes_nothing() {
 
 #[test]
 fn what_passes_is_waited_for() {
-    for (name, path, how) in [
-        ("busy", "/v2/droplets", How::TooMany(Retry::After(1))),
-        ("hour", "/v2/droplets", How::TooMany(Retry::Reset(2))),
-        ("500", "/v2/regions", How::ServerError),
-        ("503", "/v2/account/keys", How::Unavailable),
-        ("reset", "/v2/sizes", How::ResetBefore),
-    ] {
-        let rig = Rig::new(name);
-        rig.api.fail(Fault::once("*", path, how).times(2));
-        rig.create(&[]).fine();
-        assert!(rig.api.unspent().is_empty(), "{name}");
-        assert_eq!(rig.names(), ["workerbee-1"]);
-        rig.all_was_proper();
-    }
+    each(
+        [
+            ("busy", "/v2/droplets", How::TooMany(Retry::After(1))),
+            ("hour", "/v2/droplets", How::TooMany(Retry::Reset(2))),
+            ("500", "/v2/regions", How::ServerError),
+            ("503", "/v2/account/keys", How::Unavailable),
+            ("reset", "/v2/sizes", How::ResetBefore),
+        ],
+        |(name, path, how)| {
+            let rig = Rig::new(name);
+            rig.api.fail(Fault::once("*", path, how).times(2));
+            rig.create(&[]).fine();
+            assert!(rig.api.unspent().is_empty(), "{name}");
+            assert_eq!(rig.names(), ["workerbee-1"]);
+            rig.all_was_proper();
+        },
+    );
 }
 
 #[test]
 fn what_does_not_pass_ends_after_a_while() {
-    for (name, how, parts) in [
-        ("always-500", How::ServerError, &["(500), 5 times", "status.digitalocean.com"][..]),
-        ("always-reset", How::ResetBefore, &["does not answer at http://127.0.0.1"]),
-        (
-            "limit",
-            How::TooMany(Retry::Reset(3000)),
-            &["takes no more requests for now (for ", " min)"],
-        ),
-    ] {
-        let rig = Rig::new(name);
-        rig.api.fail(Fault::once("GET", "/v2/droplets", how).times(100));
-        rig.create(&[]).failed(75, parts);
-        assert_eq!(rig.names(), Vec::<String>::new());
-    }
+    each(
+        [
+            ("always-500", How::ServerError, &["(500), 5 times", "status.digitalocean.com"][..]),
+            ("always-reset", How::ResetBefore, &["does not answer at http://127.0.0.1"]),
+            (
+                "limit",
+                How::TooMany(Retry::Reset(3000)),
+                &["takes no more requests for now (for ", " min)"],
+            ),
+        ],
+        |(name, how, parts)| {
+            let rig = Rig::new(name);
+            rig.api.fail(Fault::once("GET", "/v2/droplets", how).times(100));
+            rig.create(&[]).failed(75, parts);
+            assert_eq!(rig.names(), Vec::<String>::new());
+        },
+    );
 }
 
 #[test]
 fn answers_that_are_none_are_told_and_bounded() {
-    for (name, how) in [("html", How::NotJson), ("huge", How::Huge(20 << 20))] {
+    each([("html", How::NotJson), ("huge", How::Huge(20 << 20))], |(name, how)| {
         let rig = Rig::new(name);
         rig.api.fail(Fault::once("GET", "/v2/regions", how).times(100));
         let done = rig.create(&[]);
         assert!(done.code != Some(0) && done.err.trim().lines().count() <= 5, "{done:?}");
         assert_eq!(rig.names(), Vec::<String>::new());
-    }
+    });
 }
 
 #[test]
@@ -101,8 +111,40 @@ fn one_that_never_runs_does_not_hold_up_the_others() {
         75,
         &["workerbee-2: DigitalOcean says after 3 s that it is new", "2 of 3 were done"],
     );
-    let listed = rig.listed();
-    assert!(listed[1].1.starts_with("new, but: "), "{listed:?}");
+    assert_eq!(rig.listed()[1].1, "new, not set up");
+    let failure = rig.json(&["ls"])[1]["failure"].as_str().unwrap().to_owned();
+    assert!(failure.contains("says after 3 s that it is new"), "{failure}");
+    rig.all_was_proper();
+}
+
+#[test]
+fn what_was_made_before_a_failure_is_not_forgotten_by_it() {
+    let rig = Rig::new("second");
+    rig.api.fail(Fault::once("POST", "/v2/droplets", How::Forbidden).skip(1));
+    let done = rig.create(&["--count", "12"]);
+    assert!(!done.err.contains("ovlctl: workerbee-10: "), "{done:?}");
+    done.failed(1, &["workerbee-11: the token", "workerbee-12: the token", "10 of 12 were done"]);
+    assert_eq!(rig.names().len(), 10);
+    // The answer of the second is lost, and so is what would tell what came of it.
+    let lost = Fault::once("POST", "/v2/droplets", How::ResetAfter);
+    let blind = Fault::once("GET", "/v2/droplets", How::TooMany(Retry::Reset(3000)));
+    rig.api.fail(lost);
+    // Five pages of two, looked at twice before the order.
+    rig.api.fail(blind.skip(10));
+    rig.create(&["--count", "2"]).failed(75, &["workerbee-11: ", "workerbee-12: "]);
+    assert!(rig.api.unspent().is_empty(), "{:?}", rig.api.unspent());
+    rig.create(&["--count", "2"]).fine();
+    assert_eq!(rig.names().len(), 12);
+    rig.all_was_proper();
+}
+
+#[test]
+fn a_look_that_fails_while_they_boot_is_repeated() {
+    let rig = Rig::new("boot-look");
+    let fault = Fault::once("GET", "/v2/droplets", How::TooMany(Retry::Reset(3000)));
+    rig.api.fail(fault.skip(3));
+    rig.create(&["--name", "queenbee"]).fine();
+    assert!(rig.api.unspent().is_empty());
     rig.all_was_proper();
 }
 

@@ -1,4 +1,6 @@
 //! Which SSH keys are let in.
+use ovl_tests::digitalocean::{Fault, How};
+
 use crate::rig::Rig;
 
 #[test]
@@ -11,6 +13,22 @@ fn the_users_own_key_is_added_once_and_taken_away_with_the_cluster() {
     assert!(
         rig.api.droplets().iter().all(|one| one.order.ssh_keys == [keys[0].public_key.clone()])
     );
+    rig.run(&["cluster", "down", "--yes"]).fine();
+    assert!(rig.api.keys().is_empty());
+    rig.all_was_proper();
+}
+
+/// Stopped when the key was added and its number is not known yet.
+#[test]
+fn a_key_whose_number_was_never_heard_goes_with_the_cluster_as_well() {
+    let rig = Rig::new("unheard");
+    rig.api.fail(Fault::once("POST", "/v2/account/keys", How::ResetAfter));
+    rig.api.fail(Fault::once("GET", "/v2/account/keys", How::Hang).skip(1));
+    let mut child = rig.start(&["create", "--no-provision"]);
+    rig.wait_for_faults();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(rig.api.keys().len(), 1);
     rig.run(&["cluster", "down", "--yes"]).fine();
     assert!(rig.api.keys().is_empty());
     rig.all_was_proper();

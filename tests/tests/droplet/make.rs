@@ -1,13 +1,10 @@
 //! What is made, and that it is made once.
-use std::time::Duration;
-
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ovl_tests::digitalocean::{Fault, How};
-use ovl_tests::wait;
+use ovl_tests::digitalocean::{Fault, How, Settings};
 use serde_json::json;
 
-use crate::rig::Rig;
+use crate::rig::{Rig, each};
 
 #[test]
 fn a_droplet_is_made_behind_its_firewall_with_tags_and_user_data() {
@@ -81,20 +78,91 @@ fn what_is_there_is_not_made_again() {
 
 #[test]
 fn a_lost_answer_makes_nothing_twice_and_loses_nothing() {
-    for (name, how) in [
-        ("reset-after", How::ResetAfter),
-        ("reset-before", How::ResetBefore),
-        ("error-after", How::ServerErrorAfter),
-        ("error", How::ServerError),
-        ("not-json", How::NotJson),
-        ("truncated", How::Truncated),
-    ] {
-        let rig = Rig::new(name);
-        rig.api.fail(Fault::once("POST", "/v2/droplets", how));
+    each(
+        [
+            ("reset-after", How::ResetAfter),
+            ("reset-before", How::ResetBefore),
+            ("error-after", How::ServerErrorAfter),
+            ("error", How::ServerError),
+            ("not-json", How::NotJson),
+            ("truncated", How::Truncated),
+        ],
+        |(name, how)| {
+            let rig = Rig::new(name);
+            rig.api.fail(Fault::once("POST", "/v2/droplets", how));
+            rig.create(&["--count", "2"]).fine();
+            assert_eq!(rig.names(), ["workerbee-1", "workerbee-2"], "{name}");
+            rig.all_was_proper();
+        },
+    );
+}
+
+#[test]
+fn what_lists_show_late_is_made_once() {
+    each([("late", None), ("late-lost", Some(How::ResetAfter))], |(name, how)| {
+        let rig = Rig::with(name, Settings { late_lists: 3, ..Settings::default() });
+        if let Some(how) = how {
+            rig.api.fail(Fault::once("POST", "/v2/droplets", how));
+        }
         rig.create(&["--count", "2"]).fine();
         assert_eq!(rig.names(), ["workerbee-1", "workerbee-2"], "{name}");
+        rig.api.adjust(|settings| settings.late_lists = 100);
+        rig.create(&["--name", "queenbee"]).fine();
+        rig.create(&["--name", "queenbee"]).fine();
+        assert_eq!(rig.names().len(), 3, "{name}");
+        assert_eq!(rig.listed()[0], ("queenbee".to_owned(), "active, not set up".to_owned()));
+        rig.run(&["cluster", "down", "--yes"]).fine();
+        assert_eq!((rig.names().len(), rig.api.tags().len()), (0, 0), "{name}");
         rig.all_was_proper();
-    }
+    });
+}
+
+/// An order that was lost for good, and one that only seemed to be: both droplets are known.
+#[test]
+fn two_of_one_name_are_told_apart() {
+    let rig = Rig::with("twins", Settings { late_lists: 6, ..Settings::default() });
+    rig.api.fail(Fault::once("POST", "/v2/droplets", How::ResetAfter));
+    rig.create(&["--name", "queenbee"]).failed(1, &["there are two droplets queenbee"]);
+    let ids: Vec<String> = rig.api.droplets().iter().map(|one| one.order.id.to_string()).collect();
+    assert_eq!(ids.len(), 2);
+    rig.run(&["rm", "--yes", "queenbee"]).failed(1, &["give the number of one", &ids[0], &ids[1]]);
+    rig.run(&["rm", "--yes", &ids[1]]).fine();
+    rig.create(&["--name", "queenbee"]).fine();
+    assert_eq!(rig.names(), ["queenbee"]);
+    rig.run(&["cluster", "down", "--yes"]).fine();
+    assert_eq!((rig.names().len(), rig.api.tags().len()), (0, 0));
+    rig.all_was_proper();
+}
+
+#[test]
+fn one_that_was_renamed_elsewhere_is_who_it_was() {
+    let rig = Rig::new("renamed");
+    rig.create(&["--count", "2"]).fine();
+    let id = rig.api.droplet("workerbee-1").unwrap().order.id;
+    rig.api.rename(id, "Some other name");
+    let names: Vec<String> = rig.listed().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["workerbee-1", "workerbee-2"]);
+    rig.create(&["--name", "workerbee-1"]).fine();
+    assert_eq!(rig.api.droplets().len(), 2);
+    rig.run(&["rm", "--yes", "workerbee-1"]).fine();
+    assert_eq!(rig.names(), ["workerbee-2"]);
+    rig.all_was_proper();
+}
+
+#[test]
+fn more_droplets_are_made_where_the_others_are() {
+    let rig = Rig::new("beside");
+    rig.create(&["--name", "queenbee", "--region", "fra1", "--vpc", "apiary"]).fine();
+    rig.create(&[]).fine();
+    let order = rig.api.droplet("workerbee-1").unwrap().order;
+    let first = rig.api.droplet("queenbee").unwrap().order;
+    assert_eq!((order.region.as_str(), &order.vpc_uuid), ("fra1", &first.vpc_uuid));
+    rig.create(&["--region", "nyc3"])
+        .failed(1, &["queenbee is in fra1", "does not reach from there to nyc3", "--cluster"]);
+    rig.create(&["--vpc", "default-fra1"]).failed(1, &["queenbee is in VPC ", "--cluster"]);
+    assert_eq!(rig.names().len(), 2);
+    rig.create(&["--region", "nyc3", "--cluster", "other"]).fine();
+    rig.all_was_proper();
 }
 
 #[test]
@@ -112,37 +180,32 @@ fn lost_answers_of_everything_else_make_nothing_twice_either() {
 /// Stopped in the middle of the order, once before it was carried out and once after.
 #[test]
 fn ctrl_c_leaves_what_ls_shows_and_the_same_command_goes_on() {
-    for (name, path, done) in [("before", "/v2/droplets", false), ("after", "/v2/droplets?*", true)]
-    {
-        let rig = Rig::new(&format!("ctrl-c-{name}"));
-        let (method, path) = match done {
-            // The order itself hangs, undone; or it is done, and what follows hangs.
-            false => ("POST", path),
-            true => ("GET", "/v2/droplets"),
-        };
-        let fault = Fault::once(method, path, How::Hang);
-        rig.api.fail(if done { fault.skip(2) } else { fault });
-        let child = rig.start(&["create", "--no-provision", "--count", "2"]);
-        wait::until("the request that hangs", Duration::from_secs(20), || {
-            if rig.api.unspent().is_empty() {
-                Ok(())
-            } else {
-                Err(format!("{:?}", rig.api.unspent()))
+    each(
+        [("before", "/v2/droplets", false), ("after", "/v2/droplets?*", true)],
+        |(name, path, done)| {
+            let rig = Rig::new(&format!("ctrl-c-{name}"));
+            let (method, path) = match done {
+                // The order itself hangs, undone; or it is done, and what follows hangs.
+                false => ("POST", path),
+                true => ("GET", "/v2/droplets"),
+            };
+            let fault = Fault::once(method, path, How::Hang);
+            rig.api.fail(if done { fault.skip(2) } else { fault });
+            let child = rig.start(&["create", "--no-provision", "--count", "2"]);
+            rig.wait_for_faults();
+            kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+            rig.done(child.wait_with_output().unwrap())
+                .failed(130, &["interrupted", "ovlctl droplet ls"]);
+            let listed = rig.listed();
+            assert_eq!(listed.len(), 2, "{listed:?}");
+            if !done {
+                assert!(listed.iter().all(|(_, state)| state == "asked for"), "{listed:?}");
             }
-        })
-        .unwrap();
-        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
-        rig.done(child.wait_with_output().unwrap())
-            .failed(130, &["interrupted", "ovlctl droplet ls"]);
-        let listed = rig.listed();
-        assert_eq!(listed.len(), 2, "{listed:?}");
-        if !done {
-            assert!(listed.iter().all(|(_, state)| state == "asked for"), "{listed:?}");
-        }
-        rig.create(&["--count", "2"]).fine();
-        assert_eq!(rig.names(), ["workerbee-1", "workerbee-2"], "{name}");
-        rig.all_was_proper();
-    }
+            rig.create(&["--count", "2"]).fine();
+            assert_eq!(rig.names(), ["workerbee-1", "workerbee-2"], "{name}");
+            rig.all_was_proper();
+        },
+    );
 }
 
 #[test]
@@ -150,10 +213,7 @@ fn two_at_once_do_not_work_on_one_cluster() {
     let rig = Rig::new("two");
     rig.api.fail(Fault::once("GET", "/v2/regions", How::Hang));
     let mut child = rig.start(&["create", "--no-provision"]);
-    wait::until("the request that hangs", Duration::from_secs(20), || {
-        if rig.api.unspent().is_empty() { Ok(()) } else { Err("not yet".to_owned()) }
-    })
-    .unwrap();
+    rig.wait_for_faults();
     rig.create(&[]).failed(75, &["another ovlctl is at work on cluster default"]);
     // Another cluster is another matter, and looking is free.
     rig.create(&["--cluster", "other"]).fine();
@@ -171,7 +231,7 @@ fn what_was_removed_elsewhere_is_shown_and_made_again() {
     rig.create(&["--name", "queenbee"]).fine();
     let first = rig.api.droplet("queenbee").unwrap().order.id;
     rig.api.remove_droplet(first);
-    assert_eq!(rig.listed(), [("queenbee".to_owned(), "gone: removed elsewhere".to_owned())]);
+    assert_eq!(rig.listed(), [("queenbee".to_owned(), "removed elsewhere".to_owned())]);
     rig.create(&["--name", "queenbee"]).fine();
     assert_ne!(rig.api.droplet("queenbee").unwrap().order.id, first);
     rig.all_was_proper();

@@ -1,7 +1,7 @@
 //! What goes, and what is not touched.
 use std::io::Read as _;
 
-use ovl_tests::digitalocean::{Activation, Fault, How, Settings};
+use ovl_tests::digitalocean::{Activation, Fault, How, Retry, Settings};
 
 use crate::rig::Rig;
 
@@ -65,6 +65,7 @@ fn down_leaves_nothing_and_says_what_went() {
     assert_eq!(rig.names(), Vec::<String>::new());
     assert_eq!((rig.api.firewalls().len(), rig.api.keys().len()), (0, 0));
     assert_eq!(rig.api.tags(), Vec::<String>::new());
+    assert_eq!(rig.files(), ["lock"]);
     assert_eq!(rig.listed(), []);
     assert_eq!(rig.run(&["cluster", "down", "--yes"]).fine(), "nothing was there to be removed\n");
     rig.all_was_proper();
@@ -87,13 +88,59 @@ fn a_removal_that_fails_names_it_and_the_rest_goes() {
     rig.create(&["--count", "3"]).fine();
     let id = rig.api.droplet("workerbee-2").unwrap().order.id;
     rig.api.fail(Fault::once("DELETE", &format!("/v2/droplets/{id}"), How::Forbidden).times(100));
-    rig.run(&["cluster", "down", "--yes"]).failed(1, &["workerbee-2: the token may not DELETE"]);
+    rig.run(&["cluster", "down", "--yes"]).failed(1, &["workerbee-2: the token may not do DELETE"]);
     assert_eq!(rig.names(), ["workerbee-2"]);
     assert_eq!(rig.api.firewalls().len(), 1, "it stays as long as one droplet does");
     rig.api.mend();
     rig.run(&["cluster", "down", "--yes"]).fine();
     assert_eq!((rig.names().len(), rig.api.firewalls().len()), (0, 0));
     rig.all_was_proper();
+}
+
+#[test]
+fn one_that_has_lost_its_tag_is_named_and_not_touched() {
+    let rig = Rig::new("untagged");
+    rig.create(&["--name", "queenbee"]).fine();
+    rig.api.untag(rig.api.droplet("queenbee").unwrap().order.id, "ovl:cluster:default");
+    assert_eq!(rig.listed(), [("queenbee".to_owned(), "untagged".to_owned())]);
+    let sentence = ["queenbee: droplet ", "has lost the tag ovl or ovl:cluster:default"];
+    rig.create(&["--name", "queenbee"]).failed(1, &sentence);
+    rig.run(&["cluster", "down", "--yes"]).failed(1, &sentence);
+    assert_eq!((rig.names().len(), rig.api.firewalls().len()), (1, 1));
+    let said = rig.run(&["rm", "--yes", "queenbee"]).fine();
+    assert!(said.contains("is there still, and costs"), "{said}");
+    assert_eq!((rig.names().len(), rig.api.firewalls().len()), (1, 0));
+    assert_eq!(rig.listed(), []);
+    rig.all_was_proper();
+}
+
+/// Stopped when the droplet is gone, and its tag is not.
+#[test]
+fn a_removal_that_was_interrupted_is_brought_to_its_end() {
+    let rig = Rig::new("half");
+    rig.create(&["--name", "queenbee"]).fine();
+    rig.api.fail(Fault::once("GET", "/v2/tags/ovl:request:*", How::Hang));
+    let mut child = rig.start(&["cluster", "down", "--yes"]);
+    rig.wait_for_faults();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(rig.names(), Vec::<String>::new());
+    rig.run(&["cluster", "down", "--yes"]).fine();
+    assert_eq!((rig.api.tags().len(), rig.api.firewalls().len()), (0, 0));
+    assert_eq!(rig.files(), ["lock"]);
+    rig.all_was_proper();
+}
+
+#[test]
+fn a_removal_that_may_go_better_later_says_so_by_its_exit_code() {
+    let rig = Rig::new("later");
+    rig.create(&["--count", "2"]).fine();
+    let busy = How::TooMany(Retry::Reset(3000));
+    rig.api.fail(Fault::once("DELETE", "/v2/droplets/*", busy));
+    rig.run(&["cluster", "down", "--yes"])
+        .failed(75, &["takes no more requests for now", "1 of 2 were done"]);
+    rig.run(&["cluster", "down", "--yes"]).fine();
+    assert_eq!(rig.names(), Vec::<String>::new());
 }
 
 #[test]

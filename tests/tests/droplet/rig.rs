@@ -2,9 +2,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use ovl_tests::digitalocean::{DigitalOcean, Settings};
 use ovl_tests::programs::Programs;
+use ovl_tests::wait;
 use serde_json::Value;
 
 /// Made for one test, and gone with it.
@@ -46,6 +48,16 @@ impl Done {
             assert!(self.err.contains(part), "`{part}` in {self:?}");
         }
     }
+}
+
+/// Tries each case on a thread of its own, as most of them wait.
+pub(crate) fn each<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
+    let test = &test;
+    std::thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(move || test(case));
+        }
+    });
 }
 
 impl Rig {
@@ -129,6 +141,24 @@ impl Rig {
             .iter()
             .map(|one| (text(&one["name"]), text(&one["state"])))
             .collect()
+    }
+
+    /// Until every fault has struck.
+    pub(crate) fn wait_for_faults(&self) {
+        wait::until("the faults", Duration::from_secs(20), || match self.api.unspent() {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("{left:?}")),
+        })
+        .unwrap();
+    }
+
+    /// Names of files that are left in the default cluster's folder.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let folder = self.home().join(".local/state/ovl/default");
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// No request was other than documented, and nothing of the token is on the disk.

@@ -13,7 +13,11 @@ fn what_cannot_be_had_is_said_with_what_can() {
         (&["--vpc", "nowhere"], &["there is no VPC \"nowhere\""]),
         (&["--private-networking=false"], &["unencrypted"]),
         (&["--deb", "http://x/ovl.deb"], &["use https, or give --deb-sha256"]),
+        (&["--deb", "ftp://x/ovl.deb"], &["over https, and not over ftp"]),
+        (&["--deb", "https://x/o v l.deb"], &["is no URL"]),
+        (&["--deb", "https:///ovl.deb"], &["is no URL"]),
         (&["--deb", "/etc/hostname"], &["no Debian package"]),
+        (&["--deb", "/etc"], &["/etc: Is a directory"]),
         (&["--deb", "/nonexistent.deb"], &["/nonexistent.deb: "]),
         (&["--store", "consul://10.0.0.1:8500"], &["name its package with --deb"]),
         (&["--deb", "https://x/ovl.deb"], &["an agent needs a store"]),
@@ -49,6 +53,32 @@ fn settings_come_from_the_environment_and_flags_win() {
     let order = rig.api.droplets()[0].order.clone();
     assert_eq!((order.region.as_str(), order.size.as_str()), ("fra1", "s-2vcpu-4gb"));
     assert_eq!(order.image, "debian-12-x64");
+    rig.all_was_proper();
+}
+
+#[test]
+fn a_variable_that_is_empty_is_as_one_that_is_not_set() {
+    let rig = Rig::new("empty");
+    let environment = [
+        "DIGITALOCEAN_REGION",
+        "DIGITALOCEAN_IMAGE",
+        "DIGITALOCEAN_SIZE",
+        "DIGITALOCEAN_PRIVATE_NETWORKING",
+        "OVL_DEB",
+        "OVL_CLUSTER",
+        "OVL_DROPLET_STATE",
+    ]
+    .map(|name| (name, ""));
+    let args = ["create", "--no-provision"];
+    rig.done(rig.command(&args).envs(environment).output().unwrap()).fine();
+    assert_eq!(rig.api.droplets()[0].order.region, "sfo3");
+    // As shells and the walkthroughs of others write it.
+    for (value, code) in [("1", 0), ("yes", 0), ("0", 1), ("perhaps", 64)] {
+        let mut command = rig.command(&args);
+        command.env("DIGITALOCEAN_PRIVATE_NETWORKING", value);
+        assert_eq!(rig.done(command.output().unwrap()).code, Some(code), "{value}");
+    }
+    rig.create(&["--region", ""]).failed(64, &["--region"]);
     rig.all_was_proper();
 }
 

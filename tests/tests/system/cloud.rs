@@ -27,16 +27,39 @@ cd /
 exec "$@"
 "#;
 
+/// For user data: the first boot of this one fails in the middle, at its firewall's first rule.
+const BREAKS_ONCE: (&str, &str) = (
+    "workerbee-1",
+    r#"
+bootcmd:
+  - - sh
+    - -c
+    - |
+      cat > /usr/local/sbin/ufw <<'END'
+      #!/bin/sh
+      if [ "$1" != allow ]; then exec /usr/sbin/ufw "$@"; fi
+      rm "$0"
+      echo "not now"
+      exit 1
+      END
+      chmod 755 /usr/local/sbin/ufw
+"#,
+);
+
 /// The machines of a site, as the API's droplets.
 struct Behind(Arc<machine::Fleet>);
 
 impl api::Fleet for Behind {
     fn create(&self, order: &Order) {
+        let mut user_data = order.user_data.clone().unwrap_or_default();
+        if order.name == BREAKS_ONCE.0 {
+            user_data += BREAKS_ONCE.1;
+        }
         let seed = DropletSeed {
             id: order.id,
             hostname: order.name.clone(),
             region: order.region.clone(),
-            user_data: order.user_data.clone().unwrap_or_default(),
+            user_data,
             public_keys: order.ssh_keys.iter().map(|key| key.trim().to_owned()).collect(),
         };
         self.0.create(seed).unwrap();
@@ -166,13 +189,17 @@ fn a_cluster_comes_up_from_a_token_and_goes_without_a_trace() {
     let cloud = Cloud::new("cloud");
     let deb = newer().display().to_string();
     let up = ["cluster", "up", "--workers", "1", "--deb", deb.as_str()];
-    let said = cloud.fine(&up);
+    let said = cloud.run(&up);
+    assert!(said.ok(), "{said:#?}\n{}", cloud.first_boots());
     for name in ["kvstore", "queenbee", "workerbee-1"] {
-        let line =
-            said.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{said}"));
-        assert!(line.contains("ready"), "{said}");
+        let mut of_it = said.stdout.lines().filter(|line| line.starts_with(name));
+        assert!(of_it.next().is_some_and(|line| line.contains("ready")), "{said:#?}");
+        let was_broken = said.stderr.lines().any(|line| {
+            line.starts_with(name) && line.contains("the first boot") && line.contains("done again")
+        });
+        assert_eq!(was_broken, name == BREAKS_ONCE.0, "{said:#?}\n{}", cloud.first_boots());
     }
-    assert!(said.contains("docker network create -d ovl"), "{said}");
+    assert!(said.stdout.contains("docker network create -d ovl"), "{said:#?}");
     the_store_is_on_the_private_address_alone(&cloud.machine("kvstore"));
     hosts_are_closed_but_for_what_is_meant(&cloud);
     containers_reach_each_other(&cloud);

@@ -48,7 +48,8 @@ impl FromStr for Forward {
 /// What ssh has to know, and whether the host key is.
 async fn target(account: &Account, name: &str) -> Result<(Target, bool), Error> {
     let (api, folder) = (account.api()?, account.folder()?);
-    let there = ours(&api, &account.cluster).await.map_err(DropletError::from)?;
+    let record = folder.read().map_err(DropletError::from)?;
+    let there = ours(&api, &account.cluster, &record).await.map_err(DropletError::from)?;
     let droplet = find(&there, name, account)?;
     site::write_config(&folder, &there, &account.ssh_user).map_err(DropletError::from)?;
     let pinned = Known::of(&folder, name, droplet.id).is_pinned();

@@ -61,8 +61,9 @@ pub(super) enum Command {
     Create(Create),
     /// List the cluster's droplets, also those that are only asked for
     ///
-    /// JSON: [{name, id, role, public, private, state, region, size}]; the state is what DigitalOcean says (new,
-    /// active, off), asked for, or not made.
+    /// JSON: [{name, id, role, public, private, state, failure, region, size}]. The state is what DigitalOcean
+    /// says (new, active, off, archive), with `not set up` or `made elsewhere` behind it; or asked for, not made,
+    /// removed elsewhere, or untagged.
     #[command(visible_alias = "list")]
     Ls,
     /// Print a droplet's address
@@ -176,7 +177,7 @@ pub(super) struct OrderArgs {
     /// The region's default private network, as it is without this flag
     ///
     /// Every droplet is in a private network today, and hosts talk over that: `false` is refused.
-    #[arg(long, value_name = "BOOL", env = "DIGITALOCEAN_PRIVATE_NETWORKING", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, value_name = "BOOL", env = "DIGITALOCEAN_PRIVATE_NETWORKING", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) private_networking: Option<bool>,
 
     /// An SSH key to let in; may be repeated

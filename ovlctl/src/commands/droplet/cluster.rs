@@ -18,7 +18,13 @@ const WORKERS: u16 = 3;
 pub(super) async fn up(account: &Account, asked: Up, output: &Output) -> Result<(), Error> {
     let site = account.site()?;
     let outcomes = raised(&site, &asked, output).await?;
-    report(&outcomes, &next(account), output)
+    let hosts: Vec<&str> =
+        outcomes.iter().map(|one| one.name.as_str()).filter(|name| *name != KVSTORE).collect();
+    let next = match asked.order.no_provision {
+        true => format!("next: ovlctl droplet{} provision\n", account.flag()),
+        false => next(account, &hosts),
+    };
+    report(&outcomes, &next, output)
 }
 
 async fn raised(
@@ -52,8 +58,7 @@ async fn raised(
         .chain((1..=workers).map(|n| format!("workerbee-{n}")))
         .collect();
     let more = names.iter().filter(|name| !there.iter().any(|one| one.name == **name)).count();
-    let order =
-        order::checked(site, &asked.order, before.as_ref().map(|one| &one.order), more).await?;
+    let order = order::checked(site, &asked.order, &there, more).await?;
     {
         let mut book = site.book();
         book.record.wanted =
@@ -82,18 +87,19 @@ async fn raised(
     work(site, tasks, &order, &asked.order, output).await
 }
 
-fn next(account: &Account) -> String {
-    let cluster = match account.cluster.as_str() {
-        "default" => String::new(),
-        name => format!(" --cluster {name}"),
+/// What to type: on the first host, and on another if there is one.
+fn next(account: &Account, hosts: &[&str]) -> String {
+    let cluster = account.flag();
+    let there = match hosts {
+        [_, other, ..] => format!("and on another host:\n  ovlctl droplet{cluster} ssh {other}\n"),
+        _ => String::new(),
     };
     format!(
         "next:\n  \
          ovlctl droplet{cluster} ssh {QUEENBEE}\n  \
          docker network create -d ovl --ipam-driver ovl rethinkdb\n  \
          docker run -d --net rethinkdb --name rethinkleader redis\n\
-         and on another host:\n  \
-         ovlctl droplet{cluster} ssh workerbee-1\n  \
+         {there}  \
          docker run --rm --net rethinkdb busybox ping -c 3 rethinkleader\n\
          to take it all away: ovlctl droplet{cluster} cluster down\n"
     )

@@ -41,8 +41,10 @@ pub(super) async fn run(account: &Account, asked: Create, output: &Output) -> Re
     }
     let site = account.site()?;
     let outcomes = created(&site, &asked, output).await?;
+    let cluster = account.flag();
     let next = match outcomes.first() {
-        Some(one) => format!("next: ovlctl droplet ssh {}\n", one.name),
+        Some(_) if asked.order.no_provision => format!("next: ovlctl droplet{cluster} provision\n"),
+        Some(one) => format!("next: ovlctl droplet{cluster} ssh {}\n", one.name),
         None => String::new(),
     };
     report(&outcomes, &next, output)
@@ -73,8 +75,7 @@ async fn created(
     let mut names = unfinished;
     let fresh = numbered(&asked.name, usize::from(asked.count) - names.len(), known);
     names.extend(fresh.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
-    let before = record.wanted.as_ref().map(|one| &one.order);
-    let order = order::checked(site, &asked.order, before, names.len()).await?;
+    let order = order::checked(site, &asked.order, &there, names.len()).await?;
     let tasks = names.into_iter().map(|name| (name, task.clone())).collect();
     work(site, tasks, &order, &asked.order, output).await
 }
@@ -107,6 +108,11 @@ fn task(asked: &Create, package: Package, there: &[Droplet]) -> Result<Task, Dro
         };
     }
     let store = asked.store.clone().or_else(|| store_of(there));
+    if store.is_none() && made(there, KVSTORE) {
+        return Err(DropletError::Later(format!(
+            "an agent needs a store, and {KVSTORE} has no address yet: go on with `ovlctl droplet create --name {KVSTORE}` first"
+        )));
+    }
     if store.is_none() {
         return Err(DropletError::Said(
             "an agent needs a store: name one with --store, or make the cluster's with `ovlctl droplet create --name kvstore`".to_owned(),
@@ -188,12 +194,10 @@ pub(super) async fn work(
     let rows = make::rows(&board, names.iter());
     let made = make::make(site, &names, &rows, at_boot).await?;
     let active = make::active(site, made, &rows, args.wait).await?;
-    let there = site.droplets().await?;
-    site.write_config(&there)?;
-    complete(site, &tasks, &there)?;
+    let active = introduced(site, &tasks, active).await?;
     let mut outcomes = match args.no_provision {
         true => only_made(site, active, &rows),
-        false => provisioned(site, active, &rows).await?,
+        false => provisioned(site, active, &rows).await,
     };
     outcomes.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
     for well in outcomes.iter().filter(|one| one.failure.is_none()) {
@@ -205,23 +209,37 @@ pub(super) async fn work(
     Ok(outcomes)
 }
 
+/// To ssh, and to each other; one that turns out to be there twice is told as failed. If the provider fails in
+/// this, each is.
+async fn introduced(
+    site: &Site,
+    tasks: &BTreeMap<String, Task>,
+    active: Outcomes<Droplet>,
+) -> Result<Outcomes<Droplet>, DropletError> {
+    let looked = site.droplets().await.map_err(DropletError::from);
+    if let Ok(there) = &looked {
+        site.write_config(there)?;
+        complete(site, tasks, there)?;
+    }
+    let still = |one: Droplet| {
+        let there = looked.as_ref().map_err(DropletError::again)?;
+        match there.iter().find(|other| other.name == one.name && other.id != one.id) {
+            Some(other) => Err(DropletError::Said(make::twins(&one, other))),
+            None => Ok(one),
+        }
+    };
+    Ok(active.into_iter().map(|(name, outcome)| (name, outcome.and_then(still))).collect())
+}
+
 /// To the record, before anything is made.
 fn wanted(site: &Site, tasks: &BTreeMap<String, Task>, order: &Order) -> Result<(), DropletError> {
     let mut book = site.book();
     for (name, task) in tasks {
-        let new = || Entry {
-            task: task.clone(),
-            order: order.clone(),
-            id: None,
-            request: None,
-            failure: None,
-            ready: false,
-            begun: true,
-        };
+        let new = || Entry::new(task.clone(), order.clone());
         let entry = book.record.droplets.entry(name.clone()).or_insert_with(new);
         entry.task = task.clone();
         entry.begun = true;
-        if entry.id.is_none() && entry.request.is_none() {
+        if entry.id.is_none() && entry.requests.is_empty() {
             entry.order = order.clone();
         }
     }
@@ -256,7 +274,7 @@ pub(super) async fn provisioned(
     site: &Site,
     active: Outcomes<Droplet>,
     rows: &Rows,
-) -> Result<Vec<Outcome>, DropletError> {
+) -> Vec<Outcome> {
     let record = site.record();
     let store_is_among = active.contains_key(KVSTORE);
     let (store_done, store_ready) =
@@ -264,7 +282,7 @@ pub(super) async fn provisioned(
     let each = active.into_iter().map(|(name, outcome)| {
         one(site, &record, name, outcome, rows, &store_done, store_ready.clone())
     });
-    Ok(join_all(each).await)
+    join_all(each).await
 }
 
 fn only_made(site: &Site, active: Outcomes<Droplet>, rows: &Rows) -> Vec<Outcome> {
@@ -283,7 +301,9 @@ fn only_made(site: &Site, active: Outcomes<Droplet>, rows: &Rows) -> Vec<Outcome
     active.into_iter().map(one).collect()
 }
 
-type StoreState = Option<Result<(), ()>>;
+/// `None` until it is known; if it failed, whether it may go better later.
+type StoreState = Option<Result<(), Passing>>;
+type Passing = bool;
 
 async fn one(
     site: &Site,
@@ -305,8 +325,9 @@ async fn one(
         }
         let state = store_ready.wait_for(Option::is_some).await.map(|state| *state);
         match state {
-            Ok(Some(Err(()))) => {
-                Err(DropletError::Said(format!("{KVSTORE} is not ready, and its agent needs it")))
+            Ok(Some(Err(passing))) => {
+                let text = format!("{KVSTORE} is not ready, and its agent needs it");
+                Err(if passing { DropletError::Later(text) } else { DropletError::Said(text) })
             }
             _ => Ok(()),
         }
@@ -318,15 +339,16 @@ async fn one(
         };
         let done = provision::provision(site, &droplet, &task, row, ready).await;
         if is_store {
-            store_done.send_replace(Some(done.as_ref().map(drop).map_err(drop)));
+            store_done
+                .send_replace(Some(done.as_ref().map(drop).map_err(DropletError::is_passing)));
         }
         let done = done?;
         let word = checked(site, &droplet, &task, row).await?;
         Ok::<_, DropletError>((done, word))
     }
     .await;
-    if is_store && result.is_err() {
-        store_done.send_replace(Some(Err(())));
+    if is_store && let Err(error) = &result {
+        store_done.send_replace(Some(Err(error.is_passing())));
     }
     match result {
         Ok((done, word)) => {

@@ -6,8 +6,9 @@ use serde::Serialize;
 use super::args::{Account, Ip};
 use super::outcome::address;
 use crate::droplet::digitalocean::Droplet;
-use crate::droplet::record::Task;
-use crate::droplet::site::{DropletError, natural, ours};
+use crate::droplet::make::twins;
+use crate::droplet::record::Entry;
+use crate::droplet::site::{DropletError, Found, natural, ours, unlisted, untagged};
 use crate::error::Error;
 use crate::output::{Output, printable, table};
 
@@ -19,6 +20,8 @@ struct Shown {
     public: Option<Ipv4Addr>,
     private: Option<Ipv4Addr>,
     state: String,
+    /// In a sentence.
+    failure: Option<String>,
     region: String,
     size: String,
 }
@@ -26,8 +29,9 @@ struct Shown {
 pub(super) async fn ls(account: &Account, output: &Output) -> Result<(), Error> {
     let shown = all(account).await?;
     let hint = format!(
-        "no droplets in cluster {}: `ovlctl droplet cluster up` makes some",
-        account.cluster
+        "no droplets in cluster {}: `ovlctl droplet{} cluster up` makes some",
+        account.cluster,
+        account.flag()
     );
     output.list(&shown, &hint, |shown| {
         let rows = shown.iter().map(|one| {
@@ -43,59 +47,77 @@ pub(super) async fn ls(account: &Account, output: &Output) -> Result<(), Error> 
                 one.size.clone(),
             ]
         });
-        table(["NAME", "ROLE", "PUBLIC", "PRIVATE", "STATE", "REGION", "SIZE"], rows)
+        let table = table(["NAME", "ROLE", "PUBLIC", "PRIVATE", "STATE", "REGION", "SIZE"], rows);
+        let failures = shown.iter().filter_map(|one| Some((&one.name, one.failure.as_ref()?)));
+        let failures = failures.map(|(name, failure)| format!("{name}: {}\n", printable(failure)));
+        let failures: String = failures.collect();
+        if failures.is_empty() { table } else { format!("{table}\n{failures}") }
     })
 }
 
 async fn all(account: &Account) -> Result<Vec<Shown>, DropletError> {
-    let (record, there) =
-        (account.folder()?.read()?, ours(&account.api()?, &account.cluster).await?);
-    let at_provider = there.iter().map(|one| {
-        let entry = record.droplets.get(&one.name);
-        let failure = entry.and_then(|entry| entry.failure.as_deref());
-        let state = match (failure, entry.map(|entry| entry.ready)) {
-            (Some(failure), _) => format!("{}, but: {failure}", one.status),
-            (None, Some(true)) => one.status.clone(),
-            (None, Some(false)) => format!("{}, not set up", one.status),
-            (None, None) => format!("{}, made elsewhere", one.status),
-        };
-        Shown {
-            name: one.name.clone(),
-            id: Some(one.id),
-            role: entry.map(|entry| entry.task.role()),
-            public: one.public(),
-            private: one.private(),
-            state,
-            region: one.region.slug.clone(),
-            size: one.size_slug.clone(),
+    let (record, api) = (account.folder()?.read()?, account.api()?);
+    let mut there = ours(&api, &account.cluster, &record).await?;
+    let mut shown = Vec::new();
+    for (name, found) in unlisted(&api, &account.cluster, &record, &there).await? {
+        let Some(entry) = record.droplets.get(&name) else { continue };
+        match found {
+            Found::Ours(one) => there.push(one),
+            Found::Untagged(one) => {
+                let failure = untagged(&one, &account.cluster, &name);
+                shown.push(recorded(&name, entry, "untagged", Some(failure)));
+            }
+            Found::Gone => {
+                let state = match (entry.id, entry.requests.is_empty(), &entry.failure) {
+                    (Some(_), ..) => "removed elsewhere",
+                    (None, false, None) => "asked for",
+                    (None, ..) => "not made",
+                };
+                shown.push(recorded(&name, entry, state, entry.failure.clone()));
+            }
         }
-    });
-    let only_here =
-        record.droplets.iter().filter(|(name, _)| !there.iter().any(|one| one.name == **name));
-    let recorded = only_here.map(|(name, entry)| Shown {
-        name: name.clone(),
-        id: entry.id,
-        role: Some(Task::role(&entry.task)),
-        public: None,
-        private: None,
-        state: match (&entry.failure, &entry.request, entry.id) {
-            (Some(failure), _, _) => format!("not made: {failure}"),
-            (None, Some(_), _) => "asked for".to_owned(),
-            (None, None, Some(_)) => "gone: removed elsewhere".to_owned(),
-            (None, None, None) => "not made".to_owned(),
-        },
-        region: entry.order.region.clone(),
-        size: entry.order.size.clone(),
-    });
-    let mut shown: Vec<Shown> = at_provider.chain(recorded).collect();
-    shown.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
+    }
+    shown.extend(there.iter().map(|one| at_provider(one, record.droplets.get(&one.name))));
+    shown.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)).then(a.id.cmp(&b.id)));
     Ok(shown)
 }
 
+fn at_provider(droplet: &Droplet, entry: Option<&Entry>) -> Shown {
+    let state = match entry.map(|entry| entry.ready) {
+        Some(true) => droplet.status.clone(),
+        Some(false) => format!("{}, not set up", droplet.status),
+        None => format!("{}, made elsewhere", droplet.status),
+    };
+    Shown {
+        name: droplet.name.clone(),
+        id: Some(droplet.id),
+        role: entry.map(|entry| entry.task.role()),
+        public: droplet.public(),
+        private: droplet.private(),
+        state,
+        failure: entry.and_then(|entry| entry.failure.clone()),
+        region: droplet.region.slug.clone(),
+        size: droplet.size_slug.clone(),
+    }
+}
+
+fn recorded(name: &str, entry: &Entry, state: &str, failure: Option<String>) -> Shown {
+    Shown {
+        name: name.to_owned(),
+        id: entry.id,
+        role: Some(entry.task.role()),
+        public: None,
+        private: None,
+        state: state.to_owned(),
+        failure,
+        region: entry.order.region.clone(),
+        size: entry.order.size.clone(),
+    }
+}
+
 pub(super) async fn ip(account: &Account, asked: Ip, output: &Output) -> Result<(), Error> {
-    let there = ours(&account.api().map_err(Error::from)?, &account.cluster)
-        .await
-        .map_err(DropletError::from)?;
+    let (record, api) = (account.folder()?.read().map_err(DropletError::from)?, account.api()?);
+    let there = ours(&api, &account.cluster, &record).await.map_err(DropletError::from)?;
     let droplet = find(&there, &asked.name, account)?;
     let (public, private) = (droplet.public(), droplet.private());
     let which = if asked.private { private } else { public };
@@ -118,10 +140,7 @@ pub(super) fn find<'a>(
     let mut alike = there.iter().filter(|one| one.name == name);
     match (alike.next(), alike.next()) {
         (Some(one), None) => Ok(one),
-        (Some(one), Some(other)) => Err(Error::NotFound(format!(
-            "there are two droplets {name}, {} and {}: remove one of them by its number",
-            one.id, other.id
-        ))),
+        (Some(one), Some(other)) => Err(Error::NotFound(twins(one, other))),
         (None, _) => {
             let names: Vec<&str> = there.iter().map(|one| one.name.as_str()).take(20).collect();
             let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };

@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use super::args::{OrderArgs, PackageArgs};
-use crate::droplet::digitalocean::{DigitalOcean, KeyRef, Vpc};
+use crate::droplet::digitalocean::{DigitalOcean, Droplet, KeyRef, Vpc};
 use crate::droplet::keys;
 use crate::droplet::record::{Order, Package};
 use crate::droplet::site::{DropletError, Site};
@@ -28,16 +28,14 @@ pub(super) fn unchecked(args: &OrderArgs, before: Option<&Order>) -> Result<Orde
     let pick = |given: &Option<String>, before: Option<&String>, default: &str| {
         given.clone().or_else(|| before.cloned()).unwrap_or_else(|| default.to_owned())
     };
+    let region = pick(&args.region, before.map(|one| &one.region), REGION);
+    // In another region it would be another one.
+    let same = before.filter(|one| one.region == region);
     Ok(Order {
-        region: pick(&args.region, before.map(|one| &one.region), REGION),
         size: pick(&args.size, before.map(|one| &one.size), SIZE),
         image: pick(&args.image, before.map(|one| &one.image), IMAGE),
-        vpc: args.vpc.clone().or_else(|| {
-            // In another region it would be another one.
-            let same = before
-                .filter(|one| args.region.as_ref().is_none_or(|region| *region == one.region));
-            same.and_then(|one| one.vpc.clone())
-        }),
+        vpc: args.vpc.clone().or_else(|| same.and_then(|one| one.vpc.clone())),
+        region,
         ssh_keys: Vec::new(),
         tags: match args.tags.is_empty() {
             true => before.map(|one| one.tags.clone()).unwrap_or_default(),
@@ -46,14 +44,20 @@ pub(super) fn unchecked(args: &OrderArgs, before: Option<&Order>) -> Result<Orde
     })
 }
 
-/// The order, with all that it names looked up at the provider; `more` droplets are to be made.
+/// The order, with all that it names looked up at the provider; `more` droplets are to be made beside those
+/// that are `there`, in the same private network.
 pub(super) async fn checked(
     site: &Site,
     args: &OrderArgs,
-    before: Option<&Order>,
+    there: &[Droplet],
     more: usize,
 ) -> Result<Order, DropletError> {
+    let before = site.record().wanted.map(|one| one.order);
+    let before = before.as_ref();
     let mut order = unchecked(args, before)?;
+    if let Some(one) = there.first() {
+        beside(one, args, &mut order)?;
+    }
     if more > 0 || before.is_some_and(|one| one.region != order.region || one.size != order.size) {
         exists(&site.api, &order).await?;
         room(&site.api, more).await?;
@@ -61,26 +65,46 @@ pub(super) async fn checked(
     if let Some(vpc) = &order.vpc {
         order.vpc = Some(network(&site.api, vpc, &order.region).await?.id);
     }
+    if let Some((one, vpc)) = there.first().and_then(|one| Some((one, one.vpc_uuid.as_ref()?)))
+        && order.vpc.as_ref().is_some_and(|asked| asked != vpc)
+    {
+        return said(format!(
+            "{} is in VPC {vpc}, and hosts in another would not reach it: leave --vpc out, or make another cluster with --cluster",
+            one.name
+        ));
+    }
     if args.ssh_keys.is_empty()
         && let Some(before) = before
-        && are_there(&site.api, &before.ssh_keys).await?
+        && are_there(site, &before.ssh_keys).await?
     {
         order.ssh_keys = before.ssh_keys.clone();
         return Ok(order);
     }
-    let chosen = keys::choose(&site.api, &args.ssh_keys).await?;
-    if !chosen.added.is_empty() {
-        let mut book = site.book();
-        book.record.added_keys.extend(chosen.added);
-        book.save()?;
-    }
-    order.ssh_keys = chosen.keys;
+    order.ssh_keys = keys::choose(site, &args.ssh_keys).await?;
     Ok(order)
 }
 
+/// A private network is of one region, so the order is for that of the others.
+fn beside(one: &Droplet, args: &OrderArgs, order: &mut Order) -> Result<(), DropletError> {
+    let region = &one.region.slug;
+    match &args.region {
+        Some(asked) if asked != region => said(format!(
+            "{} is in {region}, and a private network does not reach from there to {asked}: leave out --region (or DIGITALOCEAN_REGION), or make another cluster with --cluster",
+            one.name
+        )),
+        _ => {
+            order.region.clone_from(region);
+            if args.vpc.is_none() {
+                order.vpc.clone_from(&one.vpc_uuid);
+            }
+            Ok(())
+        }
+    }
+}
+
 /// Whether the account still has them all; another cluster's may have gone with it.
-async fn are_there(api: &DigitalOcean, keys: &[KeyRef]) -> Result<bool, DropletError> {
-    let account = api.keys().await?;
+async fn are_there(site: &Site, keys: &[KeyRef]) -> Result<bool, DropletError> {
+    let account = keys::owned(site).await?;
     let is_there = |key: &KeyRef| account.iter().any(|one| *key == KeyRef::Number(one.id));
     Ok(!keys.is_empty() && keys.iter().all(is_there))
 }
@@ -150,7 +174,8 @@ async fn network(api: &DigitalOcean, named: &str, region: &str) -> Result<Vpc, D
             let there = vpcs.iter().filter(|vpc| vpc.region == region);
             let there: Vec<String> =
                 there.map(|vpc| format!("{} ({})", vpc.name, vpc.id)).collect();
-            said(format!("there is no VPC {named:?}; in {region} there are: {}", there.join(", ")))
+            let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+            said(format!("there is no VPC {named:?}; in {region} there are: {there}"))
         }
         Some(vpc) if vpc.region != region => said(format!(
             "VPC {named} is in {}, and the droplets are to be in {region}",
@@ -172,18 +197,26 @@ pub(super) fn package(
         return Ok(before.cloned().unwrap_or(Package::None));
     };
     let sha256 = args.deb_sha256.clone();
-    if deb.starts_with("https://") || (deb.starts_with("http://") && sha256.is_some()) {
-        return Ok(Package::Url { url: deb.clone(), sha256 });
-    }
-    if deb.starts_with("http://") {
-        return said(format!(
+    let Some((scheme, _)) = deb.split_once("://") else {
+        return match sha256 {
+            Some(_) => said("--deb-sha256 is for a package from a URL"),
+            None => file(Path::new(deb)).map(Package::File),
+        };
+    };
+    match scheme {
+        "http" if sha256.is_none() => said(format!(
             "anybody on the way can change what {deb} sends: use https, or give --deb-sha256"
-        ));
+        )),
+        "http" | "https" if is_url(deb) => Ok(Package::Url { url: deb.clone(), sha256 }),
+        "http" | "https" => said(format!("{deb} is no URL: a space is %20 there")),
+        _ => said(format!("a package is fetched over https, and not over {scheme}: {deb}")),
     }
-    if sha256.is_some() {
-        return said("--deb-sha256 is for a package from a URL");
-    }
-    file(Path::new(deb)).map(Package::File)
+}
+
+/// What is none would be refused only by the droplet.
+fn is_url(text: &str) -> bool {
+    let host = text.split('/').nth(2).unwrap_or_default();
+    !host.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn file(path: &Path) -> Result<std::path::PathBuf, DropletError> {

@@ -82,15 +82,18 @@ fn failures(outcomes: &[Outcome], output: &Output) -> Result<(), Error> {
     for one in &failed {
         output.complain(&format!("{}: {}", one.name, one.failure.as_deref().unwrap_or_default()));
     }
-    if failed.is_empty() {
-        return Ok(());
+    let done = outcomes.len() - failed.len();
+    partly(done, failed.iter().map(|one| one.passing))
+}
+
+/// How it went as a whole; `failed` says of each that failed whether it may go better later.
+pub(super) fn partly(done: usize, failed: impl Iterator<Item = bool>) -> Result<(), Error> {
+    let failed: Vec<bool> = failed.collect();
+    let code = if failed.iter().all(|passing| *passing) { EXIT_TRY_LATER } else { EXIT_REFUSED };
+    match failed.len() {
+        0 => Ok(()),
+        more => Err(Error::Partly { done, all: done + more, code }),
     }
-    let later = failed.iter().all(|one| one.passing);
-    Err(Error::Partly {
-        done: outcomes.len() - failed.len(),
-        all: outcomes.len(),
-        code: if later { EXIT_TRY_LATER } else { EXIT_REFUSED },
-    })
 }
 
 pub(super) fn address(address: Option<Ipv4Addr>) -> String {

@@ -49,7 +49,7 @@ async fn again(
     let rows = make::rows(&board, names.iter());
     let made: Outcomes<Droplet> =
         chosen.iter().map(|one| (one.name.clone(), Ok((*one).clone()))).collect();
-    let mut outcomes = provisioned(site, made, &rows).await?;
+    let mut outcomes = provisioned(site, made, &rows).await;
     outcomes.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
     Ok(outcomes)
 }
@@ -86,18 +86,9 @@ fn recorded(
         ssh_keys: Vec::new(),
         tags: Vec::new(),
     });
-    let new = Entry {
-        task,
-        order,
-        id: Some(droplet.id),
-        request: None,
-        failure: None,
-        ready: false,
-        begun: false,
-    };
-    let mut book = site.book();
-    book.record.droplets.insert(droplet.name.clone(), new);
-    Ok(book.save()?)
+    let tags = entry.map(|entry| entry.tags.clone()).unwrap_or_default();
+    let new = Entry { id: Some(droplet.id), tags, ..Entry::new(task, order) };
+    Ok(site.change(|record| drop(record.droplets.insert(droplet.name.clone(), new)))?)
 }
 
 /// One without a package and with a store has an agent that somebody else installed; one without both has none.

@@ -1,20 +1,20 @@
 //! `droplet rm` and `droplet cluster down`: what is ours goes, and nothing else.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
 
 use super::args::{Account, Remove};
 use super::create::KVSTORE;
+use super::outcome::partly;
 use crate::commands::confirm::confirm;
 use crate::droplet::digitalocean::{ApiError, Droplet};
-use crate::droplet::fence;
-use crate::droplet::make;
 use crate::droplet::names::{OURS, is_request_tag};
 use crate::droplet::provision::reach;
 use crate::droplet::record::Task;
-use crate::droplet::site::{DropletError, Site};
-use crate::error::{EXIT_REFUSED, Error};
+use crate::droplet::site::{DropletError, Found, Site, untagged};
+use crate::droplet::{fence, keys, make};
+use crate::error::Error;
 use crate::output::Output;
 
 /// For a host to leave its cluster; one that cannot is removed all the same.
@@ -31,25 +31,54 @@ const ALONE: &str =
 #[derive(Default)]
 struct Removed {
     done: Vec<String>,
-    failed: Vec<String>,
+    failed: Vec<Failed>,
+}
+
+struct Failed {
+    sentence: String,
+    /// It may go better later.
+    passing: bool,
+}
+
+impl Removed {
+    fn fail(&mut self, name: Option<&str>, error: &DropletError) {
+        let sentence = match name {
+            Some(name) => format!("{name}: {error}"),
+            None => error.to_string(),
+        };
+        self.failed.push(Failed { sentence, passing: error.is_passing() });
+    }
+}
+
+/// What there is of a cluster, at the provider and in the record.
+struct Present {
+    droplets: Vec<Droplet>,
+    /// Recorded, and not there.
+    only_here: Vec<String>,
+    /// Recorded, and there without our tags, by their names here.
+    untagged: BTreeMap<String, Droplet>,
 }
 
 pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Result<(), Error> {
     let site = account.site()?;
-    let there = all_of(&site).await?;
-    let record = site.record();
+    let present = present(&site).await?;
+    let there = &present.droplets;
     let mut droplets: Vec<Droplet> = Vec::new();
-    let mut only_here: Vec<String> = Vec::new();
+    let mut records: BTreeSet<String> = BTreeSet::new();
     for name in &asked.names {
-        let by_number = there.iter().filter(|one| one.id.to_string() == *name);
-        let by_name: Vec<&Droplet> =
-            there.iter().filter(|one| one.name == *name).chain(by_number).collect();
-        match by_name.as_slice() {
+        let mut alike: Vec<&Droplet> = there.iter().filter(|one| one.name == *name).collect();
+        if alike.is_empty() {
+            alike = there.iter().filter(|one| one.id.to_string() == *name).collect();
+        }
+        let is_recorded = present.only_here.contains(name) || present.untagged.contains_key(name);
+        match alike.as_slice() {
             [one] => droplets.push((*one).clone()),
-            [] if record.droplets.contains_key(name) => only_here.push(name.clone()),
+            [] if is_recorded => {
+                records.insert(name.clone());
+            }
             [] => return Err(Error::NotFound(unknown(&site, name))),
             _ => {
-                let numbers: Vec<String> = by_name.iter().map(|one| one.id.to_string()).collect();
+                let numbers: Vec<String> = alike.iter().map(|one| one.id.to_string()).collect();
                 let text = format!(
                     "there are {} droplets {name}: give the number of one, {}",
                     numbers.len(),
@@ -62,60 +91,70 @@ pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Re
     // Named twice, by name and number, it is one.
     droplets.sort_by_key(|one| one.id);
     droplets.dedup_by_key(|one| one.id);
-    only_here.sort_unstable();
-    only_here.dedup();
+    let is_last = droplets.len() == there.len()
+        && records.len() == present.only_here.len() + present.untagged.len();
     if !asked.yes {
-        confirm(question(&droplets, &only_here), ALONE).await?;
+        let mut question = question(&droplets, &records);
+        if is_last {
+            question += " Nothing else is in the cluster, so its cloud firewall and tags go too, and an SSH key that was added for it.";
+        }
+        confirm(question, ALONE).await?;
     }
-    let last = droplets.len() == there.len();
     let mut removed = Removed::default();
-    leave(&site, &there, &droplets, output).await;
+    leave(&site, there, &droplets, output).await;
     erase(&site, &droplets, &mut removed, output).await?;
-    for name in only_here {
-        forget(&site, &name)?;
-        removed.done.push(format!("the record of {name}, which is not there"));
+    for name in records {
+        forget(&site, &name, present.untagged.get(&name), &mut removed).await?;
     }
-    if last && removed.failed.is_empty() && site.record().droplets.is_empty() {
+    if is_last && removed.failed.is_empty() {
         the_rest(&site, &mut removed).await;
     }
-    told(removed, output)
+    told(&removed, output)
 }
 
 pub(super) async fn all(site: &Site, yes: bool, output: &Output) -> Result<(), Error> {
-    let there = all_of(site).await?;
+    let present = present(site).await?;
     let firewall = fence::find(&site.api, &site.cluster).await.map_err(DropletError::from)?;
     if !yes {
-        let mut question = question(&there, &[]);
+        let mut question = question(&present.droplets, &BTreeSet::new());
         if let Some(firewall) = &firewall {
             question = format!("{question} So does the cloud firewall {}.", firewall.name);
         }
         confirm(question, ALONE).await?;
     }
     let mut removed = Removed::default();
-    erase(site, &there, &mut removed, output).await?;
-    let left: Vec<String> = site.record().droplets.into_keys().collect();
-    for name in left {
-        // Those that could not be removed are still there.
-        if !removed.failed.iter().any(|failed| failed.starts_with(&format!("{name}:"))) {
-            forget(site, &name)?;
-            removed.done.push(format!("the record of {name}, which is not there"));
-        }
+    erase(site, &present.droplets, &mut removed, output).await?;
+    for name in &present.only_here {
+        forget(site, name, None, &mut removed).await?;
+    }
+    for (name, droplet) in &present.untagged {
+        let text = untagged(droplet, &site.cluster, name);
+        removed.fail(Some(name), &DropletError::Said(text));
     }
     if removed.failed.is_empty() {
         the_rest(site, &mut removed).await;
     }
-    told(removed, output)
+    told(&removed, output)
 }
 
-/// Also those of requests whose answers were lost: they have the cluster's tag as well, as soon as the
-/// provider lists them.
-async fn all_of(site: &Site) -> Result<Vec<Droplet>, DropletError> {
+/// Those of requests whose answers were lost have the cluster's tag as well, as soon as the provider lists
+/// them.
+async fn present(site: &Site) -> Result<Present, DropletError> {
     let there = site.droplets().await?;
     let record = site.record();
     let is_there = |name: &String| there.iter().any(|one| one.name == *name);
     let missing: Vec<String> = record.droplets.into_keys().filter(|name| !is_there(name)).collect();
     make::made_before(site, &missing).await?;
-    Ok(site.droplets().await?)
+    let mut droplets = site.droplets().await?;
+    let (mut only_here, mut without) = (Vec::new(), BTreeMap::new());
+    for (name, found) in site.unlisted(&droplets).await? {
+        match found {
+            Found::Ours(one) => droplets.push(one),
+            Found::Untagged(one) => drop(without.insert(name, one)),
+            Found::Gone => only_here.push(name),
+        }
+    }
+    Ok(Present { droplets, only_here, untagged: without })
 }
 
 fn unknown(site: &Site, name: &str) -> String {
@@ -125,7 +164,7 @@ fn unknown(site: &Site, name: &str) -> String {
     )
 }
 
-fn question(droplets: &[Droplet], only_here: &[String]) -> String {
+fn question(droplets: &[Droplet], records: &BTreeSet<String>) -> String {
     let mut words: Vec<String> = droplets
         .iter()
         .map(|one| match one.public() {
@@ -133,7 +172,7 @@ fn question(droplets: &[Droplet], only_here: &[String]) -> String {
             None => one.name.clone(),
         })
         .collect();
-    words.extend(only_here.iter().map(|name| format!("the record of {name}")));
+    words.extend(records.iter().map(|name| format!("the record of {name}")));
     let mut text = match words.is_empty() {
         true => "No droplets are left.".to_owned(),
         false => format!("This removes {} for good, with all that is on them.", words.join(", ")),
@@ -151,6 +190,7 @@ async fn leave(site: &Site, there: &[Droplet], going: &[Droplet], output: &Outpu
         return;
     }
     let record = site.record();
+    let is_set_up = |name: &str| record.droplets.get(name).is_none_or(|entry| entry.ready);
     let hosts = going.iter().filter(|one| {
         let task = record.droplets.get(&one.name).map(|entry| &entry.task);
         let alike = going.iter().filter(|other| other.name == one.name).count();
@@ -169,6 +209,10 @@ async fn leave(site: &Site, there: &[Droplet], going: &[Droplet], output: &Outpu
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("not within {} s", LEAVE_WITHIN.as_secs()),
         };
+        // One that never became a host has no addresses.
+        if !is_set_up(&one.name) {
+            return;
+        }
         output.remark(&format!(
             "{}: it did not leave the cluster first, so its addresses stay taken: {why}",
             one.name
@@ -196,17 +240,20 @@ async fn erase(
     for (droplet, outcome) in join_all(each).await {
         match outcome {
             Ok(()) => {
-                tags_of(site, droplet)
+                let entry = site.record().droplets.remove(&droplet.name);
+                let entry = entry.filter(|entry| entry.id.is_none_or(|id| id == droplet.id));
+                let recorded = entry.iter().flat_map(|entry| &entry.tags);
+                let tags = droplet.tags.iter().filter(|tag| is_request_tag(tag)).chain(recorded);
+                remove_tags(site, &tags.cloned().collect())
                     .await
                     .unwrap_or_else(|error| output.remark(&error.to_string()));
                 site.known(&droplet.name, droplet.id).forget()?;
-                let recorded = site.record().droplets.get(&droplet.name).cloned();
-                if recorded.is_some_and(|entry| entry.id.is_none_or(|id| id == droplet.id)) {
-                    forget(site, &droplet.name)?;
+                if entry.is_some() {
+                    site.forget(&droplet.name)?;
                 }
                 removed.done.push(format!("droplet {} ({})", droplet.name, droplet.id));
             }
-            Err(error) => removed.failed.push(format!("{}: {error}", droplet.name)),
+            Err(error) => removed.fail(Some(&droplet.name), &error),
         }
     }
     match site.droplets().await {
@@ -214,6 +261,29 @@ async fn erase(
         // Written anew by the next command that needs it.
         Err(error) => output.remark(&error.to_string()),
     }
+    Ok(())
+}
+
+/// Of the record, what is not there, or not ours any more.
+async fn forget(
+    site: &Site,
+    name: &str,
+    untagged: Option<&Droplet>,
+    removed: &mut Removed,
+) -> Result<(), DropletError> {
+    let tags = site.record().droplets.remove(name).map(|entry| entry.tags).unwrap_or_default();
+    if let Err(error) = remove_tags(site, &tags).await {
+        removed.fail(Some(name), &error.into());
+        return Ok(());
+    }
+    site.forget(name)?;
+    removed.done.push(match untagged {
+        None => format!("the record of {name}, which is not there"),
+        Some(one) => format!(
+            "the record of {name}; droplet {} has lost the cluster's tags, is there still, and costs",
+            one.id
+        ),
+    });
     Ok(())
 }
 
@@ -252,9 +322,9 @@ async fn gone(site: &Site, droplet: &Droplet) -> Result<(), DropletError> {
     }
 }
 
-/// The tag of the request that made it, once nothing has it any more.
-async fn tags_of(site: &Site, droplet: &Droplet) -> Result<(), ApiError> {
-    for tag in droplet.tags.iter().filter(|tag| is_request_tag(tag)) {
+/// Those that nothing has.
+async fn remove_tags(site: &Site, tags: &BTreeSet<String>) -> Result<(), ApiError> {
+    for tag in tags {
         remove_unused(site, tag).await?;
     }
     Ok(())
@@ -267,16 +337,10 @@ async fn remove_unused(site: &Site, tag: &str) -> Result<bool, ApiError> {
     }
 }
 
-fn forget(site: &Site, name: &str) -> Result<(), DropletError> {
-    let mut book = site.book();
-    book.record.droplets.remove(name);
-    Ok(book.save()?)
-}
-
 /// As [`rest`]; what was removed before is told in any case.
 async fn the_rest(site: &Site, removed: &mut Removed) {
     if let Err(error) = rest(site, removed).await {
-        removed.failed.push(error.to_string());
+        removed.fail(None, &error);
     }
 }
 
@@ -292,27 +356,24 @@ async fn rest(site: &Site, removed: &mut Removed) -> Result<(), DropletError> {
             removed.done.push(format!("tag {tag}"));
         }
     }
-    let added = site.record().added_keys;
-    for key in added {
+    if !site.record().adding_keys.is_empty() {
+        keys::owned(site).await?;
+    }
+    for key in site.record().added_keys {
         site.api.remove_key(key).await?;
         removed.done.push(format!("SSH key {key} of the account, which was added for the cluster"));
     }
-    let mut book = site.book();
-    book.record = Default::default();
-    Ok(book.save()?)
+    Ok(site.book().clear()?)
 }
 
-fn told(removed: Removed, output: &Output) -> Result<(), Error> {
+/// Says it, and how it went.
+fn told(removed: &Removed, output: &Output) -> Result<(), Error> {
     output.show(&removed.done, |done| match done.is_empty() {
         true => "nothing was there to be removed\n".to_owned(),
         false => done.iter().map(|one| format!("removed {one}\n")).collect(),
     })?;
     for failure in &removed.failed {
-        output.complain(failure);
+        output.complain(&failure.sentence);
     }
-    let all = removed.done.len() + removed.failed.len();
-    match removed.failed.is_empty() {
-        true => Ok(()),
-        false => Err(Error::Partly { done: removed.done.len(), all, code: EXIT_REFUSED }),
-    }
+    partly(removed.done.len(), removed.failed.iter().map(|failed| failed.passing))
 }

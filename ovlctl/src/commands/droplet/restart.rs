@@ -5,12 +5,13 @@ use futures::future::join_all;
 
 use super::args::{Account, Names};
 use super::look::find;
+use super::outcome::partly;
 use crate::droplet::board::{Board, Row, Step};
 use crate::droplet::digitalocean::{Action, ApiError, Droplet};
 use crate::droplet::make;
 use crate::droplet::provision::{boot_id, reach, restarted};
 use crate::droplet::site::{DropletError, Site};
-use crate::error::{EXIT_REFUSED, Error};
+use crate::error::Error;
 use crate::output::Output;
 
 /// For the provider to say that it is done.
@@ -48,12 +49,8 @@ pub(super) async fn run(account: &Account, mut asked: Names, output: &Output) ->
             output.complain(&format!("{name}: {error}"));
         }
     }
-    match done.len() == asked.names.len() {
-        true => Ok(()),
-        false => {
-            Err(Error::Partly { done: done.len(), all: asked.names.len(), code: EXIT_REFUSED })
-        }
-    }
+    let failed = outcomes.iter().filter_map(|one| one.as_ref().err());
+    partly(done.len(), failed.map(DropletError::is_passing))
 }
 
 async fn restart(site: &Site, droplet: &Droplet, row: &Row) -> Result<(), DropletError> {
@@ -106,7 +103,7 @@ async fn completed(site: &Site, mut action: Action) -> Result<(), DropletError> 
                 )));
             }
             _ if begun.elapsed() > ACTION_WITHIN => {
-                return Err(DropletError::Said(format!(
+                return Err(DropletError::Later(format!(
                     "DigitalOcean is not done with its restart after {} s (action {})",
                     ACTION_WITHIN.as_secs(),
                     action.id

@@ -28,28 +28,28 @@ pub(crate) enum ApiError {
     TokenRefused { request: RequestId },
     /// 403.
     #[error(
-        "the token may not {what}: {message}; give it that scope, or use one that may read and write{request}"
+        "the token may not do {what}: {message}; give it that scope, or use one that may read and write{request}"
     )]
     Forbidden { what: String, message: String, request: RequestId },
     /// 404.
     #[error("DigitalOcean knows nothing at {what}: {message}{request}")]
     NotFound { what: String, message: String, request: RequestId },
     /// 422, or another refusal of what was asked.
-    #[error("DigitalOcean does not {what}: {message}{request}")]
+    #[error("DigitalOcean refuses {what}: {message}{request}")]
     Unprocessable { what: String, message: String, request: RequestId },
     /// 429, longer than is waited.
     #[error("DigitalOcean takes no more requests for now{}: try again later{request}", again(.wait))]
     RateLimited { wait: Option<Duration>, request: RequestId },
     /// 5xx, each time.
     #[error(
-        "DigitalOcean failed to {what} ({status}), {tries} times: try again later, https://status.digitalocean.com says more{request}"
+        "DigitalOcean failed at {what} ({status}), {tries} times: try again later, https://status.digitalocean.com says more{request}"
     )]
     Broken { what: String, status: u16, tries: u32, request: RequestId },
     /// No answer, each time.
     #[error("DigitalOcean's API does not answer at {base}: {why} ({tries} tries)")]
     Unreachable { base: String, why: String, tries: u32 },
     /// It may have been done: the answer was lost, or says that something broke.
-    #[error("whether DigitalOcean did {what} is not known: {why}")]
+    #[error("whether DigitalOcean did what {what} asked for is not known: {why}")]
     Unclear { what: String, why: String },
     /// Not as documented.
     #[error("the answer to {what} is not understood: {why}; is DIGITALOCEAN_API_URL right?")]

@@ -95,7 +95,7 @@ impl Transport {
         field: &str,
     ) -> Result<T, ApiError> {
         let answer = self.request(Method::GET, path, query, None).await?;
-        taken(&self.what(&Method::GET, path), &answer, field)
+        taken(&in_words(&Method::GET, path), &answer, field)
     }
 
     /// The entries of all pages.
@@ -105,7 +105,7 @@ impl Transport {
         query: &[(&str, &str)],
         field: &str,
     ) -> Result<Vec<T>, ApiError> {
-        let what = self.what(&Method::GET, path);
+        let what = in_words(&Method::GET, path);
         let mut all = Vec::new();
         let mut page = 1;
         loop {
@@ -136,7 +136,7 @@ impl Transport {
         body: &impl Serialize,
         field: &str,
     ) -> Result<T, ApiError> {
-        let what = self.what(&Method::POST, path);
+        let what = in_words(&Method::POST, path);
         let body = encoded(&what, body)?;
         let answer = self.request(Method::POST, path, &[], Some(body)).await?;
         // It was done, but what came of it cannot be read.
@@ -148,7 +148,7 @@ impl Transport {
 
     /// May be repeated: it sets, it does not add.
     pub(super) async fn put(&self, path: &str, body: &impl Serialize) -> Result<(), ApiError> {
-        let body = encoded(&self.what(&Method::PUT, path), body)?;
+        let body = encoded(&in_words(&Method::PUT, path), body)?;
         self.request(Method::PUT, path, &[], Some(body)).await.map(drop)
     }
 
@@ -167,7 +167,7 @@ impl Transport {
         query: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> Result<Value, ApiError> {
-        let what = self.what(&method, path);
+        let what = in_words(&method, path);
         let repeatable = method != Method::POST;
         let mut retry = Retry::default();
         loop {
@@ -229,11 +229,11 @@ impl Transport {
         }
         Ok(Answer { status, headers, body })
     }
+}
 
-    /// A request in words.
-    fn what(&self, method: &Method, path: &str) -> String {
-        format!("{method} {path}")
-    }
+/// A request in words.
+fn in_words(method: &Method, path: &str) -> String {
+    format!("{method} {path}")
 }
 
 impl Answer {

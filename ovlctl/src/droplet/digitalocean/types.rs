@@ -82,6 +82,8 @@ pub(crate) struct Droplet {
     pub(crate) tags: Vec<String>,
     pub(crate) region: Slug,
     pub(crate) size_slug: String,
+    #[serde(default)]
+    pub(crate) vpc_uuid: Option<String>,
 }
 
 /// A thing of which only its short name is used.

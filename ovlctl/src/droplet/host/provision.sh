@@ -233,7 +233,8 @@ booted_after() {
 }
 
 step_memory() {
-    grub=${HOST_ROOT-}/etc/default/grub.d/60-ovl.cfg
+    # The last of its folder, so that it can take out what the others put in.
+    grub=${HOST_ROOT-}/etc/default/grub.d/zz-ovl.cfg
     if accounts; then
         told memory "the kernel accounts for it"
         return

@@ -127,7 +127,7 @@ fn a_restart_is_asked_for_until_it_came_and_not_again() {
     machine.kernel("cpu", "quiet", 1000);
     let first = machine.step_memory();
     assert!(first.starts_with("+ memory: ") && first.contains("\n~ memory: "), "{first}");
-    let file = machine.read("etc/default/grub.d/60-ovl.cfg");
+    let file = machine.read("etc/default/grub.d/zz-ovl.cfg");
     assert!(file.contains("cgroup_enable=memory swapaccount=1"), "{file}");
     assert!(machine.path("run/ovl-provision.restart").exists());
     assert!(machine.step_memory().starts_with("~ memory: "));

@@ -16,6 +16,16 @@ pub(crate) const FIRST_BOOT: &str = "first-boot";
 /// Lines of an answer that are taken for keys.
 const KEYS_MAX: usize = 8;
 
+/// Forgets the keys of all droplets that were ever called so.
+pub(crate) fn forget_all(folder: &Folder, name: &str) -> Result<(), RecordError> {
+    let of_it = |file: &str| {
+        let number = file.strip_prefix("known_hosts.").and_then(|rest| rest.strip_prefix(name));
+        let number = number.and_then(|rest| rest.strip_prefix('.'));
+        number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    folder.remove(of_it)
+}
+
 /// The known keys of one droplet.
 pub(crate) struct Known<'a> {
     folder: &'a Folder,
@@ -67,7 +77,7 @@ impl<'a> Known<'a> {
     }
 
     pub(crate) fn forget(&self) -> Result<(), RecordError> {
-        self.folder.remove(&self.file)
+        self.folder.remove(|file| file == self.file)
     }
 
     /// In the form that people compare: `SHA256:…`.
@@ -145,5 +155,11 @@ mod tests {
         assert_eq!(known.fingerprints().len(), 1);
         known.forget().unwrap();
         assert!(!known.is_pinned());
+        let other = Known::of(&folder, "queenbee-2", 9);
+        for one in [&known, &Known::of(&folder, "queenbee", 8), &other] {
+            one.pin([key.public.as_str()]).unwrap();
+        }
+        forget_all(&folder, "queenbee").unwrap();
+        assert!(!known.is_pinned() && other.is_pinned());
     }
 }
