@@ -21,7 +21,8 @@ Exit codes:
   4   what was looked at is not as it should be (ping, audit, doctor, trace)
   64  wrong usage
   69  the agent does not answer, or not in a way that is understood
-  75  not now: the store, the kernel or another host did not do it in time; try again later";
+  75  not now: the store, the kernel, another host or DigitalOcean did not do it in time; try again later
+  130 interrupted, where the same command goes on (droplet)";
 
 /// Flags that go with every command.
 const GLOBAL: &str = "Options of every command";

@@ -60,12 +60,16 @@ pub(crate) fn droplets() -> ArgValueCompleter {
 /// Of the cluster that is named on the line, or in the environment.
 fn recorded() -> Option<Vec<String>> {
     let line: Vec<OsString> = std::env::args_os().collect();
-    let of = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
-    let set = |flag, variable| given(&line, flag).or_else(|| of(variable));
+    let set = |flag, variable| given(&line, flag).or_else(|| variable_of(variable));
     let cluster = set("--cluster", "OVL_CLUSTER").unwrap_or_else(|| "default".into());
     let base = set("--droplet-state", "OVL_DROPLET_STATE").map(PathBuf::from);
     let folder = Folder::of(&cluster.to_str()?.parse().ok()?, base.as_deref()).ok()?;
     Some(folder.read().ok()?.droplets.into_keys().collect())
+}
+
+/// One that is empty is as one that is not set.
+fn variable_of(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 fn offer(start: &OsStr, words: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
@@ -84,7 +88,7 @@ fn is_plain(word: &str) -> bool {
 
 fn ask<T: DeserializeOwned>(what: &str) -> Option<T> {
     let line: Vec<OsString> = std::env::args_os().collect();
-    let socket = given(&line, "--socket").or_else(|| std::env::var_os("OVL_CONTROL_SOCKET"));
+    let socket = given(&line, "--socket").or_else(|| variable_of("OVL_CONTROL_SOCKET"));
     let socket = socket.map_or_else(|| crate::args::SOCKET.into(), PathBuf::from);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     runtime.block_on(Client::new(socket, PATIENCE).get(&path(&[what]))).ok()

@@ -93,9 +93,9 @@ pub(crate) enum Error {
     Droplet(DropletError),
     /// By a signal, in the middle; what was begun is recorded.
     #[error(
-        "interrupted: `ovlctl droplet ls` shows what there is, and the same command goes on from there"
+        "interrupted: `{command} ls` shows what there is, and the same command goes on from there"
     )]
-    Interrupted,
+    Interrupted { command: String },
     /// This process.
     #[error("cannot start: {0}")]
     Runtime(io::Error),
@@ -115,7 +115,7 @@ impl Error {
             | Error::Garbage { .. }
             | Error::CaptureEnded(_) => EXIT_UNAVAILABLE,
             Error::Droplet(error) if error.is_passing() => EXIT_TRY_LATER,
-            Error::Interrupted => EXIT_INTERRUPTED,
+            Error::Interrupted { .. } => EXIT_INTERRUPTED,
             Error::Closed { .. } => EXIT_REFUSED,
             Error::BadSocket { .. } | Error::Usage(_) | Error::Unconfirmed(_) => EXIT_USAGE,
             Error::Refused { later: true, .. } => EXIT_TRY_LATER,

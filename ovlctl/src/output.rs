@@ -292,7 +292,7 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// Printable, and at most so many characters of it.
-fn bounded(text: &str, most: usize) -> String {
+pub(crate) fn bounded(text: &str, most: usize) -> String {
     let end = text.char_indices().nth(most).map(|(end, _)| end);
     end.map_or_else(|| printable(text), |end| printable(&text[..end]) + "…")
 }

@@ -249,6 +249,23 @@ impl DigitalOcean {
         }
     }
 
+    /// Lists show a droplet from now on, if they did not yet.
+    pub fn show(&self, id: u64) {
+        if let Some(droplet) = self.state().droplets.get_mut(&id) {
+            droplet.show();
+        }
+    }
+
+    /// Somebody else makes a firewall.
+    pub fn add_firewall(&self, name: &str, tags: &[&str], droplet_ids: &[u64]) {
+        let mut state = self.state();
+        let id = state.uuid();
+        let mut firewall = Firewall::new(id, name);
+        firewall.tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        firewall.droplet_ids = droplet_ids.to_vec();
+        state.firewalls.push(firewall);
+    }
+
     /// Somebody else takes a tag from a droplet.
     pub fn untag(&self, id: u64, tag: &str) {
         if let Some(droplet) = self.state().droplets.get_mut(&id) {

@@ -26,8 +26,8 @@ pub(crate) use self::args::Droplets;
 use self::args::{ClusterCommand, Command};
 use crate::client::Client;
 use crate::droplet::digitalocean::{DigitalOcean, Token, Transport};
-use crate::droplet::record::Folder;
-use crate::droplet::site::{DropletError, Site};
+use crate::droplet::record::{Folder, Record};
+use crate::droplet::site::{self, DropletError, Sight, Site};
 use crate::error::Error;
 use crate::output::Output;
 use crate::stop::Stop;
@@ -44,7 +44,7 @@ pub(super) async fn run(droplets: Droplets, client: &Client, output: &Output) ->
         match command {
             Command::Ls => look::ls(&account, output).await,
             Command::Ip(asked) => look::ip(&account, asked, output).await,
-            Command::Ssh(asked) => access::ssh(&account, asked).await,
+            Command::Ssh(asked) => access::ssh(&account, asked, output).await,
             Command::Tunnel(asked) => access::tunnel(&account, asked, output).await,
             Command::Create(asked) => create::run(&account, asked, output).await,
             Command::Provision(asked) => provision::run(&account, asked, output).await,
@@ -64,7 +64,7 @@ pub(super) async fn run(droplets: Droplets, client: &Client, output: &Output) ->
         () = stop.reached() => match is_tunnel {
             // Its only end.
             true => Ok(()),
-            false => Err(Error::Interrupted),
+            false => Err(Error::Interrupted { command: account.cluster.command() }),
         },
     }
 }
@@ -77,22 +77,29 @@ impl Account {
         Ok(DigitalOcean::new(transport))
     }
 
-    /// ` --cluster NAME`, as it stands in commands that are shown; nothing for the default one.
-    fn flag(&self) -> String {
-        match self.cluster.as_str() {
-            "default" => String::new(),
-            name => format!(" --cluster {name}"),
-        }
-    }
-
     fn folder(&self) -> Result<Folder, DropletError> {
         Ok(Folder::of(&self.cluster, self.droplet_state.as_deref())?)
     }
 
     /// The cluster, held by this program alone.
-    fn site(&self) -> Result<Site, DropletError> {
+    async fn site(&self) -> Result<Site, DropletError> {
         let (api, folder) = (self.api()?, self.folder()?);
-        Ok(Site::open(api, self.cluster.clone(), folder, self.ssh_user.clone())?)
+        let site = Site::open(api, self.cluster.clone(), folder, self.ssh_user.clone())?;
+        if let Some(owner) = site::check_owner(&site.api, &site.cluster, &site.record()).await? {
+            // Written with what is recorded next.
+            site.book().record.account = Some(owner);
+        }
+        Ok(site)
+    }
+
+    /// What there is of the cluster, for who only looks.
+    async fn sight(&self) -> Result<(Record, Sight), DropletError> {
+        let (api, record) = (self.api()?, self.folder()?.read()?);
+        if record.account.is_some() {
+            site::check_owner(&api, &self.cluster, &record).await?;
+        }
+        let sight = site::look(&api, &self.cluster, &record).await?;
+        Ok((record, sight))
     }
 }
 

@@ -126,6 +126,10 @@ impl DigitalOcean {
         found(self.transport.get(&format!("/v2/tags/{tag}"), &[], "tag").await)
     }
 
+    pub(crate) async fn tags(&self) -> Result<Vec<Tag>, ApiError> {
+        self.transport.list("/v2/tags", &[], "tags").await
+    }
+
     pub(crate) async fn remove_tag(&self, tag: &str) -> Result<(), ApiError> {
         self.transport.delete(&format!("/v2/tags/{tag}")).await
     }

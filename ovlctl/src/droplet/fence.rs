@@ -82,7 +82,7 @@ pub(crate) async fn raise(
     let wanted = rules(cluster, open);
     match find(api, cluster).await? {
         Some(mut have) => {
-            if !extend(&mut have, &tag, &wanted) {
+            if !extend(&mut have, &wanted) {
                 return Ok(None);
             }
             api.set_firewall(&have).await?;
@@ -99,26 +99,34 @@ pub(crate) async fn raise(
     }
 }
 
-/// The cluster's firewall, if it is there.
+/// The cluster's firewall, if it is there: by its name and its tag.
 pub(crate) async fn find(
     api: &DigitalOcean,
     cluster: &Cluster,
 ) -> Result<Option<Firewall>, ApiError> {
-    let name = cluster.firewall();
-    Ok(api.firewalls().await?.into_iter().find(|one| one.name == name))
+    let (name, tag) = (cluster.firewall(), cluster.tag());
+    let is_ours = |one: &Firewall| one.name == name && has(one, &tag);
+    Ok(api.firewalls().await?.into_iter().find(is_ours))
+}
+
+/// Whether it is in front of the cluster's droplets alone.
+pub(crate) fn is_alone(firewall: &Firewall, cluster: &Cluster) -> bool {
+    let tag = cluster.tag();
+    firewall.droplet_ids.is_empty()
+        && firewall.tags.iter().all(|one| one.eq_ignore_ascii_case(&tag))
+}
+
+fn has(firewall: &Firewall, tag: &str) -> bool {
+    firewall.tags.iter().any(|one| one.eq_ignore_ascii_case(tag))
 }
 
 /// Adds what is missing, and leaves what others made of it. Whether anything was.
-fn extend(firewall: &mut Firewall, tag: &str, wanted: &[Rule]) -> bool {
+fn extend(firewall: &mut Firewall, wanted: &[Rule]) -> bool {
     let rules = firewall.inbound_rules.iter().filter_map(|rule| Rule::deserialize(rule).ok());
     let have: BTreeSet<_> = rules.map(|rule| key(&rule)).collect();
     let missing = wanted.iter().filter(|rule| !have.contains(&key(rule)));
     let missing: Vec<Value> = missing.filter_map(|rule| serde_json::to_value(rule).ok()).collect();
-    let tagged = firewall.tags.iter().any(|one| one.eq_ignore_ascii_case(tag));
-    if !tagged {
-        firewall.tags.push(tag.to_owned());
-    }
-    let changed = !tagged || !missing.is_empty();
+    let changed = !missing.is_empty();
     firewall.inbound_rules.extend(missing);
     changed
 }
@@ -180,7 +188,7 @@ mod tests {
         let cluster = "default".parse().unwrap();
         let rules = rules(&cluster, &[]);
         let mut have: Firewall = serde_json::from_value(json!({
-            "id": "1", "name": "ovl-default", "tags": null, "droplet_ids": [7],
+            "id": "1", "name": "ovl-default", "tags": ["OVL:cluster:default"], "droplet_ids": [7],
             "inbound_rules": rules,
             "outbound_rules": [{ "protocol": "tcp", "ports": "443", "destinations": {} }],
         }))
@@ -190,13 +198,12 @@ mod tests {
             "protocol": "tcp", "ports": "9", "sources": { "load_balancer_uids": ["x"] }
         }));
         let before = have.clone();
-        assert!(extend(&mut have, "ovl:cluster:default", &rules));
-        assert_eq!(have.tags, ["ovl:cluster:default"]);
-        assert!(!extend(&mut have, "OVL:cluster:default", &rules));
+        assert!(!extend(&mut have, &rules));
+        assert!(has(&have, "ovl:cluster:default") && !is_alone(&have, &cluster));
         assert_eq!((have.inbound_rules.len(), have.droplet_ids.len()), (7, 1));
         assert_eq!(have.outbound_rules, before.outbound_rules);
         have.inbound_rules.remove(0);
-        assert!(extend(&mut have, "ovl:cluster:default", &rules));
+        assert!(extend(&mut have, &rules));
         assert_eq!(have.inbound_rules[6]["ports"], "22");
     }
 }

@@ -18,7 +18,7 @@ const FILE_MAX: u64 = 64 << 10;
 /// # Errors
 /// A sentence that says which key is not there, and what to do.
 pub(crate) async fn choose(site: &Site, named: &[String]) -> Result<Vec<KeyRef>, DropletError> {
-    let account = owned(site).await?;
+    let mut account = owned(site).await?;
     if named.is_empty() {
         return of_the_user(site, &account).await;
     }
@@ -31,10 +31,18 @@ pub(crate) async fn choose(site: &Site, named: &[String]) -> Result<Vec<KeyRef>,
     }
     let mut chosen = Vec::new();
     for name in named {
-        chosen.push(KeyRef::Number(match account.iter().find(|key| is_named(key, name)) {
+        let id = match account.iter().find(|key| is_named(key, name)) {
             Some(key) => key.id,
-            None => with_file(site, &account, Path::new(name)).await?,
-        }));
+            None => {
+                let key = with_file(site, &account, Path::new(name)).await?;
+                let id = key.id;
+                account.push(key);
+                id
+            }
+        };
+        if !chosen.contains(&KeyRef::Number(id)) {
+            chosen.push(KeyRef::Number(id));
+        }
     }
     Ok(chosen)
 }
@@ -89,7 +97,7 @@ async fn of_the_user(site: &Site, account: &[SshKey]) -> Result<Vec<KeyRef>, Dro
             "no SSH key to let in: make one with ssh-keygen, or name one of the account's with --ssh-key".to_owned(),
         ));
     };
-    Ok(vec![KeyRef::Number(with_file(site, account, file).await?)])
+    Ok(vec![KeyRef::Number(with_file(site, account, file).await?.id)])
 }
 
 fn own_files() -> Vec<PathBuf> {
@@ -97,9 +105,9 @@ fn own_files() -> Vec<PathBuf> {
     OWN.iter().map(|name| home.join(".ssh").join(name)).filter(|file| file.is_file()).collect()
 }
 
-/// The account's number of a file's key, which is added if it is not there; what is about to be added is
-/// recorded before.
-async fn with_file(site: &Site, account: &[SshKey], file: &Path) -> Result<u64, DropletError> {
+/// A file's key in the account, where it is added if it is not there; what is about to be added is recorded
+/// before.
+async fn with_file(site: &Site, account: &[SshKey], file: &Path) -> Result<SshKey, DropletError> {
     let text = read(file)
         .map_err(|error| DropletError::Said(format!("cannot read {}: {error}", file.display())))?;
     let wanted = blob(&text).ok_or_else(|| {
@@ -109,18 +117,18 @@ async fn with_file(site: &Site, account: &[SshKey], file: &Path) -> Result<u64, 
         ))
     })?;
     let has = |keys: &[SshKey]| {
-        keys.iter().find(|key| blob(&key.public_key).as_ref() == Some(&wanted)).map(|key| key.id)
+        keys.iter().find(|key| blob(&key.public_key).as_ref() == Some(&wanted)).cloned()
     };
-    if let Some(id) = has(account) {
-        return Ok(id);
+    if let Some(key) = has(account) {
+        return Ok(key);
     }
     let name = format!("ovl-{}", file.file_stem().unwrap_or_default().to_string_lossy());
     let new = NewKey { name, key: wanted.clone() };
     site.change(|record| {
         record.adding_keys.insert(new.clone());
     })?;
-    let id = match site.api.add_key(&new.name, text.trim()).await {
-        Ok(key) => key.id,
+    let key = match site.api.add_key(&new.name, text.trim()).await {
+        Ok(key) => key,
         // It may have been added: then it is there.
         Err(error @ ApiError::Unclear { .. }) => has(&site.api.keys().await?).ok_or(error)?,
         Err(error) => {
@@ -130,8 +138,8 @@ async fn with_file(site: &Site, account: &[SshKey], file: &Path) -> Result<u64, 
             return Err(error.into());
         }
     };
-    added(site, &new, id)?;
-    Ok(id)
+    added(site, &new, key.id)?;
+    Ok(key)
 }
 
 fn read(file: &Path) -> std::io::Result<String> {

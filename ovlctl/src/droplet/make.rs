@@ -4,25 +4,20 @@
 //! the end of this program, the cluster's droplets say later what came of it: one of that name was made, and
 //! is taken, and its tags say by which request. If there is none after a while, nothing was made, and it is
 //! sent again with another tag. The earlier one is kept in mind: what comes of it late is known by its name.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::board::{Board, Row, Step};
 use super::digitalocean::{ApiError, CreateDroplets, Droplet};
 use super::host::HostKey;
 use super::names::OURS;
-use super::record::{Entry, Request};
-use super::site::{DropletError, Found, Site, pin_first, untagged};
+use super::record::{Entry, Order, Request};
+use super::site::{DropletError, Sight, Site, pin_first, untagged};
 use super::ssh::new_host_key;
 
 /// Waits between looks for what a lost answer may have made: it takes the provider a moment to list it.
-const LOOKS: [Duration; 5] = [
-    Duration::ZERO,
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-];
+pub(crate) const LOOKS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// Orders of one droplet in one run whose answers are lost, one after the other.
 const ORDERS_MAX: u32 = 2;
 /// Such orders that are kept in mind, the newest.
@@ -30,33 +25,30 @@ const REQUESTS_MAX: usize = 8;
 /// Between looks at droplets that boot; the first, and the longest.
 const POLL: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
 
+/// Why a droplet is not asked for again.
+pub(crate) const UNLISTED: &str = "DigitalOcean counts a droplet that came of an earlier request, and does not list it yet: repeat the command in a minute";
+
 /// What came of each name.
 pub(crate) type Outcomes<T> = BTreeMap<String, Result<T, DropletError>>;
 
 /// The rows of a board, by name.
 pub(crate) type Rows = BTreeMap<String, Row>;
 
-/// Sees to it that each of these recorded names is a droplet, running or about to. `boot` makes the user data
-/// of a role, with the host key of its first boot.
+/// Sees to it that each of these recorded names is a droplet, running or about to, made by this order if it
+/// is still to be made. `boot` makes the user data of a role, with the host key of its first boot.
 pub(crate) async fn make(
     site: &Site,
     names: &[String],
+    wanted: &Order,
     rows: &Rows,
     boot: impl Fn(&Entry, &HostKey) -> Result<String, DropletError>,
 ) -> Result<Outcomes<Droplet>, DropletError> {
     let mut outcomes = Outcomes::new();
     let mut missing = Vec::new();
-    let mut there = site.droplets().await?;
-    let mut without_tags = BTreeMap::new();
-    for (name, found) in site.unlisted(&there).await? {
-        match found {
-            Found::Ours(one) => there.push(one),
-            Found::Untagged(one) => drop(without_tags.insert(name, one)),
-            Found::Gone => {}
-        }
-    }
+    let Sight { mut droplets, untagged: without_tags, .. } = site.look().await?;
+    leave_ghosts_out(site, names, &mut droplets).await?;
     for name in names {
-        let outcome = match (called(&there, name), without_tags.get(name)) {
+        let outcome = match (called(&droplets, name), without_tags.get(name)) {
             (Some(outcome), _) => outcome,
             (None, Some(one)) => Err(DropletError::Said(untagged(one, &site.cluster, name))),
             (None, None) => {
@@ -70,6 +62,13 @@ pub(crate) async fn make(
         outcomes.insert(name.clone(), outcome);
     }
     outcomes.extend(settle(site, &mut missing, rows).await?);
+    site.change(|record| {
+        for name in &missing {
+            if let Some(entry) = record.droplets.get_mut(name) {
+                entry.order = wanted.clone();
+            }
+        }
+    })?;
     let mut broken: Option<DropletError> = None;
     for batch in batches(site, &missing) {
         let made = match &broken {
@@ -115,11 +114,31 @@ pub(crate) fn twins(one: &Droplet, other: &Droplet) -> String {
     )
 }
 
+/// A list may show for a while what is gone: of those that are not known by number it is asked again.
+pub(crate) async fn leave_ghosts_out(
+    site: &Site,
+    names: &[String],
+    there: &mut Vec<Droplet>,
+) -> Result<(), DropletError> {
+    let record = site.record();
+    let is_known =
+        |one: &Droplet| record.droplets.get(&one.name).is_some_and(|e| e.id == Some(one.id));
+    let unknown = there.iter().filter(|one| names.contains(&one.name) && !is_known(one));
+    let unknown: Vec<u64> = unknown.map(|one| one.id).collect();
+    for id in unknown {
+        if site.api.droplet(id).await?.is_none() {
+            there.retain(|one| one.id != id);
+        }
+    }
+    Ok(())
+}
+
 /// It is there: its number is recorded, and which host key it answers with.
 pub(crate) fn taken(site: &Site, droplet: &Droplet) -> Result<(), DropletError> {
     let entry = site.record().droplets.get(&droplet.name).cloned();
     let Some(entry) = entry else { return Ok(()) };
-    if entry.id == Some(droplet.id) && entry.requests.is_empty() {
+    let made_it = |request: &Request| droplet.has_tag(&request.tag);
+    if entry.id == Some(droplet.id) && !entry.requests.iter().any(made_it) {
         return Ok(());
     }
     let known = site.known(&droplet.name, droplet.id);
@@ -127,27 +146,41 @@ pub(crate) fn taken(site: &Site, droplet: &Droplet) -> Result<(), DropletError> 
     site.note(&droplet.name, |entry| {
         let same = entry.id == Some(droplet.id);
         entry.id = Some(droplet.id);
-        entry.requests.clear();
+        // Of others it is not known yet that they made nothing.
+        entry.requests.retain(|request| !made_it(request));
         entry.failure = None;
         entry.ready &= same;
     })?;
     Ok(())
 }
 
-/// What earlier requests made after all; the names that they made nothing of stay in `missing`.
+/// What earlier requests made after all; the names that they made nothing of stay in `missing`. Also one that
+/// was there, and of which it is said that it is not, is looked for once more.
 async fn settle(
     site: &Site,
     missing: &mut Vec<String>,
     rows: &Rows,
 ) -> Result<Outcomes<Droplet>, DropletError> {
-    for name in asked_before(site, missing) {
-        rows.get(&name).inspect(|row| row.say("looking for what an earlier request made"));
+    let record = site.record();
+    let was_there = |name: &&String| record.droplets.get(*name).is_some_and(|one| one.id.is_some());
+    let mut names = asked_before(site, missing);
+    names.extend(missing.iter().filter(was_there).cloned());
+    names.sort_unstable();
+    names.dedup();
+    for name in &names {
+        rows.get(name).inspect(|row| row.say("looking for what an earlier request made"));
     }
-    let found = made_before(site, missing).await?;
+    let mut found = look_for(site, &names).await?;
+    for name in asked_before(site, missing) {
+        if !found.contains_key(&name) && has_unlisted(site, std::slice::from_ref(&name)).await? {
+            found.insert(name, Err(DropletError::Later(UNLISTED.to_owned())));
+        }
+    }
     missing.retain(|name| !found.contains_key(name));
     Ok(found)
 }
 
+/// Those of these names with requests of which it is not known what came.
 fn asked_before(site: &Site, names: &[String]) -> Vec<String> {
     let record = site.record();
     let is_asked =
@@ -161,6 +194,26 @@ pub(crate) async fn made_before(
     names: &[String],
 ) -> Result<Outcomes<Droplet>, DropletError> {
     look_for(site, &asked_before(site, names)).await
+}
+
+/// Whether the provider counts droplets of these names' requests that it does not list.
+pub(crate) async fn has_unlisted(site: &Site, names: &[String]) -> Result<bool, DropletError> {
+    let record = site.record();
+    let entries = names.iter().filter_map(|name| record.droplets.get(name));
+    let tags: BTreeSet<&String> =
+        entries.flat_map(|one| one.requests.iter().map(|request| &request.tag)).collect();
+    if tags.is_empty() {
+        return Ok(false);
+    }
+    let there = site.droplets().await?;
+    for tag in tags {
+        let listed = there.iter().filter(|one| one.has_tag(tag)).count();
+        let counted = site.api.tag(tag).await?.map_or(0, |found| found.resources.droplets.count);
+        if counted > listed as u64 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Those of these names that are there after a while.
@@ -246,6 +299,10 @@ async fn order(
             }
             return Ok(made);
         }
+        if has_unlisted(site, names).await? {
+            failure = DropletError::Later(UNLISTED.to_owned());
+            break;
+        }
     }
     Ok(names.iter().map(|name| (name.clone(), Err(failure.again()))).collect())
 }
@@ -260,7 +317,7 @@ fn prepared(
     let here = |error: std::io::Error| {
         DropletError::Said(format!("cannot make a host key for the first boot: {error}"))
     };
-    let (key, tag) = (new_host_key().map_err(here)?, super::names::request_tag().map_err(here)?);
+    let (key, tag) = (new_host_key().map_err(here)?, site.cluster.request_tag().map_err(here)?);
     let user_data = boot(entry, &key)?;
     let request = Request { tag: tag.clone(), host_key: key.public };
     {
@@ -270,8 +327,8 @@ fn prepared(
                 entry.requests.push(request.clone());
                 let old = entry.requests.len().saturating_sub(REQUESTS_MAX);
                 entry.requests.drain(..old);
-                entry.tags.insert(tag.clone());
                 entry.id = None;
+                entry.failure = None;
             }
         }
         book.save()?;
@@ -299,7 +356,6 @@ fn forget(site: &Site, names: &[String], asked: &CreateDroplets) -> Result<(), D
     for name in names {
         if let Some(entry) = book.record.droplets.get_mut(name) {
             entry.requests.retain(|request| !sent(&request.tag));
-            entry.tags.retain(|tag| !sent(tag));
         }
     }
     Ok(book.save()?)
@@ -343,7 +399,7 @@ pub(crate) async fn active(
     let mut seen = BTreeMap::new();
     let mut broken = None;
     while !waiting.is_empty() {
-        let there = match seen_now(site, waiting.keys().copied()).await {
+        let there = match site.droplets().await {
             Ok(there) => there,
             Err(error) if error.is_passing() && tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(POLL.1).await;
@@ -381,24 +437,14 @@ pub(crate) async fn active(
     for (id, name) in waiting {
         let status = seen.get(&id).map_or("not in its lists", String::as_str);
         let text = format!(
-            "DigitalOcean says after {} s that it is {status}: wait and repeat the command, or remove it with `ovlctl droplet rm {name}`",
-            within.as_secs()
+            "DigitalOcean says after {} s that it is {status}: wait and repeat the command, or remove it with `{} rm {name}`",
+            within.as_secs(),
+            site.cluster.command(),
         );
         site.note(&name, |entry| entry.failure = Some(text.clone()))?;
         outcomes.insert(name, Err(DropletError::Later(text)));
     }
     Ok(outcomes)
-}
-
-/// The cluster's droplets, and those of these numbers that lists do not show yet.
-async fn seen_now(site: &Site, ids: impl Iterator<Item = u64>) -> Result<Vec<Droplet>, ApiError> {
-    let mut there = site.droplets().await?;
-    for id in ids {
-        if there.iter().all(|one| one.id != id) {
-            there.extend(site.api.droplet(id).await?);
-        }
-    }
-    Ok(there)
 }
 
 /// A row for each.

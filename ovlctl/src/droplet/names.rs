@@ -5,6 +5,9 @@ use std::str::FromStr;
 /// On everything that is made here. What lacks it is nobody's business.
 pub(crate) const OURS: &str = "ovl";
 
+/// The cluster of who names none.
+pub(crate) const DEFAULT: &str = "default";
+
 /// A cluster: its droplets, its firewall and its record have this name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cluster(String);
@@ -18,6 +21,31 @@ impl Cluster {
     /// Of its firewall at the provider.
     pub(crate) fn firewall(&self) -> String {
         format!("{OURS}-{}", self.0)
+    }
+
+    /// The tag of one request: what was made by it has it, even if the answer was lost.
+    pub(crate) fn request_tag(&self) -> std::io::Result<String> {
+        use std::io::Read as _;
+        let mut random = [0; 8];
+        std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+        Ok(format!("{}{:016x}", self.requests(), u64::from_ne_bytes(random)))
+    }
+
+    /// Whether a tag is one that [`Cluster::request_tag`] made.
+    pub(crate) fn is_request_tag(&self, tag: &str) -> bool {
+        tag.to_ascii_lowercase().starts_with(&self.requests())
+    }
+
+    fn requests(&self) -> String {
+        format!("{OURS}:request:{}:", self.0)
+    }
+
+    /// `ovlctl droplet`, as it stands in commands that are shown: for this cluster.
+    pub(crate) fn command(&self) -> String {
+        match self.0.as_str() {
+            DEFAULT => "ovlctl droplet".to_owned(),
+            name => format!("ovlctl droplet --cluster {name}"),
+        }
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -42,19 +70,6 @@ impl fmt::Display for Cluster {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
     }
-}
-
-/// The tag of one request: what was made by it has it, even if the answer was lost.
-pub(crate) fn request_tag() -> std::io::Result<String> {
-    use std::io::Read as _;
-    let mut random = [0; 8];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-    Ok(format!("{OURS}:request:{:016x}", u64::from_ne_bytes(random)))
-}
-
-/// Whether a tag is one that [`request_tag`] made.
-pub(crate) fn is_request_tag(tag: &str) -> bool {
-    tag.strip_prefix(OURS).is_some_and(|rest| rest.starts_with(":request:"))
 }
 
 /// Whether a droplet may be called so: it becomes its host's name, a name in the cluster and in ssh's
@@ -106,11 +121,13 @@ mod tests {
         for bad in ["", "-a", "a-", "A", "a b", "a;b", "a.b", "*", &"a".repeat(64)] {
             assert!(!is_droplet_name(bad), "{bad}");
         }
-        assert!("default".parse::<Cluster>().is_ok());
+        let cluster = DEFAULT.parse::<Cluster>().unwrap();
         for bad in ["", "-x", "../x", "A", &"x".repeat(33)] {
             assert!(bad.parse::<Cluster>().is_err(), "{bad}");
         }
-        let tag = request_tag().unwrap();
-        assert!(is_request_tag(&tag) && is_tag(&tag) && !is_request_tag(OURS));
+        let tag = cluster.request_tag().unwrap();
+        let other = "default-2".parse::<Cluster>().unwrap();
+        assert!(cluster.is_request_tag(&tag) && is_tag(&tag) && !other.is_request_tag(&tag));
+        assert!(!cluster.is_request_tag(&cluster.tag()));
     }
 }

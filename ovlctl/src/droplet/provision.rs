@@ -12,7 +12,7 @@ use super::host::{Agent, Host, Line, Package, Role};
 use super::record;
 use super::record::Task;
 use super::site::{DropletError, Site};
-use super::ssh::{Shell, SshError, Target, public_keys};
+use super::ssh::{FIRST_BOOT, Shell, SshError, Target, public_keys};
 
 /// From the first try to reach it: it boots meanwhile.
 const REACH_WITHIN: Duration = Duration::from_secs(240);
@@ -24,6 +24,8 @@ const REACH_STEP: Duration = Duration::from_secs(2);
 const BOOT_WITHIN: Duration = Duration::from_secs(900);
 /// For the script.
 const SCRIPT_WITHIN: Duration = Duration::from_secs(1200);
+/// The script's exit code when somebody ends it: the machine restarts.
+const STOPPED: i32 = 130;
 /// Changes that are told; a script of ours makes some dozen.
 const CHANGES_MAX: usize = 1000;
 /// Connections that may break in one provisioning, restarts included.
@@ -113,6 +115,11 @@ pub(crate) async fn provision(
         match attempt(site, droplet, &target, task, row, &mut ready, &mut done).await {
             Ok(None) => break,
             // Looked at again: the restart was for something.
+            Ok(Some(_)) if done.restarted => {
+                return Err(DropletError::Said(
+                    "it was restarted, and asks for a restart once more".to_owned(),
+                ));
+            }
             Ok(Some(boot_id)) => {
                 row.say("restarting, once");
                 done.restarted = true;
@@ -150,29 +157,41 @@ async fn attempt(
 ) -> Result<Option<String>, DropletError> {
     row.say("waiting for ssh");
     let shell = booted(site, droplet, target, row).await?;
-    let shell = own_keys(site, droplet, target, shell).await?;
+    let shell = own_keys(site, droplet, target, shell, row).await?;
     row.done(Step::Booted);
     shell.close().await;
     if let Some(ready) = ready.take() {
         ready.await?;
     }
-    once(site, droplet, target, task, row, done).await
+    match task {
+        Task::Node { store: None, package, .. } if *package != record::Package::None => {
+            Err(DropletError::Later("its agent needs a store, and the cluster has none".to_owned()))
+        }
+        task => once(site, droplet, target, task, row, done).await,
+    }
 }
 
-/// A connection, as soon as it takes one.
+/// A connection, as soon as it takes one. A host key that was not known is told to `told`.
 pub(crate) async fn reach(
     site: &Site,
     droplet: &Droplet,
     target: &Target,
     within: Duration,
+    told: impl Fn(&str),
 ) -> Result<Shell, DropletError> {
     let begun = tokio::time::Instant::now();
+    let known = site.known(&droplet.name, droplet.id);
     loop {
-        let error =
-            match Shell::connect(target, site.known(&droplet.name, droplet.id).is_pinned()).await {
-                Ok(shell) => return Ok(shell),
-                Err(error) => error,
-            };
+        let was_pinned = known.is_pinned();
+        let error = match Shell::connect(target, was_pinned).await {
+            Ok(shell) => {
+                if !was_pinned {
+                    told(&known.trusted());
+                }
+                return Ok(shell);
+            }
+            Err(error) => error,
+        };
         let within = match &error {
             SshError::Denied { .. } => DENIED_WITHIN.min(within),
             error if error.is_passing() => within,
@@ -192,16 +211,11 @@ async fn booted(
     target: &Target,
     row: &Row,
 ) -> Result<Shell, DropletError> {
-    let known = site.known(&droplet.name, droplet.id);
     let wait = async {
         loop {
-            let was_pinned = known.is_pinned();
-            let shell = reach(site, droplet, target, REACH_WITHIN).await?;
+            let told = |text: &str| row.note(text);
+            let shell = reach(site, droplet, target, REACH_WITHIN, told).await?;
             row.done(Step::Reached);
-            if !was_pinned {
-                let keys = known.fingerprints().join(" ");
-                row.note(&format!("its host key was not known, is trusted this once, and known from now on: {keys}"));
-            }
             row.say("first boot: packages, firewall");
             match shell.run(BOOTED, |_| ()).await {
                 Ok(ran) if ran.code == Some(0) => return Ok(shell),
@@ -223,8 +237,9 @@ async fn booted(
     };
     let late = || {
         DropletError::Later(format!(
-            "its first boot does not come to an end within {} min: `ovlctl droplet ssh {} -- cloud-init status --long` says more",
+            "its first boot does not come to an end within {} min: `{} ssh {} -- cloud-init status --long` says more",
             BOOT_WITHIN.as_secs() / 60,
+            site.cluster.command(),
             droplet.name
         ))
     };
@@ -238,9 +253,18 @@ async fn own_keys(
     droplet: &Droplet,
     target: &Target,
     shell: Shell,
+    row: &Row,
 ) -> Result<Shell, DropletError> {
     let known = site.known(&droplet.name, droplet.id);
-    let Some(first) = first_key(&known.path()) else { return Ok(shell) };
+    // What is known here may be of another machine's making: the droplet itself says it, too.
+    let first = known.first_key();
+    if first.is_none() {
+        let marked = format!("grep -qs ' {FIRST_BOOT}$' /etc/ssh/ssh_host_*_key.pub && echo yes");
+        let marked = shell.output("looking at its host keys", &(marked + " || true")).await?;
+        if marked.trim() != "yes" {
+            return Ok(shell);
+        }
+    }
     let printed = shell.output("making host keys", NEW_KEYS).await?;
     let keys = public_keys(&printed);
     if keys.is_empty() {
@@ -249,19 +273,14 @@ async fn own_keys(
     // Those of a rotation that broke off are known until this one is through.
     let before = known.own_keys();
     let all = before.iter().chain(&keys).map(String::as_str);
-    known.pin_with_first(all, &first)?;
+    match &first {
+        Some(first) => known.pin_with_first(all, first)?,
+        None => known.pin(all)?,
+    }
     shell.output("putting its host keys in place", USE_KEYS).await?;
     shell.close().await;
     known.pin(keys.iter().map(String::as_str))?;
-    reach(site, droplet, target, REACH_WITHIN).await
-}
-
-/// The key of a first boot, while it is still known.
-fn first_key(path: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let line = text.lines().find(|line| line.ends_with(super::ssh::FIRST_BOOT))?;
-    let mut words = line.split(' ').skip(1);
-    Some(format!("{} {}", words.next()?, words.next()?))
+    reach(site, droplet, target, REACH_WITHIN, |text| row.note(text)).await
 }
 
 /// The package and the script. `Some`: a restart is needed, of the boot with this number.
@@ -273,7 +292,7 @@ async fn once(
     row: &Row,
     done: &mut Done,
 ) -> Result<Option<String>, DropletError> {
-    let shell = reach(site, droplet, target, REACH_WITHIN).await?;
+    let shell = reach(site, droplet, target, REACH_WITHIN, |text| row.note(text)).await?;
     let package_at = match task {
         Task::Node { package: record::Package::File(file), store: Some(_), .. } => {
             Some(uploaded(&shell, file, row).await?)
@@ -306,21 +325,21 @@ async fn once(
         ))
     };
     let ran = ran.map_err(late)??;
-    if let Some(why) = failure {
+    if let Some(why) = failure.filter(|_| ran.code != Some(STOPPED)) {
         return Err(DropletError::Said(why));
     }
     match ran.code {
         Some(0) if restart => {
             let boot_id = boot_id(&shell).await?;
             // The connection may break before it is answered.
-            let _ = shell.run("systemctl reboot", |_| ()).await;
+            let _ = shell.output("restarting", "systemctl reboot").await;
             Ok(Some(boot_id))
         }
         Some(0) => {
             shell.close().await;
             Ok(None)
         }
-        _ if !shell.stands().await => Err(SshError::Lost {
+        code if code == Some(STOPPED) || !shell.stands().await => Err(SshError::Lost {
             name: droplet.name.clone(),
             why: "in the middle of the script".to_owned(),
         }
@@ -331,9 +350,11 @@ async fn once(
 
 /// Puts a package there, unless it is there already; its path.
 async fn uploaded(shell: &Shell, file: &Path, row: &Row) -> Result<String, DropletError> {
-    let bytes =
-        std::fs::read(file).map_err(|source| SshError::File { path: file.to_owned(), source })?;
-    let sum = digest(&SHA256, &bytes);
+    let sum = {
+        let bytes = std::fs::read(file)
+            .map_err(|source| SshError::File { path: file.to_owned(), source })?;
+        digest(&SHA256, &bytes)
+    };
     let sum: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let to = format!("/var/cache/ovl/ovl-{}.deb", &sum[..16]);
     let have = format!("sha256sum {to} 2>/dev/null | cut -d ' ' -f 1");
@@ -359,7 +380,7 @@ pub(crate) async fn restarted(
     let again = async {
         loop {
             tokio::time::sleep(REACH_STEP).await;
-            let now = match reach(site, droplet, target, REACH_WITHIN).await {
+            let now = match reach(site, droplet, target, REACH_WITHIN, |_| ()).await {
                 Ok(shell) => boot_id(&shell).await.map_err(DropletError::from),
                 Err(error) => Err(error),
             };

@@ -17,8 +17,14 @@ use super::names::Cluster;
 
 /// Of the format; a higher one is not read.
 const VERSION: u32 = 1;
-/// The file that says who is at work; the only one that stays.
+/// The files of a cluster: what is recorded, and who is at work.
+const RECORD: &str = "record.json";
 const LOCK: &str = "lock";
+/// ssh's configuration, and what the names of files with host keys begin with.
+pub(crate) const CONFIG: &str = "ssh_config";
+pub(crate) const KNOWN_HOSTS: &str = "known_hosts.";
+/// What the names of files that are just written begin with.
+const UNFINISHED: &str = ".new-";
 /// Bytes of a record that are read: thousands of droplets.
 const SIZE_MAX: u64 = 16 << 20;
 
@@ -46,6 +52,9 @@ pub(crate) enum RecordError {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Record {
     version: u32,
+    /// Whose droplets they are: a token of another account shows none of them.
+    #[serde(default)]
+    pub(crate) account: Option<String>,
     /// By name.
     pub(crate) droplets: BTreeMap<String, Entry>,
     /// SSH keys that were added to the account.
@@ -83,14 +92,24 @@ pub(crate) struct Entry {
     pub(crate) id: Option<u64>,
     /// Requests that were about to be sent, and of which it is not known what came. The newest is the last.
     pub(crate) requests: Vec<Request>,
-    /// Tags of requests that the provider may know: they go with the droplet.
-    pub(crate) tags: BTreeSet<String>,
     /// Why it is not there, the last time.
     pub(crate) failure: Option<String>,
     /// It is what it is to be.
     pub(crate) ready: bool,
-    /// A command that makes it was begun, and has not come to a good end.
-    pub(crate) begun: bool,
+    /// How far the command is that makes it.
+    pub(crate) command: Progress,
+}
+
+/// Of a command that makes several, which is repeated until all are well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Progress {
+    /// It came to a good end.
+    Over,
+    /// This one is well, others of the same command are not.
+    Waiting,
+    /// This one is not well yet.
+    Begun,
 }
 
 impl Entry {
@@ -101,10 +120,18 @@ impl Entry {
             order,
             id: None,
             requests: Vec::new(),
-            tags: BTreeSet::new(),
             failure: None,
             ready: false,
-            begun: false,
+            command: Progress::Over,
+        }
+    }
+}
+
+impl Record {
+    /// Commands are over once none of their droplets is still to be made well.
+    pub(crate) fn settle(&mut self) {
+        if self.droplets.values().all(|one| one.command != Progress::Begun) {
+            self.droplets.values_mut().for_each(|one| one.command = Progress::Over);
         }
     }
 }
@@ -197,7 +224,7 @@ impl Folder {
 
     /// What is recorded, without holding it; nothing is fine.
     pub(crate) fn read(&self) -> Result<Record, RecordError> {
-        let path = self.join("record.json");
+        let path = self.join(RECORD);
         let failed = |source| RecordError::File { what: "read", path: path.clone(), source };
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -221,7 +248,7 @@ impl Folder {
         let path = self.join(name);
         let write = || {
             // Two that write at once have a file each. It is for its owner only.
-            let mut new = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.0)?;
+            let mut new = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.0)?;
             new.write_all(text.as_bytes())?;
             new.as_file().sync_all()?;
             new.persist(&path)?;
@@ -235,7 +262,7 @@ impl Folder {
         let remove = || {
             for entry in fs::read_dir(&self.0)? {
                 let entry = entry?;
-                if entry.file_name().to_str().is_some_and(&fits) {
+                if entry.file_name().to_str().is_some_and(&fits) && entry.file_type()?.is_file() {
                     fs::remove_file(entry.path())?;
                 }
             }
@@ -289,16 +316,20 @@ impl Book {
         self.record.version = VERSION;
         let text = serde_json::to_string_pretty(&self.record);
         let text = text.map_err(|error| RecordError::Garbage {
-            path: self.folder.join("record.json"),
+            path: self.folder.join(RECORD),
             why: error.to_string(),
         })?;
-        self.folder.write("record.json", &(text + "\n"))
+        self.folder.write(RECORD, &(text + "\n"))
     }
 
-    /// There is nothing any more, and no file says otherwise.
+    /// There is nothing any more, and no file of ours says otherwise; but for the lock, which is held.
     pub(crate) fn clear(&mut self) -> Result<(), RecordError> {
         self.record = Record::default();
-        self.folder.remove(|name| name != LOCK)
+        self.folder.remove(|name| {
+            [RECORD, CONFIG].contains(&name)
+                || name.starts_with(KNOWN_HOSTS)
+                || name.starts_with(UNFINISHED)
+        })
     }
 }
 
@@ -325,7 +356,7 @@ mod tests {
         let request = Request { tag: "ovl:request:1".into(), host_key: "ssh-ed25519 AAAA".into() };
         let package = Package::Url { url: "https://x/ovl.deb".into(), sha256: None };
         let task = Task::Node { store: None, join: vec![], package };
-        Entry { requests: vec![request], begun: true, ..Entry::new(task, order) }
+        Entry { requests: vec![request], command: Progress::Begun, ..Entry::new(task, order) }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! A cluster at the provider and in the record: what all commands work on.
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::digitalocean::{ApiError, DigitalOcean, Droplet};
 use super::names::{Cluster, OURS, is_droplet_name};
-use super::record::{Book, Entry, Folder, Record, RecordError, Request};
-use super::ssh::{CONFIG, Known, SshError, Target, config_text, forget_all, public_keys};
+use super::record::{Book, CONFIG, Entry, Folder, Record, RecordError, Request};
+use super::ssh::{Known, SshError, Target, config_text, forget_all, public_keys};
 
 /// Why a droplet, or all of them, could not be what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -47,14 +48,15 @@ impl DropletError {
     }
 }
 
-/// A recorded droplet that no list shows.
-pub(crate) enum Found {
-    /// It is there, and lists do not show it yet.
-    Ours(Droplet),
-    /// It is there, and has lost our tags: not to be touched.
-    Untagged(Droplet),
-    /// It is not there, or was never made.
-    Gone,
+/// The droplets of a cluster, and what has become of those that are recorded.
+#[derive(Default)]
+pub(crate) struct Sight {
+    /// None that lacks our tags; also those that lists do not show yet.
+    pub(crate) droplets: Vec<Droplet>,
+    /// Recorded ones that are there and have lost our tags, by their names here: not to be touched.
+    pub(crate) untagged: BTreeMap<String, Droplet>,
+    /// Recorded ones that are not there, or were never made.
+    pub(crate) gone: BTreeSet<String>,
 }
 
 /// See the module.
@@ -110,7 +112,10 @@ impl Site {
     /// Nothing is recorded of it any more, nor which host keys it had.
     pub(crate) fn forget(&self, name: &str) -> Result<(), RecordError> {
         forget_all(&self.folder, name)?;
-        self.change(|record| drop(record.droplets.remove(name)))
+        self.change(|record| {
+            record.droplets.remove(name);
+            record.settle();
+        })
     }
 
     pub(crate) fn known<'a>(&'a self, name: &'a str, id: u64) -> Known<'a> {
@@ -127,17 +132,14 @@ impl Site {
         write_config(&self.folder, droplets, &self.user)
     }
 
-    /// Those at the provider.
-    pub(crate) async fn droplets(&self) -> Result<Vec<Droplet>, ApiError> {
-        ours(&self.api, &self.cluster, &self.record()).await
+    /// What there is now.
+    pub(crate) async fn look(&self) -> Result<Sight, ApiError> {
+        look(&self.api, &self.cluster, &self.record()).await
     }
 
-    /// See [`unlisted`].
-    pub(crate) async fn unlisted(
-        &self,
-        listed: &[Droplet],
-    ) -> Result<Vec<(String, Found)>, ApiError> {
-        unlisted(&self.api, &self.cluster, &self.record(), listed).await
+    /// The cluster's droplets.
+    pub(crate) async fn droplets(&self) -> Result<Vec<Droplet>, ApiError> {
+        Ok(self.look().await?.droplets)
     }
 }
 
@@ -157,56 +159,66 @@ fn named_as_recorded(mut droplet: Droplet, record: &Record) -> Droplet {
     droplet
 }
 
-/// The droplets of a cluster; none that lacks our tags.
-pub(crate) async fn ours(
+/// What there is of a cluster: by its tag, and by the numbers that are recorded.
+pub(crate) async fn look(
     api: &DigitalOcean,
     cluster: &Cluster,
     record: &Record,
-) -> Result<Vec<Droplet>, ApiError> {
-    let all = api.tagged(&cluster.tag()).await?.into_iter();
-    let mut all: Vec<Droplet> =
-        all.filter(|one| is_ours(one, cluster)).map(|one| named_as_recorded(one, record)).collect();
-    all.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)).then(a.id.cmp(&b.id)));
-    // A list that changes while its pages are read may show one of them twice.
-    all.dedup_by_key(|one| one.id);
-    Ok(all)
-}
-
-/// Recorded droplets that the cluster's list does not show, by their names here.
-pub(crate) async fn unlisted(
-    api: &DigitalOcean,
-    cluster: &Cluster,
-    record: &Record,
-    listed: &[Droplet],
-) -> Result<Vec<(String, Found)>, ApiError> {
-    let mut all = Vec::new();
+) -> Result<Sight, ApiError> {
+    let mut sight = Sight::default();
+    let listed = api.tagged(&cluster.tag()).await?.into_iter().filter(|one| is_ours(one, cluster));
+    sight.droplets = listed.map(|one| named_as_recorded(one, record)).collect();
+    let mut unlisted = Vec::new();
     for (name, entry) in &record.droplets {
         let found = match entry.id {
-            Some(id) if listed.iter().any(|one| one.id == id) => continue,
+            Some(id) if sight.droplets.iter().any(|one| one.id == id) => continue,
             Some(id) => api.droplet(id).await?,
             None => None,
         };
-        let is_listed = || listed.iter().any(|one| one.name == *name);
-        all.push((
-            name.clone(),
-            match found {
-                // Another one has taken its place.
-                None if is_listed() => continue,
-                None => Found::Gone,
-                Some(one) if is_ours(&one, cluster) => Found::Ours(named_as_recorded(one, record)),
-                Some(one) => Found::Untagged(one),
-            },
-        ));
+        match found {
+            Some(one) if is_ours(&one, cluster) => unlisted.push(named_as_recorded(one, record)),
+            Some(one) => drop(sight.untagged.insert(name.clone(), one)),
+            // Another one may have taken its place.
+            None if sight.droplets.iter().any(|one| one.name == *name) => {}
+            None => drop(sight.gone.insert(name.clone())),
+        }
     }
-    Ok(all)
+    sight.droplets.extend(unlisted);
+    let all = &mut sight.droplets;
+    all.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)).then(a.id.cmp(&b.id)));
+    // A list that changes while its pages are read may show one of them twice.
+    all.dedup_by_key(|one| one.id);
+    Ok(sight)
+}
+
+/// A token of another account would show that nothing is left of a cluster. What the record says of its
+/// owner holds; without a record there is nothing to mistake.
+pub(crate) async fn check_owner(
+    api: &DigitalOcean,
+    cluster: &Cluster,
+    record: &Record,
+) -> Result<Option<String>, DropletError> {
+    let owner = match api.account().await {
+        Ok(account) => account.owner().to_owned(),
+        // A token that may not say whose it is may do the rest.
+        Err(ApiError::Forbidden { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match &record.account {
+        Some(before) if *before != owner => Err(DropletError::Said(format!(
+            "DIGITALOCEAN_ACCESS_TOKEN is of another account than the one that cluster {cluster} was made in: use a token of that one, or make another cluster with --cluster"
+        ))),
+        _ => Ok(Some(owner)),
+    }
 }
 
 /// What to do with one that has lost our tags.
 pub(crate) fn untagged(droplet: &Droplet, cluster: &Cluster, name: &str) -> String {
     format!(
-        "droplet {} has lost the tag {OURS} or {}, and is not touched: give it back, or forget the droplet with `ovlctl droplet rm {name}`",
+        "droplet {} has lost the tag {OURS} or {}, and is not touched: give it back, or forget the droplet with `{} rm {name}`",
         droplet.id,
         cluster.tag(),
+        cluster.command(),
     )
 }
 

@@ -16,11 +16,19 @@ use std::time::Duration;
 use openssh::{ControlPersist, ForwardType, KnownHosts, Session, SessionBuilder, Socket, Stdio};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
-pub(crate) use self::config::{CONFIG, Target, text as config_text};
+use crate::output::bounded;
+
+pub(crate) use self::config::{Target, text as config_text};
 pub(crate) use self::known::{FIRST_BOOT, Known, forget_all, new_host_key, public_keys};
 
 /// For a connection, the key exchange included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+/// For all that comes before the first command, whatever the user's configuration does in it.
+const LET_IN_WITHIN: Duration = Duration::from_secs(60);
+/// For a file that is copied.
+const UPLOAD_WITHIN: Duration = Duration::from_secs(900);
+/// Characters that are repeated of what others said.
+const WORDS_MAX: usize = 500;
 /// A droplet that says nothing for three times as long is gone.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Seconds that a connection stays which nobody uses, if this program ends without closing it.
@@ -116,9 +124,13 @@ impl Shell {
             .server_alive_interval(ALIVE_INTERVAL)
             .control_directory(std::env::temp_dir())
             .config_file(&target.config);
-        match builder.connect(&target.name).await {
-            Ok(session) => Ok(Shell { name: target.name.clone(), session }),
-            Err(error) => Err(why_not(target, &error)),
+        match tokio::time::timeout(LET_IN_WITHIN, builder.connect(&target.name)).await {
+            Ok(Ok(session)) => Ok(Shell { name: target.name.clone(), session }),
+            Ok(Err(error)) => Err(why_not(target, &error)),
+            Err(_) => Err(SshError::Unreachable {
+                name: target.name.clone(),
+                why: format!("it lets nobody in within {} s", LET_IN_WITHIN.as_secs()),
+            }),
         }
     }
 
@@ -173,23 +185,30 @@ impl Shell {
     /// # Errors
     /// [`SshError::Lost`], [`SshError::Failed`].
     pub(crate) async fn output(&self, what: &str, script: &str) -> Result<String, SshError> {
-        let late = |_| SshError::Lost {
-            name: self.name.clone(),
-            why: format!("{what} takes longer than {} s", OUTPUT_WITHIN.as_secs()),
-        };
-        let ran = tokio::time::timeout(OUTPUT_WITHIN, self.run(script, |_| ())).await;
-        let ran = ran.map_err(late)??;
+        let ran = self.ran(what, script).await?;
         match ran.code {
             Some(0) => Ok(ran.out),
             _ => Err(self.failed(what, &ran)),
         }
     }
 
+    /// What a short script left. `what` it does, in words.
+    ///
+    /// # Errors
+    /// [`SshError::Lost`].
+    pub(crate) async fn ran(&self, what: &str, script: &str) -> Result<Ran, SshError> {
+        let late = |_| SshError::Lost {
+            name: self.name.clone(),
+            why: format!("{what} takes longer than {} s", OUTPUT_WITHIN.as_secs()),
+        };
+        tokio::time::timeout(OUTPUT_WITHIN, self.run(script, |_| ())).await.map_err(late)?
+    }
+
     /// A failure in the script's own last words.
     pub(crate) fn failed(&self, what: &str, ran: &Ran) -> SshError {
         let said = ran.err.lines().chain(ran.out.lines()).rfind(|line| !line.trim().is_empty());
         let why = match (said, ran.code) {
-            (Some(said), _) => said.trim().to_owned(),
+            (Some(said), _) => bounded(said.trim(), WORDS_MAX),
             (None, Some(code)) => format!("exit code {code}"),
             (None, None) => "ended by a signal".to_owned(),
         };
@@ -201,6 +220,14 @@ impl Shell {
     /// # Errors
     /// [`SshError::File`], [`SshError::Lost`], [`SshError::Failed`].
     pub(crate) async fn upload(&self, file: &Path, to: &str) -> Result<(), SshError> {
+        let late = |_| SshError::Lost {
+            name: self.name.clone(),
+            why: format!("copying takes longer than {} min", UPLOAD_WITHIN.as_secs() / 60),
+        };
+        tokio::time::timeout(UPLOAD_WITHIN, self.copied(file, to)).await.map_err(late)?
+    }
+
+    async fn copied(&self, file: &Path, to: &str) -> Result<(), SshError> {
         let failed = |source| SshError::File { path: file.to_owned(), source };
         let mut from = tokio::fs::File::open(file).await.map_err(failed)?;
         // The path is one of ours: letters, digits, `/`, `.`, `_` and `-`.
@@ -305,5 +332,5 @@ fn chain(error: &openssh::Error) -> String {
     }
     let text = error.to_string();
     let text: Vec<&str> = text.split_whitespace().collect();
-    text.join(" ")
+    bounded(&text.join(" "), WORDS_MAX)
 }

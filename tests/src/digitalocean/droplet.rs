@@ -80,6 +80,11 @@ impl Droplet {
         self.late == 0 && (!self.deleted || self.lingers > 0)
     }
 
+    /// Lists show it from now on.
+    pub(super) fn show(&mut self) {
+        self.late = 0;
+    }
+
     /// Counts a list that would show it.
     pub(super) fn pass_list(&mut self) {
         self.late = self.late.saturating_sub(1);

@@ -36,6 +36,20 @@ pub struct Firewall {
 }
 
 impl Firewall {
+    /// One that is in force, and lets nothing through.
+    pub(super) fn new(id: String, name: &str) -> Self {
+        Self {
+            id,
+            name: name.to_owned(),
+            inbound_rules: Vec::new(),
+            outbound_rules: Vec::new(),
+            droplet_ids: Vec::new(),
+            tags: Vec::new(),
+            created: clock::now(),
+            waiting: false,
+        }
+    }
+
     fn shown(&self, state: &State) -> Value {
         let covered = |tags: &[String]| self.tags.iter().any(|tag| tags.contains(tag));
         let behind = state.living().filter(|d| {

@@ -15,7 +15,7 @@ pub(super) fn account(state: &mut State, asked: &Asked) -> Result<Answer, Refusa
         "email": "keeper@apiary.example", "name": "Keeper",
         "uuid": "b6fc48dbf6d9156cace5f3c78dc9851d957381ef", "email_verified": true,
         "status": "active", "status_message": "",
-        "team": { "uuid": "5df3e3004a17e242b7c20ca6c9fc25b701a47ece", "name": "Apiary" },
+        "team": { "uuid": state.settings.team, "name": "Apiary" },
     }})))
 }
 

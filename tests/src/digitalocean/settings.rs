@@ -19,6 +19,8 @@ pub enum Activation {
 pub struct Settings {
     /// The only token that is let in.
     pub token: String,
+    /// The UUID of the team that the account is of.
+    pub team: String,
     /// No page has more entries than this, whatever `per_page` asks for.
     pub page_size: usize,
     /// How many droplets the account may have.
@@ -47,6 +49,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             token: format!("dop_v1_{}", "5ec7e7".repeat(10)),
+            team: "5df3e3004a17e242b7c20ca6c9fc25b701a47ece".to_owned(),
             page_size: 2,
             droplet_limit: 25,
             activation: Activation::AfterReads(2),

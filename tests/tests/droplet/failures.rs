@@ -49,6 +49,31 @@ fn a_wrong_token_is_one_sentence_and_changes_nothing() {
 }
 
 #[test]
+fn a_token_of_another_account_finds_nothing_gone() {
+    let rig = Rig::new("account");
+    rig.create(&["--name", "queenbee"]).fine();
+    rig.api.adjust(|settings| settings.team = "0ther".to_owned());
+    let sentence = ["is of another account than the one that cluster default was made in"];
+    for command in [
+        &["ls"][..],
+        &["ip", "queenbee"],
+        &["create"],
+        &["rm", "--yes", "queenbee"],
+        &["cluster", "down", "--yes"],
+        &["provision"],
+    ] {
+        rig.run(command).failed(1, &sentence);
+    }
+    assert_eq!((rig.names().len(), rig.api.keys().len()), (1, 1));
+    rig.create(&["--cluster", "other"]).fine();
+    // A token that may not say whose it is may do the rest.
+    rig.api.fail(Fault::once("GET", "/v2/account", How::Forbidden).times(2));
+    assert_eq!(rig.listed().len(), 1);
+    rig.run(&["cluster", "down", "--yes"]).fine();
+    rig.all_was_proper();
+}
+
+#[test]
 fn what_passes_is_waited_for() {
     each(
         [
@@ -131,9 +156,9 @@ fn what_was_made_before_a_failure_is_not_forgotten_by_it() {
     rig.api.fail(lost);
     // Five pages of two, looked at twice before the order.
     rig.api.fail(blind.skip(10));
-    rig.create(&["--count", "2"]).failed(75, &["workerbee-11: ", "workerbee-12: "]);
+    rig.create(&["--count", "12"]).failed(75, &["workerbee-11: ", "workerbee-12: "]);
     assert!(rig.api.unspent().is_empty(), "{:?}", rig.api.unspent());
-    rig.create(&["--count", "2"]).fine();
+    rig.create(&["--count", "12"]).fine();
     assert_eq!(rig.names().len(), 12);
     rig.all_was_proper();
 }

@@ -52,7 +52,8 @@ fn keys_are_named_by_number_name_or_file() {
     let id = rig.api.add_key("work laptop", &other).unwrap().unwrap();
     let third = rig.new_key("third");
     let file = rig.home().join(".ssh/third.pub").display().to_string();
-    rig.create(&["--ssh-key", "work laptop", "--ssh-key", &file]).fine();
+    // Named twice, it is let in once.
+    rig.create(&["--ssh-key", "work laptop", "--ssh-key", &file, "--ssh-key", &file]).fine();
     let keys = &rig.api.droplets()[0].order.ssh_keys;
     assert_eq!(keys.iter().map(|key| key.trim()).collect::<Vec<_>>(), [other.trim(), third.trim()]);
     rig.create(&["--name", "queenbee", "--ssh-key", &id.to_string()]).fine();

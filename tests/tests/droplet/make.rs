@@ -117,20 +117,97 @@ fn what_lists_show_late_is_made_once() {
     });
 }
 
-/// An order that was lost for good, and one that only seemed to be: both droplets are known.
+/// The answer is lost, and lists do not show for long what was made.
+#[test]
+fn what_is_counted_and_not_listed_is_not_asked_for_again() {
+    let rig = Rig::with("counted", Settings { late_lists: 1000, ..Settings::default() });
+    rig.api.fail(Fault::once("POST", "/v2/droplets", How::ResetAfter));
+    let counted = ["queenbee: DigitalOcean counts a droplet", "does not list it yet"];
+    rig.create(&["--name", "queenbee"]).failed(75, &counted);
+    assert_eq!(rig.listed(), [("queenbee".to_owned(), "asked for".to_owned())]);
+    rig.create(&["--name", "queenbee"]).failed(75, &counted);
+    rig.run(&["cluster", "down", "--yes"]).failed(75, &counted);
+    rig.run(&["rm", "--yes", "queenbee"]).failed(75, &counted);
+    assert_eq!((rig.names().len(), rig.api.firewalls().len()), (1, 1));
+    rig.api.show(rig.api.droplet("queenbee").unwrap().order.id);
+    rig.create(&["--name", "queenbee"]).fine();
+    assert_eq!(rig.names(), ["queenbee"]);
+    rig.all_was_proper();
+}
+
+/// One of an order that is not recorded any more, and that lists do not show.
+#[test]
+fn the_firewall_stays_as_long_as_droplets_are_counted() {
+    let rig = Rig::new("unrecorded");
+    rig.create(&["--name", "queenbee"]).fine();
+    rig.api.adjust(|settings| settings.late_lists = 1000);
+    let other = rig.api.add_droplet("drone", &["ovl", "ovl:cluster:default"]);
+    rig.run(&["cluster", "down", "--yes"])
+        .failed(75, &["counts 1 more with the tag ovl:cluster:default", "firewall stays"]);
+    assert_eq!((rig.names(), rig.api.firewalls().len()), (vec!["drone".to_owned()], 1));
+    rig.api.show(other);
+    rig.run(&["cluster", "down", "--yes"]).fine();
+    assert_eq!((rig.names().len(), rig.api.firewalls().len(), rig.api.tags().len()), (0, 0, 0));
+    rig.all_was_proper();
+}
+
 #[test]
 fn two_of_one_name_are_told_apart() {
-    let rig = Rig::with("twins", Settings { late_lists: 6, ..Settings::default() });
-    rig.api.fail(Fault::once("POST", "/v2/droplets", How::ResetAfter));
+    let rig = Rig::new("twins");
+    rig.create(&["--name", "queenbee", "--region", "fra1"]).fine();
+    rig.api.add_droplet("queenbee", &["ovl", "ovl:cluster:default"]);
     rig.create(&["--name", "queenbee"]).failed(1, &["there are two droplets queenbee"]);
     let ids: Vec<String> = rig.api.droplets().iter().map(|one| one.order.id.to_string()).collect();
     assert_eq!(ids.len(), 2);
-    rig.run(&["rm", "--yes", "queenbee"]).failed(1, &["give the number of one", &ids[0], &ids[1]]);
-    rig.run(&["rm", "--yes", &ids[1]]).fine();
+    for command in ["rm", "ip", "restart"] {
+        let yes = if command == "rm" { &["--yes"][..] } else { &[] };
+        let args = [&[command], yes, &["queenbee"]].concat();
+        rig.run(&args).failed(1, &["there are ", " droplets queenbee", &ids[0], &ids[1]]);
+    }
+    rig.run(&["rm", "--yes", &ids[0]]).fine();
+    // What is recorded of the name holds for the other one.
+    assert_eq!(rig.listed(), [("queenbee".to_owned(), "active, not set up".to_owned())]);
     rig.create(&["--name", "queenbee"]).fine();
     assert_eq!(rig.names(), ["queenbee"]);
     rig.run(&["cluster", "down", "--yes"]).fine();
     assert_eq!((rig.names().len(), rig.api.tags().len()), (0, 0));
+    rig.all_was_proper();
+}
+
+#[test]
+fn what_a_list_still_shows_after_its_end_is_made_anew() {
+    let rig = Rig::with("ghost", Settings { linger_lists: 20, ..Settings::default() });
+    rig.create(&["--count", "2"]).fine();
+    rig.run(&["rm", "--yes", "workerbee-1"]).fine();
+    rig.create(&["--name", "workerbee-1"]).fine();
+    assert_eq!(rig.names(), ["workerbee-2", "workerbee-1"]);
+    rig.all_was_proper();
+}
+
+/// As a loop in a shell would do it.
+#[test]
+fn the_same_command_after_a_failure_makes_no_more_than_it_said() {
+    let rig = Rig::with("same", Settings::default().never_active("workerbee-2"));
+    let command = ["--count", "3", "--wait", "2"];
+    rig.create(&command).failed(75, &["workerbee-2: "]);
+    rig.create(&command).failed(75, &["workerbee-2: ", "2 of 3 were done"]);
+    assert_eq!(rig.names().len(), 3);
+    rig.api.adjust(|settings| settings.never_active.clear());
+    rig.create(&command).fine();
+    assert_eq!(rig.names().len(), 3);
+    // That command is over: the next one makes others.
+    rig.create(&command).fine();
+    assert_eq!(rig.names().len(), 6);
+    rig.all_was_proper();
+}
+
+#[test]
+fn an_order_that_is_sent_again_is_the_one_that_was_asked_for_last() {
+    let rig = Rig::new("order");
+    rig.api.fail(Fault::once("POST", "/v2/droplets", How::ResetBefore).times(2));
+    rig.create(&["--name", "queenbee"]).failed(75, &["queenbee: "]);
+    rig.create(&["--name", "queenbee", "--size", "s-2vcpu-4gb"]).fine();
+    assert_eq!(rig.api.droplet("queenbee").unwrap().order.size, "s-2vcpu-4gb");
     rig.all_was_proper();
 }
 

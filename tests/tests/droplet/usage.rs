@@ -16,6 +16,7 @@ fn what_cannot_be_had_is_said_with_what_can() {
         (&["--deb", "ftp://x/ovl.deb"], &["over https, and not over ftp"]),
         (&["--deb", "https://x/o v l.deb"], &["is no URL"]),
         (&["--deb", "https:///ovl.deb"], &["is no URL"]),
+        (&["--deb", "https://a:secret@x/ovl.deb"], &["x/ovl.deb is no URL for a package"]),
         (&["--deb", "/etc/hostname"], &["no Debian package"]),
         (&["--deb", "/etc"], &["/etc: Is a directory"]),
         (&["--deb", "/nonexistent.deb"], &["/nonexistent.deb: "]),
@@ -27,6 +28,7 @@ fn what_cannot_be_had_is_said_with_what_can() {
     for (args, parts) in [
         (&["--name", "a b"][..], &["a droplet's name"][..]),
         (&["--name", "queenbee", "--count", "2"], &["put {n} into --name"]),
+        (&["--name", "bee-{n}-{n}"], &["a droplet's name"]),
         (&["--tag", "ovl:cluster:other"], &["begin with ovl:"]),
         (&["--open", "http"], &["a port or a range"]),
         (&["--count", "0"], &["count"]),

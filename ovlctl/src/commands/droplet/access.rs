@@ -4,8 +4,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::args::{Account, Ssh, Tunnel};
-use super::look::find;
-use crate::droplet::site::{self, DropletError, ours};
+use super::look::{find, no_address};
+use crate::droplet::site::{self, DropletError};
 use crate::droplet::ssh::{Known, Shell, SshError, Target};
 use crate::error::Error;
 use crate::output::Output;
@@ -45,28 +45,25 @@ impl FromStr for Forward {
     }
 }
 
-/// What ssh has to know, and whether the host key is.
-async fn target(account: &Account, name: &str) -> Result<(Target, bool), Error> {
-    let (api, folder) = (account.api()?, account.folder()?);
-    let record = folder.read().map_err(DropletError::from)?;
-    let there = ours(&api, &account.cluster, &record).await.map_err(DropletError::from)?;
-    let droplet = find(&there, name, account)?;
-    site::write_config(&folder, &there, &account.ssh_user).map_err(DropletError::from)?;
-    let pinned = Known::of(&folder, name, droplet.id).is_pinned();
-    let target = site::target(&folder, droplet);
-    let missing =
-        || Error::NotFound(format!("{name} has no public address yet: it is {}", droplet.status));
-    Ok((target.ok_or_else(missing)?, pinned))
+/// What ssh has to know, and the droplet's number.
+async fn target(account: &Account, name: &str) -> Result<(Target, u64), Error> {
+    let (folder, (_, sight)) = (account.folder()?, account.sight().await?);
+    let droplet = find(&sight.droplets, name, account)?;
+    site::write_config(&folder, &sight.droplets, &account.ssh_user).map_err(DropletError::from)?;
+    let missing = || no_address(droplet);
+    Ok((site::target(&folder, droplet).ok_or_else(missing)?, droplet.id))
 }
 
-pub(super) async fn ssh(account: &Account, asked: Ssh) -> Result<(), Error> {
-    let (target, pinned) = target(account, &asked.name).await?;
+pub(super) async fn ssh(account: &Account, asked: Ssh, output: &Output) -> Result<(), Error> {
+    let (target, id) = target(account, &asked.name).await?;
+    let folder = account.folder()?;
+    let known = Known::of(&folder, &asked.name, id);
+    if !known.is_pinned() {
+        Shell::connect(&target, false).await.map_err(DropletError::from)?.close().await;
+        output.remark(&known.trusted());
+    }
     let mut command = std::process::Command::new("ssh");
     command.arg("-F").arg(&target.config).env_remove("DIGITALOCEAN_ACCESS_TOKEN");
-    if !pinned {
-        // ssh says so itself, with the fingerprint's kind and the file.
-        command.args(["-o", "StrictHostKeyChecking=accept-new"]);
-    }
     if asked.terminal {
         command.arg("-t");
     }
@@ -83,11 +80,17 @@ pub(super) async fn ssh(account: &Account, asked: Ssh) -> Result<(), Error> {
 }
 
 pub(super) async fn tunnel(account: &Account, asked: Tunnel, output: &Output) -> Result<(), Error> {
-    let (target, pinned) = target(account, &asked.name).await?;
+    let (target, id) = target(account, &asked.name).await?;
+    let folder = account.folder()?;
+    let known = Known::of(&folder, &asked.name, id);
+    let was_pinned = known.is_pinned();
     for forward in &asked.forwards {
         is_free(forward)?;
     }
-    let mut shell = lead(&target, pinned, &asked.forwards).await.map_err(DropletError::from)?;
+    let mut shell = lead(&target, was_pinned, &asked.forwards).await.map_err(DropletError::from)?;
+    if !was_pinned {
+        output.remark(&known.trusted());
+    }
     for Forward { listen, to } in &asked.forwards {
         output.remark(&format!(
             "{}:{} leads to {}:{} as {} sees it; Ctrl-C ends it",

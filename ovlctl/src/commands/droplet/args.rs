@@ -8,7 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use super::access::Forward;
 use crate::droplet::digitalocean::DEFAULT_URL;
 use crate::droplet::fence::Open;
-use crate::droplet::names::{Cluster, is_droplet_name, is_tag};
+use crate::droplet::names::{Cluster, DEFAULT, is_droplet_name, is_tag};
 
 /// Flags that go with every command of `droplet`.
 const ACCOUNT: &str = "Options of every droplet command";
@@ -28,7 +28,7 @@ pub(super) struct Account {
     /// Which cluster: its droplets are found by their tag `ovl:cluster:NAME`
     ///
     /// 1 to 32 small letters, digits or `-`.
-    #[arg(long, global = true, help_heading = ACCOUNT, value_name = "NAME", env = "OVL_CLUSTER", default_value = "default")]
+    #[arg(long, global = true, help_heading = ACCOUNT, value_name = "NAME", env = "OVL_CLUSTER", default_value = DEFAULT)]
     pub(super) cluster: Cluster,
 
     /// Where it is recorded what is made and about to be made
@@ -346,7 +346,7 @@ fn droplet(text: &str) -> Result<String, &'static str> {
 }
 
 fn name_pattern(text: &str) -> Result<String, &'static str> {
-    droplet(&text.replace("{n}", "1000")).map(|_| text.to_owned())
+    droplet(&text.replacen("{n}", "1000", 1)).map(|_| text.to_owned())
 }
 
 fn tag(text: &str) -> Result<String, &'static str> {

@@ -15,13 +15,17 @@ use crate::output::Output;
 const QUEENBEE: &str = "queenbee";
 const WORKERS: u16 = 3;
 
+fn worker(n: usize) -> String {
+    format!("workerbee-{n}")
+}
+
 pub(super) async fn up(account: &Account, asked: Up, output: &Output) -> Result<(), Error> {
-    let site = account.site()?;
+    let site = account.site().await?;
     let outcomes = raised(&site, &asked, output).await?;
     let hosts: Vec<&str> =
         outcomes.iter().map(|one| one.name.as_str()).filter(|name| *name != KVSTORE).collect();
     let next = match asked.order.no_provision {
-        true => format!("next: ovlctl droplet{} provision\n", account.flag()),
+        true => format!("next: {} provision\n", account.cluster.command()),
         false => next(account, &hosts),
     };
     report(&outcomes, &next, output)
@@ -39,23 +43,25 @@ async fn raised(
             "no package of the agent: name one with --deb, a file or a URL (`scripts/package` makes one)".to_owned(),
         ));
     }
-    let workers = asked
-        .workers
-        .map_or(before.as_ref().map_or(usize::from(WORKERS), |one| one.workers), usize::from);
-    let workers = match before.as_ref().map(|one| one.workers) {
-        Some(more) if more > workers => {
-            output.remark(&format!(
-                "the cluster has {more} workers, and keeps them: `ovlctl droplet rm workerbee-N` removes one"
-            ));
-            workers
-        }
-        _ => workers,
-    };
     let there = site.droplets().await?;
+    let asked_before = before.as_ref().map(|one| one.workers);
+    let workers = asked.workers.map_or(asked_before.unwrap_or(usize::from(WORKERS)), usize::from);
+    let is_there = |n: &usize| there.iter().any(|one| one.name == worker(*n));
+    let workers = match (workers + 1..=asked_before.unwrap_or_default()).rev().find(is_there) {
+        None => workers,
+        Some(more) => {
+            output.remark(&format!(
+                "{} is there, and stays: `{} rm` removes it",
+                worker(more),
+                site.cluster.command()
+            ));
+            more
+        }
+    };
     let names: Vec<String> = [KVSTORE, QUEENBEE]
         .into_iter()
         .map(str::to_owned)
-        .chain((1..=workers).map(|n| format!("workerbee-{n}")))
+        .chain((1..=workers).map(worker))
         .collect();
     let more = names.iter().filter(|name| !there.iter().any(|one| one.name == **name)).count();
     let order = order::checked(site, &asked.order, &there, more).await?;
@@ -70,14 +76,12 @@ async fn raised(
         KVSTORE => Task::Kvstore,
         // What it was told before holds: a list that changes would be a change on every host.
         name => match record.droplets.get(name).map(|entry| &entry.task) {
-            Some(Task::Node { store: Some(store), join, .. })
+            Some(Task::Node { store: Some(store), join, package: have })
                 if Some(store) == store_of(&there).as_ref() =>
             {
-                Task::Node {
-                    store: Some(store.clone()),
-                    join: join.clone(),
-                    package: package.clone(),
-                }
+                let newer = asked.order.package.deb.is_some() || *have == Package::None;
+                let package = if newer { package.clone() } else { have.clone() };
+                Task::Node { store: Some(store.clone()), join: join.clone(), package }
             }
             _ => Task::Node { store: None, join: Vec::new(), package: package.clone() },
         },
@@ -89,23 +93,23 @@ async fn raised(
 
 /// What to type: on the first host, and on another if there is one.
 fn next(account: &Account, hosts: &[&str]) -> String {
-    let cluster = account.flag();
+    let command = account.cluster.command();
     let there = match hosts {
-        [_, other, ..] => format!("and on another host:\n  ovlctl droplet{cluster} ssh {other}\n"),
+        [_, other, ..] => format!("and on another host:\n  {command} ssh {other}\n"),
         _ => String::new(),
     };
     format!(
         "next:\n  \
-         ovlctl droplet{cluster} ssh {QUEENBEE}\n  \
+         {command} ssh {QUEENBEE}\n  \
          docker network create -d ovl --ipam-driver ovl rethinkdb\n  \
          docker run -d --net rethinkdb --name rethinkleader redis\n\
          {there}  \
          docker run --rm --net rethinkdb busybox ping -c 3 rethinkleader\n\
-         to take it all away: ovlctl droplet{cluster} cluster down\n"
+         to take it all away: {command} cluster down\n"
     )
 }
 
 pub(super) async fn down(account: &Account, asked: Down, output: &Output) -> Result<(), Error> {
-    let site = account.site()?;
+    let site = account.site().await?;
     remove::all(&site, asked.yes, output).await
 }

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt as _};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -16,13 +16,15 @@ use crate::droplet::host::HostKey;
 use crate::droplet::make::{self, Outcomes, Rows};
 use crate::droplet::names::numbered;
 use crate::droplet::provision::{self, Done};
-use crate::droplet::record::{Entry, Order, Package, Record, Task};
+use crate::droplet::record::{Entry, Order, Package, Progress, Record, Task};
 use crate::droplet::site::{DropletError, Site, natural};
 use crate::error::Error;
 use crate::output::Output;
 
 /// The droplet with the registry.
 pub(super) const KVSTORE: &str = "kvstore";
+/// Droplets that are worked on at once: each is an ssh client with its pipes.
+pub(super) const AT_ONCE: usize = 64;
 /// Hosts that others join by.
 const JOIN_BY: usize = 3;
 /// For the last check: agents find each other meanwhile.
@@ -39,12 +41,12 @@ pub(super) async fn run(account: &Account, asked: Create, output: &Output) -> Re
     if asked.dry_run {
         return Ok(dry(account, &asked, output)?);
     }
-    let site = account.site()?;
+    let site = account.site().await?;
     let outcomes = created(&site, &asked, output).await?;
-    let cluster = account.flag();
+    let command = account.cluster.command();
     let next = match outcomes.first() {
-        Some(_) if asked.order.no_provision => format!("next: ovlctl droplet{cluster} provision\n"),
-        Some(one) => format!("next: ovlctl droplet{cluster} ssh {}\n", one.name),
+        Some(_) if asked.order.no_provision => format!("next: {command} provision\n"),
+        Some(one) => format!("next: {command} ssh {}\n", one.name),
         None => String::new(),
     };
     report(&outcomes, &next, output)
@@ -59,15 +61,16 @@ async fn created(
     let there = site.droplets().await?;
     let package =
         order::package(&asked.order.package, record.wanted.as_ref().map(|one| &one.package))?;
-    let task = task(asked, package, &there)?;
-    // Those that a run before this one did not bring to an end come first.
-    let unfinished: Vec<String> = record
-        .droplets
-        .iter()
-        .filter(|(name, entry)| fits(&asked.name, name) && (entry.begun || !made(&there, name)))
-        .map(|(name, _)| name.clone())
-        .take(asked.count.into())
+    let task = task(site, asked, package, &there)?;
+    // Those that a run before this one did not bring to an end come first, what is not well before the rest.
+    let fitting = record.droplets.iter().filter(|(name, _)| fits(&asked.name, name));
+    let mut unfinished: Vec<(bool, &String)> = fitting
+        .filter(|(name, entry)| entry.command != Progress::Over || !made(&there, name))
+        .map(|(name, entry)| (entry.command == Progress::Waiting && made(&there, name), name))
         .collect();
+    unfinished.sort_by(|a, b| (a.0, natural(a.1)).cmp(&(b.0, natural(b.1))));
+    let unfinished = unfinished.into_iter().take(asked.count.into());
+    let unfinished: Vec<String> = unfinished.map(|(_, name)| name.clone()).collect();
     if !unfinished.is_empty() {
         output.remark(&format!("going on with {}, begun before", unfinished.join(", ")));
     }
@@ -95,7 +98,12 @@ fn made(there: &[Droplet], name: &str) -> bool {
 }
 
 /// What a new droplet is for. With a store of its own, or the cluster's, or none.
-fn task(asked: &Create, package: Package, there: &[Droplet]) -> Result<Task, DropletError> {
+fn task(
+    site: &Site,
+    asked: &Create,
+    package: Package,
+    there: &[Droplet],
+) -> Result<Task, DropletError> {
     if asked.name == KVSTORE {
         return Ok(Task::Kvstore);
     }
@@ -110,13 +118,15 @@ fn task(asked: &Create, package: Package, there: &[Droplet]) -> Result<Task, Dro
     let store = asked.store.clone().or_else(|| store_of(there));
     if store.is_none() && made(there, KVSTORE) {
         return Err(DropletError::Later(format!(
-            "an agent needs a store, and {KVSTORE} has no address yet: go on with `ovlctl droplet create --name {KVSTORE}` first"
+            "an agent needs a store, and {KVSTORE} has no address yet: go on with `{} create --name {KVSTORE}` first",
+            site.cluster.command()
         )));
     }
     if store.is_none() {
-        return Err(DropletError::Said(
-            "an agent needs a store: name one with --store, or make the cluster's with `ovlctl droplet create --name kvstore`".to_owned(),
-        ));
+        return Err(DropletError::Said(format!(
+            "an agent needs a store: name one with --store, or make the cluster's with `{} create --name {KVSTORE}`",
+            site.cluster.command()
+        )));
     }
     let join = if asked.join.is_empty() { joined_by(there) } else { asked.join.clone() };
     Ok(Task::Node { store, join, package })
@@ -192,7 +202,7 @@ pub(super) async fn work(
     names.sort_by(|a, b| natural(a).cmp(&natural(b)));
     let board = Board::new(names.iter().map(String::as_str));
     let rows = make::rows(&board, names.iter());
-    let made = make::make(site, &names, &rows, at_boot).await?;
+    let made = make::make(site, &names, order, &rows, at_boot).await?;
     let active = make::active(site, made, &rows, args.wait).await?;
     let active = introduced(site, &tasks, active).await?;
     let mut outcomes = match args.no_provision {
@@ -200,12 +210,15 @@ pub(super) async fn work(
         false => provisioned(site, active, &rows).await,
     };
     outcomes.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
-    for well in outcomes.iter().filter(|one| one.failure.is_none()) {
-        site.note(&well.name, |entry| {
-            entry.begun = false;
-            entry.failure = None;
-        })?;
-    }
+    site.change(|record| {
+        for well in outcomes.iter().filter(|one| one.failure.is_none()) {
+            if let Some(entry) = record.droplets.get_mut(&well.name) {
+                entry.command = Progress::Waiting;
+                entry.failure = None;
+            }
+        }
+        record.settle();
+    })?;
     Ok(outcomes)
 }
 
@@ -216,7 +229,7 @@ async fn introduced(
     tasks: &BTreeMap<String, Task>,
     active: Outcomes<Droplet>,
 ) -> Result<Outcomes<Droplet>, DropletError> {
-    let looked = site.droplets().await.map_err(DropletError::from);
+    let looked = looked(site, tasks).await;
     if let Ok(there) = &looked {
         site.write_config(there)?;
         complete(site, tasks, there)?;
@@ -231,6 +244,13 @@ async fn introduced(
     Ok(active.into_iter().map(|(name, outcome)| (name, outcome.and_then(still))).collect())
 }
 
+async fn looked(site: &Site, tasks: &BTreeMap<String, Task>) -> Result<Vec<Droplet>, DropletError> {
+    let mut there = site.droplets().await?;
+    let names: Vec<String> = tasks.keys().cloned().collect();
+    make::leave_ghosts_out(site, &names, &mut there).await?;
+    Ok(there)
+}
+
 /// To the record, before anything is made.
 fn wanted(site: &Site, tasks: &BTreeMap<String, Task>, order: &Order) -> Result<(), DropletError> {
     let mut book = site.book();
@@ -238,10 +258,7 @@ fn wanted(site: &Site, tasks: &BTreeMap<String, Task>, order: &Order) -> Result<
         let new = || Entry::new(task.clone(), order.clone());
         let entry = book.record.droplets.entry(name.clone()).or_insert_with(new);
         entry.task = task.clone();
-        entry.begun = true;
-        if entry.id.is_none() && entry.requests.is_empty() {
-            entry.order = order.clone();
-        }
+        entry.command = Progress::Begun;
     }
     Ok(book.save()?)
 }
@@ -279,10 +296,13 @@ pub(super) async fn provisioned(
     let store_is_among = active.contains_key(KVSTORE);
     let (store_done, store_ready) =
         watch::channel(if store_is_among { None } else { Some(Ok(())) });
+    // The others wait for it.
+    let mut active: Vec<_> = active.into_iter().collect();
+    active.sort_by_key(|(name, _)| name != KVSTORE);
     let each = active.into_iter().map(|(name, outcome)| {
         one(site, &record, name, outcome, rows, &store_done, store_ready.clone())
     });
-    join_all(each).await
+    stream::iter(each).buffer_unordered(AT_ONCE).collect().await
 }
 
 fn only_made(site: &Site, active: Outcomes<Droplet>, rows: &Rows) -> Vec<Outcome> {
@@ -390,8 +410,9 @@ async fn checked(
     row.say("doctor looks at it");
     let begun = tokio::time::Instant::now();
     loop {
-        let shell = provision::reach(site, droplet, &target, CHECK_WITHIN).await?;
-        let ran = shell.run("ovlctl --json doctor", |_| ()).await?;
+        let told = |text: &str| row.note(text);
+        let shell = provision::reach(site, droplet, &target, CHECK_WITHIN, told).await?;
+        let ran = shell.ran("ovlctl doctor", "ovlctl --json doctor").await?;
         let (failures, warnings) = findings(&ran.out);
         match ran.code {
             Some(0 | 2 | 3) => {
@@ -412,7 +433,8 @@ async fn checked(
                     .cloned()
                     .unwrap_or_else(|| shell.failed("ovlctl doctor", &ran).to_string());
                 return Err(DropletError::Said(format!(
-                    "doctor: {why} (`ovlctl droplet ssh {} -- ovlctl doctor` says more)",
+                    "doctor: {why} (`{} ssh {} -- ovlctl doctor` says more)",
+                    site.cluster.command(),
                     droplet.name
                 )));
             }

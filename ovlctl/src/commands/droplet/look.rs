@@ -8,7 +8,7 @@ use super::outcome::address;
 use crate::droplet::digitalocean::Droplet;
 use crate::droplet::make::twins;
 use crate::droplet::record::Entry;
-use crate::droplet::site::{DropletError, Found, natural, ours, unlisted, untagged};
+use crate::droplet::site::{DropletError, natural, untagged};
 use crate::error::Error;
 use crate::output::{Output, printable, table};
 
@@ -29,9 +29,9 @@ struct Shown {
 pub(super) async fn ls(account: &Account, output: &Output) -> Result<(), Error> {
     let shown = all(account).await?;
     let hint = format!(
-        "no droplets in cluster {}: `ovlctl droplet{} cluster up` makes some",
+        "no droplets in cluster {}: `{} cluster up` makes some",
         account.cluster,
-        account.flag()
+        account.cluster.command()
     );
     output.list(&shown, &hint, |shown| {
         let rows = shown.iter().map(|one| {
@@ -56,28 +56,22 @@ pub(super) async fn ls(account: &Account, output: &Output) -> Result<(), Error> 
 }
 
 async fn all(account: &Account) -> Result<Vec<Shown>, DropletError> {
-    let (record, api) = (account.folder()?.read()?, account.api()?);
-    let mut there = ours(&api, &account.cluster, &record).await?;
-    let mut shown = Vec::new();
-    for (name, found) in unlisted(&api, &account.cluster, &record, &there).await? {
-        let Some(entry) = record.droplets.get(&name) else { continue };
-        match found {
-            Found::Ours(one) => there.push(one),
-            Found::Untagged(one) => {
-                let failure = untagged(&one, &account.cluster, &name);
-                shown.push(recorded(&name, entry, "untagged", Some(failure)));
-            }
-            Found::Gone => {
-                let state = match (entry.id, entry.requests.is_empty(), &entry.failure) {
-                    (Some(_), ..) => "removed elsewhere",
-                    (None, false, None) => "asked for",
-                    (None, ..) => "not made",
-                };
-                shown.push(recorded(&name, entry, state, entry.failure.clone()));
-            }
+    let (record, sight) = account.sight().await?;
+    let mut shown: Vec<Shown> =
+        sight.droplets.iter().map(|one| at_provider(one, record.droplets.get(&one.name))).collect();
+    for (name, entry) in &record.droplets {
+        if let Some(one) = sight.untagged.get(name) {
+            let failure = untagged(one, &account.cluster, name);
+            shown.push(recorded(name, entry, "untagged", Some(failure)));
+        } else if sight.gone.contains(name) {
+            let state = match (entry.id, entry.requests.is_empty()) {
+                (Some(_), _) => "removed elsewhere",
+                (None, false) => "asked for",
+                (None, true) => "not made",
+            };
+            shown.push(recorded(name, entry, state, entry.failure.clone()));
         }
     }
-    shown.extend(there.iter().map(|one| at_provider(one, record.droplets.get(&one.name))));
     shown.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)).then(a.id.cmp(&b.id)));
     Ok(shown)
 }
@@ -116,19 +110,20 @@ fn recorded(name: &str, entry: &Entry, state: &str, failure: Option<String>) -> 
 }
 
 pub(super) async fn ip(account: &Account, asked: Ip, output: &Output) -> Result<(), Error> {
-    let (record, api) = (account.folder()?.read().map_err(DropletError::from)?, account.api()?);
-    let there = ours(&api, &account.cluster, &record).await.map_err(DropletError::from)?;
-    let droplet = find(&there, &asked.name, account)?;
+    let (_, sight) = account.sight().await?;
+    let droplet = find(&sight.droplets, &asked.name, account)?;
     let (public, private) = (droplet.public(), droplet.private());
     let which = if asked.private { private } else { public };
     let Some(address) = which else {
-        return Err(Error::NotFound(format!(
-            "{} has no address yet: it is {}",
-            asked.name, droplet.status
-        )));
+        return Err(no_address(droplet));
     };
     let shown = serde_json::json!({ "name": asked.name, "public": public, "private": private });
     output.show(&shown, |_| format!("{address}\n"))
+}
+
+pub(super) fn no_address(droplet: &Droplet) -> Error {
+    let text = format!("{} has no address yet: it is {}", droplet.name, droplet.status);
+    DropletError::Later(text).into()
 }
 
 /// The one of this name.

@@ -208,15 +208,23 @@ pub(super) fn package(
             "anybody on the way can change what {deb} sends: use https, or give --deb-sha256"
         )),
         "http" | "https" if is_url(deb) => Ok(Package::Url { url: deb.clone(), sha256 }),
-        "http" | "https" => said(format!("{deb} is no URL: a space is %20 there")),
+        "http" | "https" => said(format!(
+            "{} is no URL for a package: a space in it is %20, and no name or password may be in it",
+            without_login(deb)
+        )),
         _ => said(format!("a package is fetched over https, and not over {scheme}: {deb}")),
     }
 }
 
-/// What is none would be refused only by the droplet.
+/// What is none would be refused only by the droplet. A password in it would stand in user data, which every
+/// program on the droplet can read.
 fn is_url(text: &str) -> bool {
     let host = text.split('/').nth(2).unwrap_or_default();
-    !host.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
+    !host.is_empty() && !host.contains('@') && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn without_login(url: &str) -> &str {
+    url.rsplit_once('@').map_or(url, |(_, rest)| rest)
 }
 
 fn file(path: &Path) -> Result<std::path::PathBuf, DropletError> {

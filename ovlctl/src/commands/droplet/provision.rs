@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::output::Output;
 
 pub(super) async fn run(account: &Account, asked: Provision, output: &Output) -> Result<(), Error> {
-    let site = account.site()?;
+    let site = account.site().await?;
     let there = site.droplets().await.map_err(DropletError::from)?;
     let mut chosen: Vec<&Droplet> = Vec::new();
     match asked.names.is_empty() {
@@ -33,6 +33,15 @@ pub(super) async fn run(account: &Account, asked: Provision, output: &Output) ->
     }
     for droplet in &chosen {
         recorded(&site, droplet, &there, &asked)?;
+    }
+    if asked.names.is_empty() && asked.package.deb.is_some() {
+        // Those that come later get the same.
+        let before = site.record().wanted.map(|one| one.package);
+        let package = order::package(&asked.package, before.as_ref())?;
+        let change = site.change(|record| {
+            record.wanted.iter_mut().for_each(|one| one.package = package.clone());
+        });
+        change.map_err(DropletError::from)?;
     }
     let outcomes = again(&site, &there, &chosen).await?;
     report(&outcomes, "", output)
@@ -86,8 +95,7 @@ fn recorded(
         ssh_keys: Vec::new(),
         tags: Vec::new(),
     });
-    let tags = entry.map(|entry| entry.tags.clone()).unwrap_or_default();
-    let new = Entry { id: Some(droplet.id), tags, ..Entry::new(task, order) };
+    let new = Entry { id: Some(droplet.id), ..Entry::new(task, order) };
     Ok(site.change(|record| drop(record.droplets.insert(droplet.name.clone(), new)))?)
 }
 

@@ -1,18 +1,18 @@
 //! `droplet rm` and `droplet cluster down`: what is ours goes, and nothing else.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt as _};
 
 use super::args::{Account, Remove};
-use super::create::KVSTORE;
+use super::create::{AT_ONCE, KVSTORE};
 use super::outcome::partly;
 use crate::commands::confirm::confirm;
 use crate::droplet::digitalocean::{ApiError, Droplet};
-use crate::droplet::names::{OURS, is_request_tag};
+use crate::droplet::names::OURS;
 use crate::droplet::provision::reach;
 use crate::droplet::record::Task;
-use crate::droplet::site::{DropletError, Found, Site, untagged};
+use crate::droplet::site::{DropletError, Sight, Site, untagged};
 use crate::droplet::{fence, keys, make};
 use crate::error::Error;
 use crate::output::Output;
@@ -50,17 +50,8 @@ impl Removed {
     }
 }
 
-/// What there is of a cluster, at the provider and in the record.
-struct Present {
-    droplets: Vec<Droplet>,
-    /// Recorded, and not there.
-    only_here: Vec<String>,
-    /// Recorded, and there without our tags, by their names here.
-    untagged: BTreeMap<String, Droplet>,
-}
-
 pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Result<(), Error> {
-    let site = account.site()?;
+    let site = account.site().await?;
     let present = present(&site).await?;
     let there = &present.droplets;
     let mut droplets: Vec<Droplet> = Vec::new();
@@ -70,7 +61,7 @@ pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Re
         if alike.is_empty() {
             alike = there.iter().filter(|one| one.id.to_string() == *name).collect();
         }
-        let is_recorded = present.only_here.contains(name) || present.untagged.contains_key(name);
+        let is_recorded = present.gone.contains(name) || present.untagged.contains_key(name);
         match alike.as_slice() {
             [one] => droplets.push((*one).clone()),
             [] if is_recorded => {
@@ -92,7 +83,7 @@ pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Re
     droplets.sort_by_key(|one| one.id);
     droplets.dedup_by_key(|one| one.id);
     let is_last = droplets.len() == there.len()
-        && records.len() == present.only_here.len() + present.untagged.len();
+        && records.len() == present.gone.len() + present.untagged.len();
     if !asked.yes {
         let mut question = question(&droplets, &records);
         if is_last {
@@ -102,13 +93,11 @@ pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Re
     }
     let mut removed = Removed::default();
     leave(&site, there, &droplets, output).await;
-    erase(&site, &droplets, &mut removed, output).await?;
+    erase(&site, there, &droplets, &mut removed, output).await?;
     for name in records {
         forget(&site, &name, present.untagged.get(&name), &mut removed).await?;
     }
-    if is_last && removed.failed.is_empty() {
-        the_rest(&site, &mut removed).await;
-    }
+    end(&site, is_last, &mut removed).await;
     told(&removed, output)
 }
 
@@ -123,38 +112,24 @@ pub(super) async fn all(site: &Site, yes: bool, output: &Output) -> Result<(), E
         confirm(question, ALONE).await?;
     }
     let mut removed = Removed::default();
-    erase(site, &present.droplets, &mut removed, output).await?;
-    for name in &present.only_here {
+    erase(site, &present.droplets, &present.droplets, &mut removed, output).await?;
+    for name in &present.gone {
         forget(site, name, None, &mut removed).await?;
     }
     for (name, droplet) in &present.untagged {
         let text = untagged(droplet, &site.cluster, name);
         removed.fail(Some(name), &DropletError::Said(text));
     }
-    if removed.failed.is_empty() {
-        the_rest(site, &mut removed).await;
-    }
+    end(site, true, &mut removed).await;
     told(&removed, output)
 }
 
 /// Those of requests whose answers were lost have the cluster's tag as well, as soon as the provider lists
 /// them.
-async fn present(site: &Site) -> Result<Present, DropletError> {
-    let there = site.droplets().await?;
-    let record = site.record();
-    let is_there = |name: &String| there.iter().any(|one| one.name == *name);
-    let missing: Vec<String> = record.droplets.into_keys().filter(|name| !is_there(name)).collect();
-    make::made_before(site, &missing).await?;
-    let mut droplets = site.droplets().await?;
-    let (mut only_here, mut without) = (Vec::new(), BTreeMap::new());
-    for (name, found) in site.unlisted(&droplets).await? {
-        match found {
-            Found::Ours(one) => droplets.push(one),
-            Found::Untagged(one) => drop(without.insert(name, one)),
-            Found::Gone => only_here.push(name),
-        }
-    }
-    Ok(Present { droplets, only_here, untagged: without })
+async fn present(site: &Site) -> Result<Sight, DropletError> {
+    let gone: Vec<String> = site.look().await?.gone.into_iter().collect();
+    make::made_before(site, &gone).await?;
+    Ok(site.look().await?)
 }
 
 fn unknown(site: &Site, name: &str) -> String {
@@ -198,12 +173,17 @@ async fn leave(site: &Site, there: &[Droplet], going: &[Droplet], output: &Outpu
             && alike == 1
             && matches!(task, None | Some(Task::Node { store: Some(_), .. }))
     });
-    // Those alone, so that of two with one name the right one is reached.
-    if site.write_config(going).is_err() {
+    // Of two with one name the right one is reached.
+    let is_meant = |one: &&Droplet| {
+        going.iter().any(|other| other.id == one.id)
+            || going.iter().all(|other| other.name != one.name)
+    };
+    let meant: Vec<Droplet> = there.iter().filter(is_meant).cloned().collect();
+    if site.write_config(&meant).is_err() {
         return;
     }
     let each = hosts.map(|one| async {
-        let left = tokio::time::timeout(LEAVE_WITHIN, left(site, one)).await;
+        let left = tokio::time::timeout(LEAVE_WITHIN, left(site, one, output)).await;
         let why = match left {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
@@ -218,41 +198,40 @@ async fn leave(site: &Site, there: &[Droplet], going: &[Droplet], output: &Outpu
             one.name
         ));
     });
-    join_all(each).await;
+    stream::iter(each).buffer_unordered(AT_ONCE).collect::<()>().await;
 }
 
-async fn left(site: &Site, droplet: &Droplet) -> Result<(), DropletError> {
+async fn left(site: &Site, droplet: &Droplet, output: &Output) -> Result<(), DropletError> {
     let Some(target) = site.target(droplet) else { return Ok(()) };
-    let shell = reach(site, droplet, &target, REACH_WITHIN).await?;
+    let told = |text: &str| output.remark(&format!("{}: {text}", droplet.name));
+    let shell = reach(site, droplet, &target, REACH_WITHIN, told).await?;
     let script = "command -v ovlctl >/dev/null || exit 0\novlctl leave --force";
     shell.output("leaving the cluster", script).await?;
     shell.close().await;
     Ok(())
 }
 
+/// Removes those that are `going` of those that are `there`.
 async fn erase(
     site: &Site,
-    droplets: &[Droplet],
+    there: &[Droplet],
+    going: &[Droplet],
     removed: &mut Removed,
     output: &Output,
 ) -> Result<(), DropletError> {
-    let each = droplets.iter().map(|one| async move { (one, gone(site, one).await) });
-    for (droplet, outcome) in join_all(each).await {
-        match outcome {
-            Ok(()) => {
-                let entry = site.record().droplets.remove(&droplet.name);
-                let entry = entry.filter(|entry| entry.id.is_none_or(|id| id == droplet.id));
-                let recorded = entry.iter().flat_map(|entry| &entry.tags);
-                let tags = droplet.tags.iter().filter(|tag| is_request_tag(tag)).chain(recorded);
-                remove_tags(site, &tags.cloned().collect())
-                    .await
-                    .unwrap_or_else(|error| output.remark(&error.to_string()));
-                site.known(&droplet.name, droplet.id).forget()?;
-                if entry.is_some() {
-                    site.forget(&droplet.name)?;
-                }
-                removed.done.push(format!("droplet {} ({})", droplet.name, droplet.id));
-            }
+    let each = going.iter().map(|one| async move { (one, gone(site, one).await) });
+    let outcomes: Vec<_> = stream::iter(each).buffered(AT_ONCE).collect().await;
+    let stays = |name: &str| {
+        let mut alike = there.iter().filter(|one| one.name == name);
+        alike.find(|one| going.iter().all(|other| other.id != one.id))
+    };
+    for (droplet, outcome) in outcomes {
+        let cleared = match outcome {
+            Ok(()) => forget_one(site, droplet, stays(&droplet.name)),
+            Err(error) => Err(error),
+        };
+        match cleared {
+            Ok(()) => removed.done.push(format!("droplet {} ({})", droplet.name, droplet.id)),
             Err(error) => removed.fail(Some(&droplet.name), &error),
         }
     }
@@ -264,6 +243,17 @@ async fn erase(
     Ok(())
 }
 
+/// What is left of one that is gone: its record and host keys; all but its own keys stay if another one of its
+/// name does.
+fn forget_one(site: &Site, droplet: &Droplet, other: Option<&Droplet>) -> Result<(), DropletError> {
+    site.known(&droplet.name, droplet.id).forget()?;
+    match other {
+        Some(other) => make::taken(site, other)?,
+        None => site.forget(&droplet.name)?,
+    }
+    Ok(())
+}
+
 /// Of the record, what is not there, or not ours any more.
 async fn forget(
     site: &Site,
@@ -271,9 +261,8 @@ async fn forget(
     untagged: Option<&Droplet>,
     removed: &mut Removed,
 ) -> Result<(), DropletError> {
-    let tags = site.record().droplets.remove(name).map(|entry| entry.tags).unwrap_or_default();
-    if let Err(error) = remove_tags(site, &tags).await {
-        removed.fail(Some(name), &error.into());
+    if make::has_unlisted(site, &[name.to_owned()]).await? {
+        removed.fail(Some(name), &DropletError::Later(make::UNLISTED.to_owned()));
         return Ok(());
     }
     site.forget(name)?;
@@ -287,45 +276,48 @@ async fn forget(
     Ok(())
 }
 
-/// Looked at once more, so that nothing that lost our tag meanwhile is touched; then removed, and gone.
+/// Looked at before each request, so that nothing that lost our tag meanwhile is touched; then removed, and
+/// gone.
 async fn gone(site: &Site, droplet: &Droplet) -> Result<(), DropletError> {
-    let Some(now) = site.api.droplet(droplet.id).await? else { return Ok(()) };
-    if !now.has_tag(&site.cluster.tag()) || !now.has_tag(OURS) {
-        return Err(DropletError::Said(format!(
-            "it has lost the tag {}, and is not touched",
-            site.cluster.tag()
-        )));
-    }
     let begun = tokio::time::Instant::now();
     let mut pause = POLL.0;
+    let mut asked = false;
     loop {
-        let asked = site.api.remove(droplet.id).await;
-        match asked {
-            // One that is just being made, or restarted, is refused for a while.
-            Err(error @ ApiError::Unprocessable { .. }) if begun.elapsed() > GONE_WITHIN => {
-                return Err(error.into());
+        match site.api.droplet(droplet.id).await? {
+            Some(now) if !now.has_tag(&site.cluster.tag()) || !now.has_tag(OURS) => {
+                return Err(DropletError::Said(untagged(&now, &site.cluster, &droplet.name)));
             }
-            Err(ApiError::Unprocessable { .. }) => {}
-            asked => asked?,
+            // A list showed it just now: it is not taken for gone before it was told to go.
+            None if asked => return Ok(()),
+            Some(_) | None => {}
         }
-        if site.api.droplet(droplet.id).await?.is_none() {
-            return Ok(());
-        }
+        asked = true;
+        let still = match site.api.remove(droplet.id).await {
+            // One that is just being made, or restarted, is refused for a while.
+            Err(error @ ApiError::Unprocessable { .. }) => error.to_string(),
+            Err(error) => return Err(error.into()),
+            Ok(()) => format!("DigitalOcean still has it after {} s", GONE_WITHIN.as_secs()),
+        };
         if begun.elapsed() > GONE_WITHIN {
-            return Err(DropletError::Said(format!(
-                "DigitalOcean still has it after {} s",
-                GONE_WITHIN.as_secs()
-            )));
+            return Err(DropletError::Later(still));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(POLL.1);
     }
 }
 
-/// Those that nothing has.
-async fn remove_tags(site: &Site, tags: &BTreeSet<String>) -> Result<(), ApiError> {
-    for tag in tags {
-        remove_unused(site, tag).await?;
+/// Removes the tags of requests that have come to their end and that nothing has. The provider may count for
+/// a moment what is gone: then another removal sees to it.
+async fn sweep(site: &Site) -> Result<(), ApiError> {
+    let record = site.record();
+    let is_pending = |tag: &str| {
+        record.droplets.values().any(|one| one.requests.iter().any(|request| request.tag == tag))
+    };
+    for tag in site.api.tags().await? {
+        let is_over = site.cluster.is_request_tag(&tag.name) && !is_pending(&tag.name);
+        if is_over && tag.resources.count == 0 {
+            site.api.remove_tag(&tag.name).await?;
+        }
     }
     Ok(())
 }
@@ -337,21 +329,50 @@ async fn remove_unused(site: &Site, tag: &str) -> Result<bool, ApiError> {
     }
 }
 
-/// As [`rest`]; what was removed before is told in any case.
-async fn the_rest(site: &Site, removed: &mut Removed) {
-    if let Err(error) = rest(site, removed).await {
+/// What is left besides droplets, of the cluster too if this was all of it. What was removed before is told in
+/// any case.
+async fn end(site: &Site, is_all: bool, removed: &mut Removed) {
+    let ended = match is_all && removed.failed.is_empty() {
+        true => rest(site, removed).await,
+        false => sweep(site).await.map_err(DropletError::from),
+    };
+    if let Err(error) = ended {
         removed.fail(None, &error);
     }
 }
 
-/// What a cluster has beside its droplets.
+/// What a cluster has beside its droplets, once the provider counts none of them any more.
 async fn rest(site: &Site, removed: &mut Removed) -> Result<(), DropletError> {
-    if let Some(firewall) = fence::find(&site.api, &site.cluster).await? {
-        site.api.remove_firewall(&firewall.id).await?;
-        removed.done.push(format!("cloud firewall {}", firewall.name));
+    let tag = site.cluster.tag();
+    let mut counted = 0;
+    for wait in make::LOOKS {
+        tokio::time::sleep(wait).await;
+        counted = site.api.tag(&tag).await?.map_or(0, |found| found.resources.droplets.count);
+        if counted == 0 {
+            break;
+        }
     }
-    let tags: BTreeSet<String> = [site.cluster.tag(), OURS.to_owned()].into();
-    for tag in tags {
+    if counted > 0 {
+        return Err(DropletError::Later(format!(
+            "DigitalOcean counts {counted} more with the tag {tag}, and does not list them: the cloud firewall stays; repeat the command in a minute"
+        )));
+    }
+    match fence::find(&site.api, &site.cluster).await? {
+        Some(firewall) if fence::is_alone(&firewall, &site.cluster) => {
+            site.api.remove_firewall(&firewall.id).await?;
+            removed.done.push(format!("cloud firewall {}", firewall.name));
+        }
+        Some(firewall) => removed.fail(
+            None,
+            &DropletError::Said(format!(
+                "the cloud firewall {} is in front of other droplets, too, and stays",
+                firewall.name
+            )),
+        ),
+        None => {}
+    }
+    sweep(site).await?;
+    for tag in [site.cluster.tag(), OURS.to_owned()] {
         if remove_unused(site, &tag).await? {
             removed.done.push(format!("tag {tag}"));
         }

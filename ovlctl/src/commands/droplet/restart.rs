@@ -1,9 +1,10 @@
 //! `droplet restart`.
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt as _};
 
 use super::args::{Account, Names};
+use super::create::AT_ONCE;
 use super::look::find;
 use super::outcome::partly;
 use crate::droplet::board::{Board, Row, Step};
@@ -24,7 +25,7 @@ pub(super) async fn run(account: &Account, mut asked: Names, output: &Output) ->
     // Named twice, it is restarted once.
     asked.names.sort_unstable();
     asked.names.dedup();
-    let site = account.site()?;
+    let site = account.site().await?;
     let there = site.droplets().await.map_err(DropletError::from)?;
     let mut chosen = Vec::new();
     for name in &asked.names {
@@ -39,7 +40,7 @@ pub(super) async fn run(account: &Account, mut asked: Names, output: &Output) ->
         row.end(if done.is_ok() { "restarted" } else { "failed" });
         done
     });
-    let outcomes = join_all(each).await;
+    let outcomes: Vec<_> = stream::iter(each).buffered(AT_ONCE).collect().await;
     let named = asked.names.iter().zip(&outcomes);
     let done: Vec<&String> =
         named.clone().filter(|(_, one)| one.is_ok()).map(|(name, _)| name).collect();
@@ -58,7 +59,8 @@ async fn restart(site: &Site, droplet: &Droplet, row: &Row) -> Result<(), Drople
         .target(droplet)
         .ok_or_else(|| DropletError::Said("it has no public address".to_owned()))?;
     row.say("looking at its boot");
-    let before = match reach(site, droplet, &target, LOOK_WITHIN).await {
+    let told = |text: &str| row.note(text);
+    let before = match reach(site, droplet, &target, LOOK_WITHIN, told).await {
         Ok(shell) => boot_id(&shell).await.ok(),
         Err(_) => None,
     };
@@ -70,7 +72,7 @@ async fn restart(site: &Site, droplet: &Droplet, row: &Row) -> Result<(), Drople
     row.say("waiting for ssh");
     match before {
         Some(before) => restarted(site, droplet, &target, &before).await?,
-        None => reach(site, droplet, &target, ACTION_WITHIN).await?.close().await,
+        None => reach(site, droplet, &target, ACTION_WITHIN, told).await?.close().await,
     }
     row.done(Step::Checked);
     Ok(())

@@ -10,6 +10,22 @@ use serde_json::Value;
 pub(crate) struct Account {
     /// Droplets that it may have at once.
     pub(crate) droplet_limit: u64,
+    uuid: String,
+    #[serde(default)]
+    team: Option<Team>,
+}
+
+/// Whom the droplets of a token belong to, if not to a person alone.
+#[derive(Clone, Debug, Deserialize)]
+struct Team {
+    uuid: String,
+}
+
+impl Account {
+    /// The same for all tokens that see the same droplets.
+    pub(crate) fn owner(&self) -> &str {
+        self.team.as_ref().map_or(&self.uuid, |team| &team.uuid)
+    }
 }
 
 /// `GET /v2/regions`.
@@ -60,12 +76,20 @@ pub(crate) struct SshKey {
 /// `GET /v2/tags/…`.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Tag {
+    pub(crate) name: String,
     pub(crate) resources: Resources,
 }
 
 /// What has a tag.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Resources {
+    pub(crate) count: u64,
+    #[serde(default)]
+    pub(crate) droplets: Count,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Count {
     pub(crate) count: u64,
 }
 

@@ -6,9 +6,6 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-/// The file's name in the cluster's folder.
-pub(crate) const CONFIG: &str = "ssh_config";
-
 /// A droplet, for ssh.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -53,6 +50,7 @@ fn quoted(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::record::CONFIG;
     use super::*;
 
     #[test]

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::super::host::HostKey;
-use super::super::record::{Folder, RecordError};
+use super::super::record::{Folder, KNOWN_HOSTS, RecordError};
 
-/// Marks the key of a first boot in the file.
-pub(crate) const FIRST_BOOT: &str = "first-boot";
+/// Marks the key of a first boot, in the file here and by its comment on the droplet.
+pub(crate) const FIRST_BOOT: &str = "ovl-first-boot";
 
 /// Lines of an answer that are taken for keys.
 const KEYS_MAX: usize = 8;
@@ -19,7 +19,7 @@ const KEYS_MAX: usize = 8;
 /// Forgets the keys of all droplets that were ever called so.
 pub(crate) fn forget_all(folder: &Folder, name: &str) -> Result<(), RecordError> {
     let of_it = |file: &str| {
-        let number = file.strip_prefix("known_hosts.").and_then(|rest| rest.strip_prefix(name));
+        let number = file.strip_prefix(KNOWN_HOSTS).and_then(|rest| rest.strip_prefix(name));
         let number = number.and_then(|rest| rest.strip_prefix('.'));
         number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
     };
@@ -36,7 +36,7 @@ pub(crate) struct Known<'a> {
 impl<'a> Known<'a> {
     /// Another droplet of the same name has another file.
     pub(crate) fn of(folder: &'a Folder, name: &'a str, id: u64) -> Known<'a> {
-        Known { folder, name, file: format!("known_hosts.{name}.{id}") }
+        Known { folder, name, file: format!("{KNOWN_HOSTS}{name}.{id}") }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -76,6 +76,20 @@ impl<'a> Known<'a> {
         public_keys(&own.collect::<String>())
     }
 
+    /// That of its first boot, while it is known.
+    pub(crate) fn first_key(&self) -> Option<String> {
+        let text = fs::read_to_string(self.path()).ok()?;
+        let line = text.lines().find(|line| line.ends_with(FIRST_BOOT))?;
+        let mut words = line.split(' ').skip(1);
+        Some(format!("{} {}", words.next()?, words.next()?))
+    }
+
+    /// What to say of a key that was not known, now that it is.
+    pub(crate) fn trusted(&self) -> String {
+        let keys = self.fingerprints().join(" ");
+        format!("its host key was not known, is trusted this once, and known from now on: {keys}")
+    }
+
     pub(crate) fn forget(&self) -> Result<(), RecordError> {
         self.folder.remove(|file| file == self.file)
     }
@@ -113,7 +127,7 @@ pub(crate) fn new_host_key() -> std::io::Result<HostKey> {
     let folder = tempfile::Builder::new().prefix("ovl-").tempdir()?;
     let file = folder.path().join("key");
     let mut command = Command::new("ssh-keygen");
-    command.args(["-q", "-t", "ed25519", "-N", "", "-C", "first-boot", "-f"]).arg(&file);
+    command.args(["-q", "-t", "ed25519", "-N", "", "-C", FIRST_BOOT, "-f"]).arg(&file);
     let made = command.output()?;
     if !made.status.success() {
         let why = String::from_utf8_lossy(&made.stderr).trim().to_owned();
@@ -122,7 +136,7 @@ pub(crate) fn new_host_key() -> std::io::Result<HostKey> {
     let read = |path: &Path| fs::read_to_string(path);
     let public = public_keys(&read(&file.with_extension("pub"))?).into_iter().next();
     let public = public.ok_or_else(|| std::io::Error::other("ssh-keygen made no public key"))?;
-    Ok(HostKey { private: read(&file)?, public })
+    Ok(HostKey { private: read(&file)?, public: format!("{public} {FIRST_BOOT}") })
 }
 
 #[cfg(test)]
