@@ -115,6 +115,7 @@ impl Error {
             | Error::Garbage { .. }
             | Error::CaptureEnded(_) => EXIT_UNAVAILABLE,
             Error::Droplet(error) if error.is_passing() => EXIT_TRY_LATER,
+            Error::Droplet(error) if error.is_usage() => EXIT_USAGE,
             Error::Interrupted { .. } => EXIT_INTERRUPTED,
             Error::Closed { .. } => EXIT_REFUSED,
             Error::BadSocket { .. } | Error::Usage(_) | Error::Unconfirmed(_) => EXIT_USAGE,

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::error::ApiError;
 pub(crate) use self::token::Token;
+use self::transport::Repeatable;
 pub(crate) use self::transport::{DEFAULT_URL, Transport};
 pub(crate) use self::types::{
     Account, Action, CreateDroplets, Droplet, Firewall, Image, KeyRef, Peers, Region, Rule, Size,
@@ -65,10 +66,11 @@ impl DigitalOcean {
         self.transport.list("/v2/account/keys", &[], "ssh_keys").await
     }
 
-    /// Who calls looks for it first: a lost answer is [`ApiError::Unclear`].
+    /// Who calls looks for it first; one that was added by an earlier try is refused by the next
+    /// ([`ApiError::Unprocessable`]).
     pub(crate) async fn add_key(&self, name: &str, public: &str) -> Result<SshKey, ApiError> {
         let body = json!({ "name": name, "public_key": public });
-        self.transport.post("/v2/account/keys", &body, "ssh_key").await
+        self.transport.post("/v2/account/keys", &body, "ssh_key", Repeatable::Yes).await
     }
 
     pub(crate) async fn remove_key(&self, id: u64) -> Result<(), ApiError> {
@@ -87,7 +89,7 @@ impl DigitalOcean {
     /// Several alike, at most [`CreateDroplets::MOST`]. A lost answer is [`ApiError::Unclear`]: what was
     /// made has the request's own tag.
     pub(crate) async fn create(&self, asked: &CreateDroplets) -> Result<Vec<Droplet>, ApiError> {
-        self.transport.post("/v2/droplets", asked, "droplets").await
+        self.transport.post("/v2/droplets", asked, "droplets", Repeatable::No).await
     }
 
     pub(crate) async fn remove(&self, id: u64) -> Result<(), ApiError> {
@@ -102,7 +104,7 @@ impl DigitalOcean {
     /// A lost answer is [`ApiError::Unclear`].
     pub(crate) async fn act(&self, droplet: u64, what: &str) -> Result<Action, ApiError> {
         let path = format!("/v2/droplets/{droplet}/actions");
-        self.transport.post(&path, &json!({ "type": what }), "action").await
+        self.transport.post(&path, &json!({ "type": what }), "action", Repeatable::No).await
     }
 
     pub(crate) async fn action(&self, id: u64) -> Result<Action, ApiError> {
@@ -112,7 +114,7 @@ impl DigitalOcean {
     /// A tag that is there already is fine.
     pub(crate) async fn add_tag(&self, tag: &str) -> Result<(), ApiError> {
         let asked = json!({ "name": tag });
-        match self.transport.post::<Value>("/v2/tags", &asked, "tag").await {
+        match self.transport.post::<Value>("/v2/tags", &asked, "tag", Repeatable::Yes).await {
             Ok(_) => Ok(()),
             // It was made, or is there: both can be seen.
             Err(error @ (ApiError::Unclear { .. } | ApiError::Unprocessable { .. })) => {
@@ -138,7 +140,8 @@ impl DigitalOcean {
         self.transport.list("/v2/firewalls", &[], "firewalls").await
     }
 
-    /// A lost answer is [`ApiError::Unclear`].
+    /// One that was made by an earlier try is refused by the next: its name is taken
+    /// ([`ApiError::Unprocessable`]).
     pub(crate) async fn add_firewall(
         &self,
         name: &str,
@@ -146,7 +149,9 @@ impl DigitalOcean {
         inbound: &[Rule],
     ) -> Result<(), ApiError> {
         let asked = FirewallRequest::new(name, tag, inbound);
-        self.transport.post::<Value>("/v2/firewalls", &asked, "firewall").await.map(drop)
+        let made =
+            self.transport.post::<Value>("/v2/firewalls", &asked, "firewall", Repeatable::Yes);
+        made.await.map(drop)
     }
 
     /// All of it: what is left out would be reset.

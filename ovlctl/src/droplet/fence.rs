@@ -90,7 +90,7 @@ pub(crate) async fn raise(
         }
         None => match api.add_firewall(&name, &tag, &wanted).await {
             Ok(()) => Ok(Some(format!("made the cloud firewall {name}"))),
-            Err(error @ ApiError::Unclear { .. }) => {
+            Err(error @ (ApiError::Unclear { .. } | ApiError::Unprocessable { .. })) => {
                 find(api, cluster).await?.ok_or(error)?;
                 Ok(Some(format!("made the cloud firewall {name}")))
             }

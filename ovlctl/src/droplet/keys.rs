@@ -130,11 +130,15 @@ async fn with_file(site: &Site, account: &[SshKey], file: &Path) -> Result<SshKe
     let key = match site.api.add_key(&new.name, text.trim()).await {
         Ok(key) => key,
         // It may have been added: then it is there.
-        Err(error @ ApiError::Unclear { .. }) => has(&site.api.keys().await?).ok_or(error)?,
+        Err(error @ (ApiError::Unclear { .. } | ApiError::Unprocessable { .. })) => {
+            has(&site.api.keys().await?).ok_or(error)?
+        }
         Err(error) => {
-            site.change(|record| {
-                record.adding_keys.remove(&new);
-            })?;
+            if !error.is_passing() {
+                site.change(|record| {
+                    record.adding_keys.remove(&new);
+                })?;
+            }
             return Err(error.into());
         }
     };

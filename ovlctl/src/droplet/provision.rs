@@ -155,7 +155,7 @@ async fn attempt(
     ready: &mut Option<impl Future<Output = Result<(), DropletError>>>,
     done: &mut Done,
 ) -> Result<Option<String>, DropletError> {
-    row.say("waiting for ssh");
+    row.say(&format!("waiting for ssh, at most {} min", REACH_WITHIN.as_secs() / 60));
     let shell = booted(site, droplet, target, row).await?;
     let shell = own_keys(site, droplet, target, shell, row).await?;
     row.done(Step::Booted);

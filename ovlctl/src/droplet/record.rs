@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::digitalocean::KeyRef;
-use super::names::Cluster;
+use super::names::{Cluster, is_droplet_name};
 
 /// Of the format; a higher one is not read.
 const VERSION: u32 = 1;
@@ -226,14 +226,25 @@ impl Folder {
     pub(crate) fn read(&self) -> Result<Record, RecordError> {
         let path = self.join(RECORD);
         let failed = |source| RecordError::File { what: "read", path: path.clone(), source };
-        let file = match File::open(&path) {
+        let garbage = |why: &str| RecordError::Garbage { path: path.clone(), why: why.to_owned() };
+        // A pipe in its place is not waited for.
+        let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&path);
+        let file = match file {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Record::default()),
             Err(error) => return Err(failed(error)),
         };
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut std::io::Read::take(file, SIZE_MAX), &mut text)
+        let about = file.metadata().map_err(failed)?;
+        if !about.is_file() {
+            return Err(garbage("it is no regular file"));
+        }
+        if about.len() > SIZE_MAX {
+            return Err(garbage("it is too large"));
+        }
+        let mut text = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, SIZE_MAX), &mut text)
             .map_err(failed)?;
+        let text = String::from_utf8(text).map_err(|_| garbage("it is no text"))?;
         parsed(&path, &text)
     }
 
@@ -290,7 +301,14 @@ fn parsed(path: &Path, text: &str) -> Result<Record, RecordError> {
     if version > VERSION {
         return Err(RecordError::Newer { path: path.to_owned(), found: version });
     }
-    serde_json::from_str(text).map_err(garbage)
+    let record: Record = serde_json::from_str(text).map_err(garbage)?;
+    match record.droplets.keys().find(|name| !is_droplet_name(name)) {
+        Some(name) => Err(RecordError::Garbage {
+            path: path.to_owned(),
+            why: format!("{name:?} is no name of a droplet"),
+        }),
+        None => Ok(record),
+    }
 }
 
 impl Book {
@@ -389,8 +407,13 @@ mod tests {
             Book::open(folder.clone(), &cluster),
             Err(RecordError::Newer { found: 2, .. })
         ));
-        folder.write("record.json", "oops").unwrap();
-        assert!(matches!(folder.read(), Err(RecordError::Garbage { .. })));
+        let named = serde_json::json!({
+            "version": 1, "droplets": { "../x": entry() }, "added_keys": [], "wanted": null
+        });
+        for text in [named.to_string(), "oops".to_owned()] {
+            folder.write("record.json", &text).unwrap();
+            assert!(matches!(folder.read(), Err(RecordError::Garbage { .. })), "{text}");
+        }
         assert_eq!(fs::read_to_string(folder.join("record.json")).unwrap(), "oops");
     }
 }

@@ -20,6 +20,9 @@ pub(crate) enum DropletError {
     /// A droplet.
     #[error(transparent)]
     Ssh(#[from] SshError),
+    /// The command line asks for what cannot be.
+    #[error("{0}")]
+    Usage(String),
     /// In words of its own: complete sentences.
     #[error("{0}")]
     Said(String),
@@ -29,12 +32,17 @@ pub(crate) enum DropletError {
 }
 
 impl DropletError {
+    /// Nothing but the command line is wrong.
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(self, DropletError::Usage(_) | DropletError::Api(ApiError::BadUrl { .. }))
+    }
+
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             DropletError::Api(error) => error.is_passing(),
             DropletError::Record(error) => matches!(error, RecordError::Busy { .. }),
             DropletError::Ssh(error) => error.is_passing(),
-            DropletError::Said(_) => false,
+            DropletError::Usage(_) | DropletError::Said(_) => false,
             DropletError::Later(_) => true,
         }
     }

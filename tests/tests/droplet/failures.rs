@@ -95,6 +95,17 @@ fn what_passes_is_waited_for() {
 }
 
 #[test]
+fn a_pipe_in_place_of_the_record_is_not_waited_for() {
+    let rig = Rig::new("pipe");
+    let folder = rig.home().join(".local/state/ovl/default");
+    std::fs::create_dir_all(&folder).unwrap();
+    nix::unistd::mkfifo(&folder.join("record.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for command in ["ls", "create"] {
+        rig.run(&[command]).failed(1, &["record.json is not understood: it is no regular file"]);
+    }
+}
+
+#[test]
 fn what_does_not_pass_ends_after_a_while() {
     each(
         [

@@ -247,6 +247,7 @@ fn lost_answers_of_everything_else_make_nothing_twice_either() {
     let rig = Rig::new("lost");
     for path in ["/v2/account/keys", "/v2/tags", "/v2/firewalls"] {
         rig.api.fail(Fault::once("POST", path, How::ResetAfter));
+        rig.api.fail(Fault::once("POST", path, How::Unavailable));
     }
     rig.create(&["--name", "queenbee"]).fine();
     assert_eq!((rig.names().len(), rig.api.firewalls().len(), rig.api.keys().len()), (1, 1, 1));

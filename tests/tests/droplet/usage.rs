@@ -6,21 +6,14 @@ fn what_cannot_be_had_is_said_with_what_can() {
     let rig = Rig::new("wrong-order");
     for (args, parts) in [
         (&["--region", "mars"][..], &["there is no region \"mars\"", "sfo3"][..]),
-        (&["--size", "huge"], &["there is no size \"huge\""]),
+        (&["--size", "huge"], &["there is no size \"huge\"", "s-1vcpu-1gb"]),
         (&["--image", "debian-1"], &["there is no image \"debian-1\"", "debian-12-x64"]),
         (&["--image", "../account"], &["there is no image"]),
         (&["--image", "ubuntu-24-04-x64"], &["is a Ubuntu", "Debian 12 or 13"]),
         (&["--vpc", "nowhere"], &["there is no VPC \"nowhere\""]),
-        (&["--private-networking=false"], &["unencrypted"]),
-        (&["--deb", "http://x/ovl.deb"], &["use https, or give --deb-sha256"]),
-        (&["--deb", "ftp://x/ovl.deb"], &["over https, and not over ftp"]),
-        (&["--deb", "https://x/o v l.deb"], &["is no URL"]),
-        (&["--deb", "https:///ovl.deb"], &["is no URL"]),
-        (&["--deb", "https://a:secret@x/ovl.deb"], &["x/ovl.deb is no URL for a package"]),
         (&["--deb", "/etc/hostname"], &["no Debian package"]),
         (&["--deb", "/etc"], &["/etc: Is a directory"]),
         (&["--deb", "/nonexistent.deb"], &["/nonexistent.deb: "]),
-        (&["--store", "consul://10.0.0.1:8500"], &["name its package with --deb"]),
         (&["--deb", "https://x/ovl.deb"], &["an agent needs a store"]),
     ] {
         rig.create(args).failed(1, parts);
@@ -32,6 +25,15 @@ fn what_cannot_be_had_is_said_with_what_can() {
         (&["--tag", "ovl:cluster:other"], &["begin with ovl:"]),
         (&["--open", "http"], &["a port or a range"]),
         (&["--count", "0"], &["count"]),
+        (&["--join", "10.0.0.1"], &["--join is for an agent"]),
+        (&["--join", "a\nb"], &["one word"]),
+        (&["--store", "consul://10.0.0.1:8500"], &["name its package with --deb"]),
+        (&["--deb", "https://a:secret@x/ovl.deb"], &["x/ovl.deb is no URL for a package"]),
+        (&["--deb", "https:///ovl.deb"], &["is no URL"]),
+        (&["--deb", "https://x/o v l.deb"], &["is no URL"]),
+        (&["--deb", "ftp://x/ovl.deb"], &["over https, and not over ftp"]),
+        (&["--deb", "http://x/ovl.deb"], &["use https, or give --deb-sha256"]),
+        (&["--private-networking=false"], &["unencrypted"]),
     ] {
         rig.create(args).failed(64, parts);
     }
@@ -75,7 +77,7 @@ fn a_variable_that_is_empty_is_as_one_that_is_not_set() {
     rig.done(rig.command(&args).envs(environment).output().unwrap()).fine();
     assert_eq!(rig.api.droplets()[0].order.region, "sfo3");
     // As shells and the walkthroughs of others write it.
-    for (value, code) in [("1", 0), ("yes", 0), ("0", 1), ("perhaps", 64)] {
+    for (value, code) in [("1", 0), ("yes", 0), ("0", 64), ("perhaps", 64)] {
         let mut command = rig.command(&args);
         command.env("DIGITALOCEAN_PRIVATE_NETWORKING", value);
         assert_eq!(rig.done(command.output().unwrap()).code, Some(code), "{value}");
@@ -107,7 +109,7 @@ fn no_token_is_one_sentence() {
 #[test]
 fn a_token_does_not_leave_in_clear_text() {
     let rig = Rig::new("clear");
-    rig.run(&["--api-url", "http://192.0.2.1", "ls"]).failed(1, &["clear text"]);
+    rig.run(&["--api-url", "http://192.0.2.1", "ls"]).failed(64, &["clear text"]);
 }
 
 #[test]

@@ -132,13 +132,13 @@ pub(super) struct Create {
     /// The cluster's registry, as consul://10.132.0.2:8500
     ///
     /// Without it the droplet `kvstore` of the cluster, if there is one.
-    #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "URL", value_parser = plain)]
     pub(super) store: Option<String>,
 
     /// Hosts to join the cluster by; may be repeated
     ///
     /// Without it the cluster's first three.
-    #[arg(long, value_name = "HOST", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "HOST", value_delimiter = ',', value_parser = plain)]
     pub(super) join: Vec<String>,
 
     /// Show what would be made, and the user data of its first boot; make nothing
@@ -306,13 +306,13 @@ pub(super) struct Provision {
     /// Another registry than before, as consul://10.132.0.2:8500
     ///
     /// Without it the one that it has, or the droplet `kvstore` of the cluster.
-    #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "URL", value_parser = plain)]
     pub(super) store: Option<String>,
 
     /// Other hosts to join the cluster by than before; may be repeated
     ///
     /// Without it those that it has, or the cluster's first three.
-    #[arg(long, value_name = "HOST", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "HOST", value_delimiter = ',', value_parser = plain)]
     pub(super) join: Vec<String>,
 }
 
@@ -342,6 +342,14 @@ fn droplet(text: &str) -> Result<String, &'static str> {
         false => Err(
             "a droplet's name has 1 to 63 small letters, digits or `-`, with a letter or digit first and last",
         ),
+    }
+}
+
+/// Of the agent's settings; whether they are good the agent says.
+fn plain(text: &str) -> Result<String, &'static str> {
+    match !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(text.to_owned()),
+        false => Err("one word, without spaces or control characters"),
     }
 }
 

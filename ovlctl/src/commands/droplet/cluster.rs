@@ -38,7 +38,7 @@ async fn raised(
 ) -> Result<Vec<super::outcome::Outcome>, DropletError> {
     let before = site.record().wanted;
     let package = order::package(&asked.order.package, before.as_ref().map(|one| &one.package))?;
-    if package == Package::None {
+    if package == Package::None && !asked.order.no_provision {
         return Err(DropletError::Said(
             "no package of the agent: name one with --deb, a file or a URL (`scripts/package` makes one)".to_owned(),
         ));

@@ -109,9 +109,12 @@ fn task(
     }
     if package == Package::None {
         return match &asked.store {
-            Some(url) => Err(DropletError::Said(format!(
+            Some(url) => Err(DropletError::Usage(format!(
                 "--store {url} is for an agent: name its package with --deb"
             ))),
+            None if !asked.join.is_empty() => Err(DropletError::Usage(
+                "--join is for an agent: name its package with --deb".to_owned(),
+            )),
             None => Ok(Task::Node { store: None, join: Vec::new(), package }),
         };
     }

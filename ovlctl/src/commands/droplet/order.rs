@@ -11,6 +11,9 @@ const REGION: &str = "sfo3";
 const IMAGE: &str = "debian-12-x64";
 const SIZE: &str = "s-1vcpu-1gb";
 
+/// Sizes that are named to who asked for one that is not there; there are hundreds.
+const SIZES_SHOWN: usize = 12;
+
 /// First bytes of a Debian package: an ar archive (deb(5)).
 const DEB_MAGIC: &[u8] = b"!<arch>\ndebian-binary";
 
@@ -18,10 +21,14 @@ fn said<T>(text: impl Into<String>) -> Result<T, DropletError> {
     Err(DropletError::Said(text.into()))
 }
 
+fn wrong<T>(text: impl Into<String>) -> Result<T, DropletError> {
+    Err(DropletError::Usage(text.into()))
+}
+
 /// As far as it can be told without the provider; `before`: what the cluster was ordered with.
 pub(super) fn unchecked(args: &OrderArgs, before: Option<&Order>) -> Result<Order, DropletError> {
     if args.private_networking == Some(false) {
-        return said(
+        return wrong(
             "hosts talk over the private network, unencrypted, and over no other: leave out --private-networking=false (or DIGITALOCEAN_PRIVATE_NETWORKING)",
         );
     }
@@ -128,7 +135,12 @@ async fn exists(api: &DigitalOcean, order: &Order) -> Result<(), DropletError> {
     }
     let sizes = api.sizes().await?;
     let Some(found) = sizes.iter().find(|one| one.slug == *size) else {
-        return said(format!("there is no size {size:?}; https://slugs.do-api.dev lists them"));
+        let there = sizes.iter().filter(|one| one.available && one.regions.contains(region));
+        let there: Vec<&str> = there.map(|one| one.slug.as_str()).take(SIZES_SHOWN).collect();
+        return said(format!(
+            "there is no size {size:?}; in {region} there are, among others: {}",
+            there.join(", ")
+        ));
     };
     if !found.available || !found.regions.contains(region) {
         let there = found.regions.join(", ");
@@ -192,27 +204,27 @@ pub(super) fn package(
 ) -> Result<Package, DropletError> {
     let Some(deb) = &args.deb else {
         if args.deb_sha256.is_some() {
-            return said("--deb-sha256 needs --deb with a URL");
+            return wrong("--deb-sha256 needs --deb with a URL");
         }
         return Ok(before.cloned().unwrap_or(Package::None));
     };
     let sha256 = args.deb_sha256.clone();
     let Some((scheme, _)) = deb.split_once("://") else {
         return match sha256 {
-            Some(_) => said("--deb-sha256 is for a package from a URL"),
+            Some(_) => wrong("--deb-sha256 is for a package from a URL"),
             None => file(Path::new(deb)).map(Package::File),
         };
     };
     match scheme {
-        "http" if sha256.is_none() => said(format!(
+        "http" if sha256.is_none() => wrong(format!(
             "anybody on the way can change what {deb} sends: use https, or give --deb-sha256"
         )),
         "http" | "https" if is_url(deb) => Ok(Package::Url { url: deb.clone(), sha256 }),
-        "http" | "https" => said(format!(
+        "http" | "https" => wrong(format!(
             "{} is no URL for a package: a space in it is %20, and no name or password may be in it",
             without_login(deb)
         )),
-        _ => said(format!("a package is fetched over https, and not over {scheme}: {deb}")),
+        _ => wrong(format!("a package is fetched over https, and not over {scheme}: {deb}")),
     }
 }
 
@@ -228,17 +240,17 @@ fn without_login(url: &str) -> &str {
 }
 
 fn file(path: &Path) -> Result<std::path::PathBuf, DropletError> {
-    let wrong = |why: String| DropletError::Said(format!("{}: {why}", path.display()));
+    let unfit = |why: String| DropletError::Said(format!("{}: {why}", path.display()));
     let mut first = [0; DEB_MAGIC.len()];
     let read = std::fs::File::open(path)
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut first));
     match read {
         Ok(()) if first == DEB_MAGIC => {
-            std::path::absolute(path).map_err(|error| wrong(error.to_string()))
+            std::path::absolute(path).map_err(|error| unfit(error.to_string()))
         }
         Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
-            Err(wrong(error.to_string()))
+            Err(unfit(error.to_string()))
         }
-        _ => Err(wrong("that is no Debian package; `scripts/package` makes one".to_owned())),
+        _ => Err(unfit("that is no Debian package; `scripts/package` makes one".to_owned())),
     }
 }

@@ -80,7 +80,15 @@ pub(super) fn report(outcomes: &[Outcome], next: &str, output: &Output) -> Resul
 fn failures(outcomes: &[Outcome], output: &Output) -> Result<(), Error> {
     let failed: Vec<&Outcome> = outcomes.iter().filter(|one| one.failure.is_some()).collect();
     for one in &failed {
-        output.complain(&format!("{}: {}", one.name, one.failure.as_deref().unwrap_or_default()));
+        let failure = one.failure.as_deref().unwrap_or_default();
+        // Some begin with it.
+        match failure.split_once(' ') {
+            Some((first, _)) if first == one.name => output.complain(failure),
+            _ => output.complain(&format!("{}: {failure}", one.name)),
+        }
+    }
+    if !failed.is_empty() {
+        output.remark("the same command goes on from there");
     }
     let done = outcomes.len() - failed.len();
     partly(done, failed.iter().map(|one| one.passing))

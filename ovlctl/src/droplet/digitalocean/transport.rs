@@ -1,7 +1,7 @@
 //! A request over HTTPS: bounded in time and size, repeated where that is safe, pages followed.
 //!
-//! A request that changes something is repeated only if it was surely not done: the connection was never
-//! made, or the provider said 429. Otherwise who asked has to look ([`ApiError::Unclear`]).
+//! A request that would make two if it was done twice is repeated only if it was surely not done: the
+//! connection was never made, or the provider said 429. Otherwise who asked has to look ([`ApiError::Unclear`]).
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -38,6 +38,15 @@ pub(crate) struct Transport {
     base: Url,
     token: Token,
     notice: Notice,
+}
+
+/// Whether a request may be sent again when it is not known whether it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repeatable {
+    /// Done twice, it is done once, or refused the second time.
+    Yes,
+    /// Done twice, it makes two.
+    No,
 }
 
 /// What came back, good or not.
@@ -94,7 +103,7 @@ impl Transport {
         query: &[(&str, &str)],
         field: &str,
     ) -> Result<T, ApiError> {
-        let answer = self.request(Method::GET, path, query, None).await?;
+        let answer = self.request(Method::GET, path, query, None, Repeatable::Yes).await?;
         taken(&in_words(&Method::GET, path), &answer, field)
     }
 
@@ -111,7 +120,7 @@ impl Transport {
         loop {
             let number = page.to_string();
             let paged = [query, &[("per_page", PER_PAGE), ("page", &number)]].concat();
-            let answer = self.request(Method::GET, path, &paged, None).await?;
+            let answer = self.request(Method::GET, path, &paged, None, Repeatable::Yes).await?;
             all.extend(taken::<Vec<T>>(&what, &answer, field)?);
             let unreadable = || ApiError::Garbage {
                 what: what.clone(),
@@ -135,10 +144,11 @@ impl Transport {
         path: &str,
         body: &impl Serialize,
         field: &str,
+        repeatable: Repeatable,
     ) -> Result<T, ApiError> {
         let what = in_words(&Method::POST, path);
         let body = encoded(&what, body)?;
-        let answer = self.request(Method::POST, path, &[], Some(body)).await?;
+        let answer = self.request(Method::POST, path, &[], Some(body), repeatable).await?;
         // It was done, but what came of it cannot be read.
         taken(&what, &answer, field).map_err(|error| match error {
             ApiError::Garbage { what, why } => ApiError::Unclear { what, why },
@@ -149,12 +159,12 @@ impl Transport {
     /// May be repeated: it sets, it does not add.
     pub(super) async fn put(&self, path: &str, body: &impl Serialize) -> Result<(), ApiError> {
         let body = encoded(&in_words(&Method::PUT, path), body)?;
-        self.request(Method::PUT, path, &[], Some(body)).await.map(drop)
+        self.request(Method::PUT, path, &[], Some(body), Repeatable::Yes).await.map(drop)
     }
 
     /// What is gone already is gone.
     pub(super) async fn delete(&self, path: &str) -> Result<(), ApiError> {
-        match self.request(Method::DELETE, path, &[], None).await {
+        match self.request(Method::DELETE, path, &[], None, Repeatable::Yes).await {
             Ok(_) | Err(ApiError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -166,9 +176,10 @@ impl Transport {
         path: &str,
         query: &[(&str, &str)],
         body: Option<Vec<u8>>,
+        repeatable: Repeatable,
     ) -> Result<Value, ApiError> {
         let what = in_words(&method, path);
-        let repeatable = method != Method::POST;
+        let repeatable = repeatable == Repeatable::Yes;
         let mut retry = Retry::default();
         loop {
             let answer = self.once(method.clone(), path, query, body.clone()).await;
@@ -272,6 +283,10 @@ impl Answer {
             401 => (ApiError::TokenRefused { request }, None),
             403 => (ApiError::Forbidden { what, message, request }, None),
             404 => (ApiError::NotFound { what, message, request }, None),
+            300..=399 => {
+                let why = format!("it leads elsewhere ({})", self.status.as_u16());
+                (ApiError::Garbage { what, why }, None)
+            }
             429 => {
                 let asked = asked_wait(&self.headers, seconds_now());
                 let wait = retry.after_failure(asked);
