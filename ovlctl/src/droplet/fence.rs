@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::digitalocean::{ApiError, DigitalOcean, Firewall, Peers, Rule};
 use super::names::{Cluster, OURS};
+use super::site::DropletError;
 
 /// A port that is open to everybody, as `80` or `51820/udp` or `8000-8010/tcp`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,12 +70,12 @@ pub(crate) fn rules(cluster: &Cluster, open: &[Open]) -> Vec<Rule> {
 /// Makes the cluster's firewall be so; ports that were opened before stay open. Says what was changed.
 ///
 /// # Errors
-/// The provider's.
+/// The provider's, and a firewall of others that has its name.
 pub(crate) async fn raise(
     api: &DigitalOcean,
     cluster: &Cluster,
     open: &[Open],
-) -> Result<Option<String>, ApiError> {
+) -> Result<Option<String>, DropletError> {
     // A firewall can name only tags that are there.
     api.add_tag(OURS).await?;
     api.add_tag(&cluster.tag()).await?;
@@ -90,11 +91,19 @@ pub(crate) async fn raise(
         }
         None => match api.add_firewall(&name, &tag, &wanted).await {
             Ok(()) => Ok(Some(format!("made the cloud firewall {name}"))),
+            // It may have been made by an earlier try; or its name is taken.
             Err(error @ (ApiError::Unclear { .. } | ApiError::Unprocessable { .. })) => {
-                find(api, cluster).await?.ok_or(error)?;
-                Ok(Some(format!("made the cloud firewall {name}")))
+                match api.firewalls().await?.into_iter().find(|one| one.name == name) {
+                    None => Err(error.into()),
+                    Some(one) if has(&one, &tag) => {
+                        Ok(Some(format!("made the cloud firewall {name}")))
+                    }
+                    Some(_) => Err(DropletError::Said(format!(
+                        "there is a cloud firewall {name} that lacks the tag {tag}, so it is not this cluster's: rename or remove it, or take another name with --cluster"
+                    ))),
+                }
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         },
     }
 }

@@ -48,9 +48,9 @@ pub(crate) async fn make(
     let Sight { mut droplets, untagged: without_tags, .. } = site.look().await?;
     leave_ghosts_out(site, names, &mut droplets).await?;
     for name in names {
-        let outcome = match (called(&droplets, name), without_tags.get(name)) {
-            (Some(outcome), _) => outcome,
-            (None, Some(one)) => Err(DropletError::Said(untagged(one, &site.cluster, name))),
+        let outcome = match (without_tags.get(name), called(&droplets, name)) {
+            (Some(one), _) => Err(DropletError::Said(untagged(one, &site.cluster, name))),
+            (None, Some(outcome)) => outcome,
             (None, None) => {
                 missing.push(name.clone());
                 continue;
@@ -202,12 +202,8 @@ pub(crate) async fn has_unlisted(site: &Site, names: &[String]) -> Result<bool, 
     let entries = names.iter().filter_map(|name| record.droplets.get(name));
     let tags: BTreeSet<&String> =
         entries.flat_map(|one| one.requests.iter().map(|request| &request.tag)).collect();
-    if tags.is_empty() {
-        return Ok(false);
-    }
-    let there = site.droplets().await?;
     for tag in tags {
-        let listed = there.iter().filter(|one| one.has_tag(tag)).count();
+        let listed = site.api.tagged(tag).await?.len();
         let counted = site.api.tag(tag).await?.map_or(0, |found| found.resources.droplets.count);
         if counted > listed as u64 {
             return Ok(true);
@@ -267,6 +263,7 @@ async fn order(
         names.iter().filter_map(|name| rows.get(name)).for_each(|row| row.say(text));
     };
     let mut failure = DropletError::Said("nothing was asked for".to_owned());
+    let mut was_taken = false;
     for _ in 0..ORDERS_MAX {
         let asked = prepared(site, names, &entry, boot)?;
         say("asked for");
@@ -277,6 +274,7 @@ async fn order(
             Ok(_) => {
                 let text = "DigitalOcean took the order, and its answer does not name it";
                 failure = DropletError::Later(text.to_owned());
+                was_taken = true;
             }
             Err(error @ ApiError::Unclear { .. }) => failure = error.into(),
             Err(error) => {
@@ -286,18 +284,20 @@ async fn order(
             }
         }
         say("the answer was lost: looking for what was made");
-        let made = look_for(site, names).await?;
+        let mut made = look_for(site, names).await?;
         if !made.is_empty() {
             let others = || {
                 DropletError::Later(
                     "others of the same order were made, but not this one".to_owned(),
                 )
             };
-            let mut made: Outcomes<Droplet> = made;
             for name in names {
                 made.entry(name.clone()).or_insert_with(|| Err(others()));
             }
             return Ok(made);
+        }
+        if was_taken {
+            break;
         }
         if has_unlisted(site, names).await? {
             failure = DropletError::Later(UNLISTED.to_owned());

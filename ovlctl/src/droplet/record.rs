@@ -62,6 +62,9 @@ pub(crate) struct Record {
     /// SSH keys that were about to be added; they may have been.
     #[serde(default)]
     pub(crate) adding_keys: BTreeSet<NewKey>,
+    /// What `create` is making by a pattern of names, until all of it is well.
+    #[serde(default)]
+    pub(crate) creating: BTreeMap<String, BTreeSet<String>>,
     /// What `cluster up` was asked for.
     pub(crate) wanted: Option<Wanted>,
 }
@@ -96,43 +99,12 @@ pub(crate) struct Entry {
     pub(crate) failure: Option<String>,
     /// It is what it is to be.
     pub(crate) ready: bool,
-    /// How far the command is that makes it.
-    pub(crate) command: Progress,
-}
-
-/// Of a command that makes several, which is repeated until all are well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Progress {
-    /// It came to a good end.
-    Over,
-    /// This one is well, others of the same command are not.
-    Waiting,
-    /// This one is not well yet.
-    Begun,
 }
 
 impl Entry {
     /// Nothing is asked for yet.
     pub(crate) fn new(task: Task, order: Order) -> Entry {
-        Entry {
-            task,
-            order,
-            id: None,
-            requests: Vec::new(),
-            failure: None,
-            ready: false,
-            command: Progress::Over,
-        }
-    }
-}
-
-impl Record {
-    /// Commands are over once none of their droplets is still to be made well.
-    pub(crate) fn settle(&mut self) {
-        if self.droplets.values().all(|one| one.command != Progress::Begun) {
-            self.droplets.values_mut().for_each(|one| one.command = Progress::Over);
-        }
+        Entry { task, order, id: None, requests: Vec::new(), failure: None, ready: false }
     }
 }
 
@@ -374,7 +346,7 @@ mod tests {
         let request = Request { tag: "ovl:request:1".into(), host_key: "ssh-ed25519 AAAA".into() };
         let package = Package::Url { url: "https://x/ovl.deb".into(), sha256: None };
         let task = Task::Node { store: None, join: vec![], package };
-        Entry { requests: vec![request], command: Progress::Begun, ..Entry::new(task, order) }
+        Entry { requests: vec![request], ..Entry::new(task, order) }
     }
 
     #[test]

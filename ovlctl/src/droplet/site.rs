@@ -122,7 +122,10 @@ impl Site {
         forget_all(&self.folder, name)?;
         self.change(|record| {
             record.droplets.remove(name);
-            record.settle();
+            for names in record.creating.values_mut() {
+                names.remove(name);
+            }
+            record.creating.retain(|_, names| !names.is_empty());
         })
     }
 
@@ -200,7 +203,7 @@ pub(crate) async fn look(
 }
 
 /// A token of another account would show that nothing is left of a cluster. What the record says of its
-/// owner holds; without a record there is nothing to mistake.
+/// owner holds; without that there is nothing to mistake, and a token that may not say whose it is will do.
 pub(crate) async fn check_owner(
     api: &DigitalOcean,
     cluster: &Cluster,
@@ -208,8 +211,7 @@ pub(crate) async fn check_owner(
 ) -> Result<Option<String>, DropletError> {
     let owner = match api.account().await {
         Ok(account) => account.owner().to_owned(),
-        // A token that may not say whose it is may do the rest.
-        Err(ApiError::Forbidden { .. }) => return Ok(None),
+        Err(ApiError::Forbidden { .. }) if record.account.is_none() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     match &record.account {

@@ -125,9 +125,8 @@ fn what_is_counted_and_not_listed_is_not_asked_for_again() {
     let counted = ["queenbee: DigitalOcean counts a droplet", "does not list it yet"];
     rig.create(&["--name", "queenbee"]).failed(75, &counted);
     assert_eq!(rig.listed(), [("queenbee".to_owned(), "asked for".to_owned())]);
-    rig.create(&["--name", "queenbee"]).failed(75, &counted);
     rig.run(&["cluster", "down", "--yes"]).failed(75, &counted);
-    rig.run(&["rm", "--yes", "queenbee"]).failed(75, &counted);
+    rig.create(&["--name", "queenbee"]).failed(75, &counted);
     assert_eq!((rig.names().len(), rig.api.firewalls().len()), (1, 1));
     rig.api.show(rig.api.droplet("queenbee").unwrap().order.id);
     rig.create(&["--name", "queenbee"]).fine();
@@ -202,10 +201,57 @@ fn the_same_command_after_a_failure_makes_no_more_than_it_said() {
 }
 
 #[test]
+fn what_one_command_has_begun_is_no_matter_of_another() {
+    let rig = Rig::with("begun", Settings { droplet_limit: 3, ..Settings::default() });
+    rig.api.add_droplet("drone", &[]);
+    rig.create(&["--count", "3"]).failed(1, &["workerbee-1: ", "droplet limit"]);
+    rig.create(&["--name", "db-{n}"]).fine();
+    rig.create(&["--name", "db-{n}"]).fine();
+    assert_eq!(rig.names(), ["drone", "db-1", "db-2"]);
+    rig.api.adjust(|settings| settings.droplet_limit = 25);
+    rig.create(&["--count", "3"]).fine();
+    rig.run(&["cluster", "up", "--workers", "4", "--no-provision"]).fine();
+    assert_eq!(rig.names().len(), 9);
+    // None of them was begun by this command.
+    rig.create(&[]).fine();
+    assert_eq!(rig.names().last().unwrap(), "workerbee-5");
+    rig.all_was_proper();
+}
+
+#[test]
+fn a_smaller_cluster_makes_none_of_those_that_were_removed() {
+    let rig = Rig::new("smaller");
+    let up = ["cluster", "up", "--no-provision", "--workers"];
+    rig.run(&[&up[..], &["3"]].concat()).fine();
+    rig.run(&["rm", "--yes", "workerbee-2"]).fine();
+    let done = rig.run(&[&up[..], &["1"]].concat());
+    assert!(done.err.contains("workerbee-3 is there, and stays"), "{done:?}");
+    done.fine();
+    rig.run(&["rm", "--yes", "workerbee-3"]).fine();
+    rig.run(&up[..3]).fine();
+    assert_eq!(rig.names(), ["kvstore", "queenbee", "workerbee-1"]);
+    rig.all_was_proper();
+}
+
+#[test]
+fn what_was_only_asked_for_says_where_the_cluster_is() {
+    let rig = Rig::new("where");
+    rig.api.fail(Fault::once("POST", "/v2/droplets", How::Hang));
+    let mut child = rig.start(&["create", "--no-provision", "--region", "fra1"]);
+    rig.wait_for_faults();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    rig.create(&["--region", "nyc3"]).failed(1, &["workerbee-1 is in fra1"]);
+    rig.create(&[]).fine();
+    assert_eq!(rig.api.droplets()[0].order.region, "fra1");
+    rig.all_was_proper();
+}
+
+#[test]
 fn an_order_that_is_sent_again_is_the_one_that_was_asked_for_last() {
     let rig = Rig::new("order");
-    rig.api.fail(Fault::once("POST", "/v2/droplets", How::ResetBefore).times(2));
-    rig.create(&["--name", "queenbee"]).failed(75, &["queenbee: "]);
+    rig.api.fail(Fault::once("POST", "/v2/droplets", How::Unprocessable("No.".to_owned())));
+    rig.create(&["--name", "queenbee"]).failed(1, &["queenbee: "]);
     rig.create(&["--name", "queenbee", "--size", "s-2vcpu-4gb"]).fine();
     assert_eq!(rig.api.droplet("queenbee").unwrap().order.size, "s-2vcpu-4gb");
     rig.all_was_proper();

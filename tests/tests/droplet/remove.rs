@@ -78,6 +78,8 @@ fn a_firewall_of_others_is_neither_changed_nor_removed() {
     rig.api.add_firewall("ovl-default", &["prod"], &[id]);
     rig.run(&["cluster", "down", "--yes"]).fine();
     assert_eq!(rig.api.firewalls()[0].droplet_ids, [id]);
+    rig.create(&[]).failed(1, &["a cloud firewall ovl-default that lacks the tag", "--cluster"]);
+    assert_eq!(rig.names(), ["drone"]);
     rig.create(&["--cluster", "mine"]).fine();
     rig.run(&["cluster", "down", "--yes", "--cluster", "mine"]).fine();
     assert_eq!((rig.api.firewalls().len(), rig.names().len()), (1, 1));
@@ -87,7 +89,8 @@ fn a_firewall_of_others_is_neither_changed_nor_removed() {
     rig.run(&["cluster", "down", "--yes", "--cluster", "shared"])
         .failed(1, &["ovl-shared is in front of other droplets, too, and stays"]);
     assert_eq!((rig.api.firewalls().len(), rig.names().len()), (2, 1));
-    rig.all_was_proper();
+    // It is still the cluster's: that does not end in a name that is taken.
+    rig.create(&["--cluster", "shared"]).fine();
 }
 
 #[test]
@@ -142,6 +145,31 @@ fn one_that_has_lost_its_tag_is_named_and_not_touched() {
     assert!(said.contains("is there still, and costs"), "{said}");
     assert_eq!((rig.names().len(), rig.api.firewalls().len()), (1, 0));
     assert_eq!(rig.listed(), []);
+    rig.all_was_proper();
+}
+
+#[test]
+fn one_that_has_lost_half_of_its_tags_is_named_until_somebody_decides() {
+    let rig = Rig::new("half-tagged");
+    rig.create(&["--name", "queenbee"]).fine();
+    let id = rig.api.droplet("queenbee").unwrap().order.id;
+    rig.api.untag(id, "ovl");
+    rig.run(&["rm", "--yes", "queenbee"]).failed(1, &["lack the tag ovl", &id.to_string()]);
+    rig.run(&["cluster", "down", "--yes"]).failed(1, &["lack the tag ovl", &id.to_string()]);
+    assert_eq!((rig.names().len(), rig.api.firewalls().len()), (1, 1));
+    rig.api.untag(id, "ovl:cluster:default");
+    rig.run(&["cluster", "down", "--yes"]).fine();
+    assert_eq!((rig.names().len(), rig.api.firewalls().len()), (1, 0));
+    rig.all_was_proper();
+}
+
+#[test]
+fn a_name_that_is_not_there_does_not_keep_the_others() {
+    let rig = Rig::new("typo");
+    rig.create(&["--count", "2"]).fine();
+    rig.run(&["rm", "--yes", "workerbee-1", "workerbee-9"])
+        .failed(1, &["no droplet workerbee-9", "1 of 2 were done"]);
+    assert_eq!(rig.names(), ["workerbee-2"]);
     rig.all_was_proper();
 }
 

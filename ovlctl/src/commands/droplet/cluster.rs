@@ -46,22 +46,21 @@ async fn raised(
     let there = site.droplets().await?;
     let asked_before = before.as_ref().map(|one| one.workers);
     let workers = asked.workers.map_or(asked_before.unwrap_or(usize::from(WORKERS)), usize::from);
+    // Who is there already stays, and is made what it is to be.
     let is_there = |n: &usize| there.iter().any(|one| one.name == worker(*n));
-    let workers = match (workers + 1..=asked_before.unwrap_or_default()).rev().find(is_there) {
-        None => workers,
-        Some(more) => {
-            output.remark(&format!(
-                "{} is there, and stays: `{} rm` removes it",
-                worker(more),
-                site.cluster.command()
-            ));
-            more
-        }
-    };
+    let others: Vec<usize> =
+        (workers + 1..=asked_before.unwrap_or_default()).filter(is_there).collect();
+    for more in &others {
+        output.remark(&format!(
+            "{} is there, and stays: `{} rm {0}` removes it",
+            worker(*more),
+            site.cluster.command()
+        ));
+    }
     let names: Vec<String> = [KVSTORE, QUEENBEE]
         .into_iter()
         .map(str::to_owned)
-        .chain((1..=workers).map(worker))
+        .chain((1..=workers).chain(others).map(worker))
         .collect();
     let more = names.iter().filter(|name| !there.iter().any(|one| one.name == **name)).count();
     let order = order::checked(site, &asked.order, &there, more).await?;

@@ -1,5 +1,5 @@
 //! `droplet create`, and what `cluster up` shares with it: make, wait, provision, check.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
@@ -16,7 +16,7 @@ use crate::droplet::host::HostKey;
 use crate::droplet::make::{self, Outcomes, Rows};
 use crate::droplet::names::numbered;
 use crate::droplet::provision::{self, Done};
-use crate::droplet::record::{Entry, Order, Package, Progress, Record, Task};
+use crate::droplet::record::{Entry, Order, Package, Record, Task};
 use crate::droplet::site::{DropletError, Site, natural};
 use crate::error::Error;
 use crate::output::Output;
@@ -62,25 +62,50 @@ async fn created(
     let package =
         order::package(&asked.order.package, record.wanted.as_ref().map(|one| &one.package))?;
     let task = task(site, asked, package, &there)?;
-    // Those that a run before this one did not bring to an end come first, what is not well before the rest.
-    let fitting = record.droplets.iter().filter(|(name, _)| fits(&asked.name, name));
-    let mut unfinished: Vec<(bool, &String)> = fitting
-        .filter(|(name, entry)| entry.command != Progress::Over || !made(&there, name))
-        .map(|(name, entry)| (entry.command == Progress::Waiting && made(&there, name), name))
-        .collect();
-    unfinished.sort_by(|a, b| (a.0, natural(a.1)).cmp(&(b.0, natural(b.1))));
-    let unfinished = unfinished.into_iter().take(asked.count.into());
-    let unfinished: Vec<String> = unfinished.map(|(_, name)| name.clone()).collect();
-    if !unfinished.is_empty() {
-        output.remark(&format!("going on with {}, begun before", unfinished.join(", ")));
+    let begun = unfinished(&record, &there, asked);
+    if !begun.is_empty() {
+        output.remark(&format!("going on with {}, begun before", begun.join(", ")));
     }
     let known = |name: &str| made(&there, name) || record.droplets.contains_key(name);
-    let mut names = unfinished;
-    let fresh = numbered(&asked.name, usize::from(asked.count) - names.len(), known);
+    let fresh = numbered(&asked.name, usize::from(asked.count) - begun.len(), known);
+    let mut names = begun;
     names.extend(fresh.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
-    let order = order::checked(site, &asked.order, &there, names.len()).await?;
+    let more = names.iter().filter(|name| !made(&there, name)).count();
+    let order = order::checked(site, &asked.order, &there, more).await?;
+    site.change(|record| {
+        record.creating.entry(asked.name.clone()).or_default().extend(names.iter().cloned());
+    })?;
     let tasks = names.into_iter().map(|name| (name, task.clone())).collect();
-    work(site, tasks, &order, &asked.order, output).await
+    let outcomes = work(site, tasks, &order, &asked.order, output).await?;
+    if outcomes.iter().all(|one| one.failure.is_none()) {
+        site.change(|record| over(record, &asked.name, &outcomes))?;
+    }
+    Ok(outcomes)
+}
+
+/// Those of this pattern that a run before this one did not bring to an end, what is not well before the rest.
+fn unfinished(record: &Record, there: &[Droplet], asked: &Create) -> Vec<String> {
+    let begun = record.creating.get(&asked.name).into_iter().flatten();
+    let lost = record.droplets.keys().filter(|name| fits(&asked.name, name) && !made(there, name));
+    let names: BTreeSet<&String> = begun.chain(lost).collect();
+    let is_well = |name: &str| {
+        let entry = record.droplets.get(name);
+        made(there, name) && entry.is_some_and(|entry| entry.ready && entry.failure.is_none())
+    };
+    let mut names: Vec<(bool, &String)> =
+        names.into_iter().map(|name| (is_well(name), name)).collect();
+    names.sort_by(|a, b| (a.0, natural(a.1)).cmp(&(b.0, natural(b.1))));
+    names.into_iter().take(asked.count.into()).map(|(_, name)| name.clone()).collect()
+}
+
+/// These are well, and with them what was begun, unless others of it are not.
+fn over(record: &mut Record, pattern: &str, well: &[Outcome]) {
+    let Some(names) = record.creating.get_mut(pattern) else { return };
+    names.retain(|name| well.iter().all(|one| one.name != *name));
+    let is_ready = |name: &String| record.droplets.get(name).is_some_and(|entry| entry.ready);
+    if names.iter().all(is_ready) {
+        record.creating.remove(pattern);
+    }
 }
 
 fn fits(pattern: &str, name: &str) -> bool {
@@ -216,11 +241,9 @@ pub(super) async fn work(
     site.change(|record| {
         for well in outcomes.iter().filter(|one| one.failure.is_none()) {
             if let Some(entry) = record.droplets.get_mut(&well.name) {
-                entry.command = Progress::Waiting;
                 entry.failure = None;
             }
         }
-        record.settle();
     })?;
     Ok(outcomes)
 }
@@ -261,7 +284,6 @@ fn wanted(site: &Site, tasks: &BTreeMap<String, Task>, order: &Order) -> Result<
         let new = || Entry::new(task.clone(), order.clone());
         let entry = book.record.droplets.entry(name.clone()).or_insert_with(new);
         entry.task = task.clone();
-        entry.command = Progress::Begun;
     }
     Ok(book.save()?)
 }
@@ -316,7 +338,7 @@ fn only_made(site: &Site, active: Outcomes<Droplet>, rows: &Rows) -> Vec<Outcome
         said.id = said.id.or_else(|| record.droplets.get(&name)?.id);
         match outcome {
             Ok(droplet) => said.state = format!("{}, not set up", droplet.status),
-            Err(error) => said.fail(&error),
+            Err(error) => said.fail(&error, record.droplets.get(&name)),
         }
         rows.get(&name).inspect(|row| row.end(&said.state));
         said
@@ -387,7 +409,7 @@ async fn one(
             if let Err(error) = site.note(&name, |entry| entry.failure = Some(text.clone())) {
                 rows.get(&name).inspect(|row| row.note(&error.to_string()));
             }
-            said.fail(&error);
+            said.fail(&error, record.droplets.get(&said.name));
         }
     }
     said

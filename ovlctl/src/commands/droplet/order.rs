@@ -2,9 +2,9 @@
 use std::path::Path;
 
 use super::args::{OrderArgs, PackageArgs};
-use crate::droplet::digitalocean::{DigitalOcean, Droplet, KeyRef, Vpc};
+use crate::droplet::digitalocean::{ApiError, DigitalOcean, Droplet, KeyRef, Vpc};
 use crate::droplet::keys;
-use crate::droplet::record::{Order, Package};
+use crate::droplet::record::{Order, Package, Record};
 use crate::droplet::site::{DropletError, Site};
 
 const REGION: &str = "sfo3";
@@ -59,11 +59,12 @@ pub(super) async fn checked(
     there: &[Droplet],
     more: usize,
 ) -> Result<Order, DropletError> {
-    let before = site.record().wanted.map(|one| one.order);
-    let before = before.as_ref();
+    let record = site.record();
+    let before = record.wanted.as_ref().map(|one| &one.order);
     let mut order = unchecked(args, before)?;
-    if let Some(one) = there.first() {
-        beside(one, args, &mut order)?;
+    let other = Other::of(there, &record);
+    if let Some(other) = &other {
+        beside(other, args, &mut order)?;
     }
     if more > 0 || before.is_some_and(|one| one.region != order.region || one.size != order.size) {
         exists(&site.api, &order).await?;
@@ -72,12 +73,11 @@ pub(super) async fn checked(
     if let Some(vpc) = &order.vpc {
         order.vpc = Some(network(&site.api, vpc, &order.region).await?.id);
     }
-    if let Some((one, vpc)) = there.first().and_then(|one| Some((one, one.vpc_uuid.as_ref()?)))
+    if let Some(Other { name, vpc: Some(vpc), .. }) = &other
         && order.vpc.as_ref().is_some_and(|asked| asked != vpc)
     {
         return said(format!(
-            "{} is in VPC {vpc}, and hosts in another would not reach it: leave --vpc out, or make another cluster with --cluster",
-            one.name
+            "{name} is in VPC {vpc}, and hosts in another would not reach it: leave --vpc out, or make another cluster with --cluster"
         ));
     }
     if args.ssh_keys.is_empty()
@@ -91,18 +91,41 @@ pub(super) async fn checked(
     Ok(order)
 }
 
+/// Where a cluster is: one of its droplets, there or asked for.
+struct Other {
+    name: String,
+    region: String,
+    vpc: Option<String>,
+}
+
+impl Other {
+    fn of(there: &[Droplet], record: &Record) -> Option<Other> {
+        let listed = there.first().map(|one| Other {
+            name: one.name.clone(),
+            region: one.region.slug.clone(),
+            vpc: one.vpc_uuid.clone(),
+        });
+        // Of one that was never seen it is known what was asked for.
+        let mut asked = record.droplets.iter().filter(|(_, one)| !one.requests.is_empty());
+        listed.or_else(|| {
+            let (name, entry) = asked.next()?;
+            let Order { region, vpc, .. } = entry.order.clone();
+            Some(Other { name: name.clone(), region, vpc })
+        })
+    }
+}
+
 /// A private network is of one region, so the order is for that of the others.
-fn beside(one: &Droplet, args: &OrderArgs, order: &mut Order) -> Result<(), DropletError> {
-    let region = &one.region.slug;
+fn beside(other: &Other, args: &OrderArgs, order: &mut Order) -> Result<(), DropletError> {
+    let Other { name, region, vpc } = other;
     match &args.region {
         Some(asked) if asked != region => said(format!(
-            "{} is in {region}, and a private network does not reach from there to {asked}: leave out --region (or DIGITALOCEAN_REGION), or make another cluster with --cluster",
-            one.name
+            "{name} is in {region}, and a private network does not reach from there to {asked}: leave out --region (or DIGITALOCEAN_REGION), or make another cluster with --cluster"
         )),
         _ => {
             order.region.clone_from(region);
             if args.vpc.is_none() {
-                order.vpc.clone_from(&one.vpc_uuid);
+                order.vpc.clone_from(vpc);
             }
             Ok(())
         }
@@ -167,7 +190,12 @@ async fn exists(api: &DigitalOcean, order: &Order) -> Result<(), DropletError> {
 }
 
 async fn room(api: &DigitalOcean, more: usize) -> Result<(), DropletError> {
-    let limit = api.account().await?.droplet_limit;
+    let limit = match api.account().await {
+        Ok(account) => account.droplet_limit,
+        // The provider itself holds to it.
+        Err(ApiError::Forbidden { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     // How many there are already the provider itself counts; what can never fit is said before.
     match u64::try_from(more) {
         Ok(more) if more <= limit => Ok(()),

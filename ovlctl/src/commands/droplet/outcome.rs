@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use serde::Serialize;
 
 use crate::droplet::digitalocean::Droplet;
+use crate::droplet::record::Entry;
 use crate::droplet::site::DropletError;
 use crate::error::{EXIT_REFUSED, EXIT_TRY_LATER, Error};
 use crate::output::{Cell, Output, Tone};
@@ -43,9 +44,16 @@ impl Outcome {
         }
     }
 
-    pub(super) fn fail(&mut self, error: &DropletError) {
+    /// `entry`: what is recorded of it.
+    pub(super) fn fail(&mut self, error: &DropletError, entry: Option<&Entry>) {
         self.passing = error.is_passing();
-        self.state = if self.id.is_some() { "failed".to_owned() } else { "not made".to_owned() };
+        let is_asked = entry.is_some_and(|entry| !entry.requests.is_empty());
+        let state = match (self.id, is_asked) {
+            (Some(_), _) => "failed",
+            (None, true) => "asked for",
+            (None, false) => "not made",
+        };
+        self.state = state.to_owned();
         self.failure = Some(error.to_string());
     }
 }

@@ -95,8 +95,12 @@ fn recorded(
         ssh_keys: Vec::new(),
         tags: Vec::new(),
     });
-    let new = Entry { id: Some(droplet.id), ..Entry::new(task, order) };
-    Ok(site.change(|record| drop(record.droplets.insert(droplet.name.clone(), new)))?)
+    Ok(site.change(|record| {
+        let new = || Entry::new(task.clone(), order);
+        let entry = record.droplets.entry(droplet.name.clone()).or_insert_with(new);
+        entry.task = task.clone();
+        entry.id = Some(droplet.id);
+    })?)
 }
 
 /// One without a package and with a store has an agent that somebody else installed; one without both has none.

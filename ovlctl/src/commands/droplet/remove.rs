@@ -1,5 +1,5 @@
 //! `droplet rm` and `droplet cluster down`: what is ours goes, and nothing else.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
@@ -56,6 +56,7 @@ pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Re
     let there = &present.droplets;
     let mut droplets: Vec<Droplet> = Vec::new();
     let mut records: BTreeSet<String> = BTreeSet::new();
+    let mut unknown: Vec<&String> = Vec::new();
     for name in &asked.names {
         let mut alike: Vec<&Droplet> = there.iter().filter(|one| one.name == *name).collect();
         if alike.is_empty() {
@@ -67,7 +68,7 @@ pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Re
             [] if is_recorded => {
                 records.insert(name.clone());
             }
-            [] => return Err(Error::NotFound(unknown(&site, name))),
+            [] => unknown.push(name),
             _ => {
                 let numbers: Vec<String> = alike.iter().map(|one| one.id.to_string()).collect();
                 let text = format!(
@@ -79,23 +80,29 @@ pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Re
             }
         }
     }
+    let mut removed = Removed::default();
+    for name in unknown {
+        removed.fail(None, &DropletError::Said(not_there(&site, name)));
+    }
+    if droplets.is_empty() && records.is_empty() {
+        return told(&removed, output);
+    }
     // Named twice, by name and number, it is one.
     droplets.sort_by_key(|one| one.id);
     droplets.dedup_by_key(|one| one.id);
     let is_last = droplets.len() == there.len()
         && records.len() == present.gone.len() + present.untagged.len();
     if !asked.yes {
-        let mut question = question(&droplets, &records);
+        let mut question = question(&droplets, &records, &present.untagged);
         if is_last {
             question += " Nothing else is in the cluster, so its cloud firewall and tags go too, and an SSH key that was added for it.";
         }
         confirm(question, ALONE).await?;
     }
-    let mut removed = Removed::default();
     leave(&site, there, &droplets, output).await;
-    erase(&site, there, &droplets, &mut removed, output).await?;
+    erase(&site, there, &droplets, &mut removed, output).await;
     for name in records {
-        forget(&site, &name, present.untagged.get(&name), &mut removed).await?;
+        forget(&site, &name, present.untagged.get(&name), &mut removed).await;
     }
     end(&site, is_last, &mut removed).await;
     told(&removed, output)
@@ -105,16 +112,16 @@ pub(super) async fn all(site: &Site, yes: bool, output: &Output) -> Result<(), E
     let present = present(site).await?;
     let firewall = fence::find(&site.api, &site.cluster).await.map_err(DropletError::from)?;
     if !yes {
-        let mut question = question(&present.droplets, &BTreeSet::new());
+        let mut question = question(&present.droplets, &BTreeSet::new(), &BTreeMap::new());
         if let Some(firewall) = &firewall {
             question = format!("{question} So does the cloud firewall {}.", firewall.name);
         }
         confirm(question, ALONE).await?;
     }
     let mut removed = Removed::default();
-    erase(site, &present.droplets, &present.droplets, &mut removed, output).await?;
+    erase(site, &present.droplets, &present.droplets, &mut removed, output).await;
     for name in &present.gone {
-        forget(site, name, None, &mut removed).await?;
+        forget(site, name, None, &mut removed).await;
     }
     for (name, droplet) in &present.untagged {
         let text = untagged(droplet, &site.cluster, name);
@@ -132,26 +139,35 @@ async fn present(site: &Site) -> Result<Sight, DropletError> {
     Ok(site.look().await?)
 }
 
-fn unknown(site: &Site, name: &str) -> String {
+fn not_there(site: &Site, name: &str) -> String {
     format!(
         "no droplet {name} with the tag of cluster {}: one without it is not touched",
         site.cluster
     )
 }
 
-fn question(droplets: &[Droplet], records: &BTreeSet<String>) -> String {
-    let mut words: Vec<String> = droplets
+fn question(
+    droplets: &[Droplet],
+    records: &BTreeSet<String>,
+    untagged: &BTreeMap<String, Droplet>,
+) -> String {
+    let words: Vec<String> = droplets
         .iter()
         .map(|one| match one.public() {
             Some(address) => format!("{} ({address})", one.name),
             None => one.name.clone(),
         })
         .collect();
-    words.extend(records.iter().map(|name| format!("the record of {name}")));
     let mut text = match words.is_empty() {
-        true => "No droplets are left.".to_owned(),
+        true => "No droplets are removed.".to_owned(),
         false => format!("This removes {} for good, with all that is on them.", words.join(", ")),
     };
+    for name in records {
+        text += &match untagged.get(name) {
+            None => format!(" It forgets {name}, which is not there."),
+            Some(one) => format!(" It forgets {name}; droplet {} stays, and costs.", one.id),
+        };
+    }
     if droplets.iter().any(|one| one.name == KVSTORE) {
         text += " The registry of networks and addresses goes with kvstore.";
     }
@@ -218,7 +234,7 @@ async fn erase(
     going: &[Droplet],
     removed: &mut Removed,
     output: &Output,
-) -> Result<(), DropletError> {
+) {
     let each = going.iter().map(|one| async move { (one, gone(site, one).await) });
     let outcomes: Vec<_> = stream::iter(each).buffered(AT_ONCE).collect().await;
     let stays = |name: &str| {
@@ -235,12 +251,11 @@ async fn erase(
             Err(error) => removed.fail(Some(&droplet.name), &error),
         }
     }
-    match site.droplets().await {
-        Ok(there) => drop(site.write_config(&there)?),
+    let written = async { Ok::<_, DropletError>(site.write_config(&site.droplets().await?)?) };
+    if let Err(error) = written.await {
         // Written anew by the next command that needs it.
-        Err(error) => output.remark(&error.to_string()),
+        output.remark(&error.to_string());
     }
-    Ok(())
 }
 
 /// What is left of one that is gone: its record and host keys; all but its own keys stay if another one of its
@@ -255,25 +270,23 @@ fn forget_one(site: &Site, droplet: &Droplet, other: Option<&Droplet>) -> Result
 }
 
 /// Of the record, what is not there, or not ours any more.
-async fn forget(
-    site: &Site,
-    name: &str,
-    untagged: Option<&Droplet>,
-    removed: &mut Removed,
-) -> Result<(), DropletError> {
-    if make::has_unlisted(site, &[name.to_owned()]).await? {
-        removed.fail(Some(name), &DropletError::Later(make::UNLISTED.to_owned()));
-        return Ok(());
-    }
-    site.forget(name)?;
-    removed.done.push(match untagged {
-        None => format!("the record of {name}, which is not there"),
-        Some(one) => format!(
+async fn forget(site: &Site, name: &str, untagged: Option<&Droplet>, removed: &mut Removed) {
+    let forgotten = async {
+        if make::has_unlisted(site, &[name.to_owned()]).await? {
+            return Err(DropletError::Later(make::UNLISTED.to_owned()));
+        }
+        Ok(site.forget(name)?)
+    };
+    match (forgotten.await, untagged) {
+        (Err(error), _) => removed.fail(Some(name), &error),
+        (Ok(()), None) => {
+            removed.done.push(format!("the record of {name}, which is not there"));
+        }
+        (Ok(()), Some(one)) => removed.done.push(format!(
             "the record of {name}; droplet {} has lost the cluster's tags, is there still, and costs",
             one.id
-        ),
-    });
-    Ok(())
+        )),
+    }
 }
 
 /// Looked at before each request, so that nothing that lost our tag meanwhile is touched; then removed, and
@@ -353,22 +366,20 @@ async fn rest(site: &Site, removed: &mut Removed) -> Result<(), DropletError> {
         }
     }
     if counted > 0 {
-        return Err(DropletError::Later(format!(
-            "DigitalOcean counts {counted} more with the tag {tag}, and does not list them: the cloud firewall stays; repeat the command in a minute"
-        )));
+        return Err(left_over(site, counted).await?);
     }
     match fence::find(&site.api, &site.cluster).await? {
         Some(firewall) if fence::is_alone(&firewall, &site.cluster) => {
             site.api.remove_firewall(&firewall.id).await?;
             removed.done.push(format!("cloud firewall {}", firewall.name));
         }
-        Some(firewall) => removed.fail(
-            None,
-            &DropletError::Said(format!(
-                "the cloud firewall {} is in front of other droplets, too, and stays",
-                firewall.name
-            )),
-        ),
+        Some(firewall) => {
+            return Err(DropletError::Said(format!(
+                "the cloud firewall {} is in front of other droplets, too, and stays: take those out of it, or its tag {tag} away, and then {} cluster down",
+                firewall.name,
+                site.cluster.command()
+            )));
+        }
         None => {}
     }
     sweep(site).await?;
@@ -387,9 +398,27 @@ async fn rest(site: &Site, removed: &mut Removed) -> Result<(), DropletError> {
     Ok(site.book().clear()?)
 }
 
+/// Droplets with the cluster's tag that are none of its own, or that no list shows.
+async fn left_over(site: &Site, counted: u64) -> Result<DropletError, DropletError> {
+    let tag = site.cluster.tag();
+    let listed = site.api.tagged(&tag).await?;
+    let strange: Vec<String> =
+        listed.iter().filter(|one| !one.has_tag(OURS)).map(|one| one.id.to_string()).collect();
+    Ok(match strange.is_empty() {
+        true => DropletError::Later(format!(
+            "DigitalOcean counts {counted} more with the tag {tag}, and does not list them: the cloud firewall stays; `{} cluster down` in a minute",
+            site.cluster.command()
+        )),
+        false => DropletError::Said(format!(
+            "droplets with the tag {tag} that lack the tag {OURS} are not touched, and the cloud firewall stays: {}; give the one back, or take the other away",
+            strange.join(", ")
+        )),
+    })
+}
+
 /// Says it, and how it went.
 fn told(removed: &Removed, output: &Output) -> Result<(), Error> {
-    output.show(&removed.done, |done| match done.is_empty() {
+    output.show(&removed.done, |done| match done.is_empty() && removed.failed.is_empty() {
         true => "nothing was there to be removed\n".to_owned(),
         false => done.iter().map(|one| format!("removed {one}\n")).collect(),
     })?;
