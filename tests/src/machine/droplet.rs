@@ -117,6 +117,8 @@ impl Machine {
     }
 }
 
+const FOR_CLOUD_INIT: &str = "[Service]\nEnvironment=HOST_ROOT=/opt/kernel\n";
+
 /// A machine's kernel is this one's, which may account for memory in control groups of version 1 alone; a
 /// droplet's own does it in version 2. What sets a droplet up is shown that by `HOST_ROOT`, below which
 /// it looks for files of the kernel, at the first boot and over ssh.
@@ -124,10 +126,9 @@ fn own_kernel(lab: &Folder, name: &NodeName) -> Result<(), LabError> {
     for (file, text) in [
         ("/opt/kernel/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids\n"),
         ("/etc/ssh/sshd_config.d/kernel.conf", "SetEnv HOST_ROOT=/opt/kernel\n"),
-        (
-            "/etc/systemd/system/cloud-final.service.d/kernel.conf",
-            "[Service]\nEnvironment=HOST_ROOT=/opt/kernel\n",
-        ),
+        ("/etc/systemd/system/cloud-final.service.d/kernel.conf", FOR_CLOUD_INIT),
+        // Of Debian 13, where one process does all stages.
+        ("/etc/systemd/system/cloud-init-main.service.d/kernel.conf", FOR_CLOUD_INIT),
     ] {
         disk::write(lab, name, file, text)?;
     }
