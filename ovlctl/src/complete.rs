@@ -14,6 +14,7 @@ use ovl_agent::control::api::{Endpoint, Member, Network};
 use serde::de::DeserializeOwned;
 
 use crate::client::{Client, path};
+use crate::droplet::names::DEFAULT;
 use crate::droplet::record::Folder;
 
 /// Set by the shell's script.
@@ -61,7 +62,7 @@ pub(crate) fn droplets() -> ArgValueCompleter {
 fn recorded() -> Option<Vec<String>> {
     let line: Vec<OsString> = std::env::args_os().collect();
     let set = |flag, variable| given(&line, flag).or_else(|| variable_of(variable));
-    let cluster = set("--cluster", "OVL_CLUSTER").unwrap_or_else(|| "default".into());
+    let cluster = set("--cluster", "OVL_CLUSTER").unwrap_or_else(|| DEFAULT.into());
     let base = set("--droplet-state", "OVL_DROPLET_STATE").map(PathBuf::from);
     let folder = Folder::of(&cluster.to_str()?.parse().ok()?, base.as_deref()).ok()?;
     Some(folder.read().ok()?.droplets.into_keys().collect())

@@ -182,14 +182,8 @@ pub(crate) async fn reach(
     let begun = tokio::time::Instant::now();
     let known = site.known(&droplet.name, droplet.id);
     loop {
-        let was_pinned = known.is_pinned();
-        let error = match Shell::connect(target, was_pinned).await {
-            Ok(shell) => {
-                if !was_pinned {
-                    told(&known.trusted());
-                }
-                return Ok(shell);
-            }
+        let error = match Shell::connect(target, &known, &told).await {
+            Ok(shell) => return Ok(shell),
             Err(error) => error,
         };
         let within = match &error {

@@ -95,20 +95,43 @@ pub(crate) struct Ran {
 }
 
 impl Shell {
-    /// `pinned`: its host key is known. Otherwise it is trusted this once, and known from then on.
+    /// A host key that is not `known` is trusted this once, known from then on, and told to `told`.
     ///
     /// # Errors
     /// All but `Lost`, `Failed` and `Forward`.
-    pub(crate) async fn connect(target: &Target, pinned: bool) -> Result<Shell, SshError> {
-        Self::open(target, pinned, ControlPersist::IdleFor(IDLE_SECONDS)).await
+    pub(crate) async fn connect(
+        target: &Target,
+        known: &Known<'_>,
+        told: impl Fn(&str),
+    ) -> Result<Shell, SshError> {
+        Self::met(target, known, ControlPersist::IdleFor(IDLE_SECONDS), told).await
     }
 
     /// The same, for what is led over it without a command that runs.
     ///
     /// # Errors
     /// As [`Shell::connect`].
-    pub(crate) async fn connect_to_lead(target: &Target, pinned: bool) -> Result<Shell, SshError> {
-        Self::open(target, pinned, ControlPersist::Forever).await
+    pub(crate) async fn connect_to_lead(
+        target: &Target,
+        known: &Known<'_>,
+        told: impl Fn(&str),
+    ) -> Result<Shell, SshError> {
+        Self::met(target, known, ControlPersist::Forever, told).await
+    }
+
+    /// ssh learns a host key before it is let in: it is told also where it is not.
+    async fn met(
+        target: &Target,
+        known: &Known<'_>,
+        persist: ControlPersist,
+        told: impl Fn(&str),
+    ) -> Result<Shell, SshError> {
+        let was_pinned = known.is_pinned();
+        let shell = Self::open(target, was_pinned, persist).await;
+        if !was_pinned && known.is_pinned() {
+            told(&known.trusted());
+        }
+        shell
     }
 
     async fn open(

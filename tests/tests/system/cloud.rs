@@ -339,7 +339,18 @@ fn commands_run_there(cloud: &Cloud) {
     );
     let refused = cloud.run(&["provision", "queenbee"]);
     assert!(!refused.ok() && refused.stderr.contains("another host key"), "{refused:#?}");
-    // One that is not known is trusted once, said so, and known from then on.
+    // One that is not known is trusted once, said so, and known from then on; also where the user is not let in.
+    std::fs::remove_file(&file).unwrap();
+    let (key, away) = (cloud.home.join(".ssh/id_ed25519"), cloud.home.join("away"));
+    std::fs::rename(&key, &away).unwrap();
+    let denied = cloud.run(&["ssh", "queenbee", "--", "true"]);
+    assert!(
+        !denied.ok()
+            && denied.stderr.contains("trusted this once")
+            && denied.stderr.contains("Permission denied"),
+        "{denied:#?}"
+    );
+    std::fs::rename(&away, &key).unwrap();
     std::fs::remove_file(&file).unwrap();
     let trusted = cloud.run(&["provision", "queenbee"]);
     assert!(

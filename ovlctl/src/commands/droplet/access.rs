@@ -59,8 +59,12 @@ pub(super) async fn ssh(account: &Account, asked: Ssh, output: &Output) -> Resul
     let folder = account.folder()?;
     let known = Known::of(&folder, &asked.name, id);
     if !known.is_pinned() {
-        Shell::connect(&target, false).await.map_err(DropletError::from)?.close().await;
-        output.remark(&known.trusted());
+        match Shell::connect(&target, &known, |text| output.remark(text)).await {
+            Ok(shell) => shell.close().await,
+            // Now that the host is known, ssh may ask for what a key needs.
+            Err(SshError::Denied { .. }) => {}
+            Err(error) => return Err(DropletError::from(error).into()),
+        }
     }
     let mut command = std::process::Command::new("ssh");
     command.arg("-F").arg(&target.config).env_remove("DIGITALOCEAN_ACCESS_TOKEN");
@@ -83,14 +87,11 @@ pub(super) async fn tunnel(account: &Account, asked: Tunnel, output: &Output) ->
     let (target, id) = target(account, &asked.name).await?;
     let folder = account.folder()?;
     let known = Known::of(&folder, &asked.name, id);
-    let was_pinned = known.is_pinned();
+    let lead = async || lead(&target, &known, &asked.forwards, output).await;
     for forward in &asked.forwards {
         is_free(forward)?;
     }
-    let mut shell = lead(&target, was_pinned, &asked.forwards).await.map_err(DropletError::from)?;
-    if !was_pinned {
-        output.remark(&known.trusted());
-    }
+    let mut shell = lead().await.map_err(DropletError::from)?;
     for Forward { listen, to } in &asked.forwards {
         output.remark(&format!(
             "{}:{} leads to {}:{} as {} sees it; Ctrl-C ends it",
@@ -105,7 +106,7 @@ pub(super) async fn tunnel(account: &Account, asked: Tunnel, output: &Output) ->
         output.remark("the connection broke off: making it again");
         let begun = tokio::time::Instant::now();
         shell = loop {
-            match lead(&target, true, &asked.forwards).await {
+            match lead().await {
                 Ok(shell) => break shell,
                 Err(error) if error.is_passing() && begun.elapsed() < AGAIN_WITHIN => {
                     tokio::time::sleep(LOOK).await;
@@ -117,8 +118,13 @@ pub(super) async fn tunnel(account: &Account, asked: Tunnel, output: &Output) ->
     }
 }
 
-async fn lead(target: &Target, pinned: bool, forwards: &[Forward]) -> Result<Shell, SshError> {
-    let shell = Shell::connect_to_lead(target, pinned).await?;
+async fn lead(
+    target: &Target,
+    known: &Known<'_>,
+    forwards: &[Forward],
+    output: &Output,
+) -> Result<Shell, SshError> {
+    let shell = Shell::connect_to_lead(target, known, |text| output.remark(text)).await?;
     for Forward { listen, to } in forwards {
         shell.forward((&listen.0, listen.1), (&to.0, to.1)).await?;
     }
