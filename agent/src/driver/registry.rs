@@ -11,7 +11,7 @@ use ovl_ipam::{
     AllocateError, CreateNetworkError, Defaults, Holder, Network, NetworkName, NetworkSpec,
     Networks, Registry, RemoveNetworkError, StoreError, StoreUrl,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::dataplane::Routes;
@@ -43,6 +43,9 @@ pub(super) type Found = Arc<RwLock<Result<Registry, String>>>;
 #[derive(Clone)]
 pub(super) struct Store {
     found: Found,
+    /// Whether it was tried. Calls wait for that: what is asked of an agent that was just started
+    /// is not refused for want of milliseconds.
+    tried: watch::Sender<bool>,
     /// One renewal at a time, so that the newest token is the last.
     renewing: Arc<tokio::sync::Mutex<()>>,
     /// For networks that leave them open.
@@ -63,7 +66,8 @@ impl Store {
     ) -> Store {
         let found = Arc::new(RwLock::new(Err("it was not asked yet".to_owned())));
         let defaults = Arc::new(RwLock::new(defaults));
-        let store = Store { found, renewing: Arc::default(), defaults, node, routes, instruments };
+        let (tried, renewing) = (watch::Sender::new(false), Arc::default());
+        let store = Store { found, tried, renewing, defaults, node, routes, instruments };
         tokio::spawn(store.clone().follow(url, events));
         store
     }
@@ -102,16 +106,17 @@ impl Store {
 
     /// Makes the call in a task; the answer comes as [`Event::Store`].
     pub(super) fn call(&self, id: CallId, call: StoreCall, events: mpsc::Sender<Event>) {
-        let found = self.found.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let (node, routes) = (self.node.to_string(), self.routes.clone());
-        let (instruments, kind) = (self.instruments.clone(), StoreCallKind::from(&call));
+        let (store, kind) = (self.clone(), StoreCallKind::from(&call));
         tokio::spawn(async move {
             let begin = Instant::now();
-            let answer = match found {
-                Ok(registry) => carry_out(&registry, &node, avoiding(call, &routes).await).await,
+            let answer = match store.first_try().await {
+                Ok(registry) => {
+                    let call = avoiding(call, &store.routes).await;
+                    carry_out(&registry, store.node.as_ref(), call).await
+                }
                 Err(why) => Err(Refusal::unavailable(format!("the store does not answer: {why}"))),
             };
-            instruments.store_called(kind, outcome(&answer), begin.elapsed());
+            store.instruments.store_called(kind, outcome(&answer), begin.elapsed());
             // A store that hangs shows in a call before it shows in the watch.
             let health = match &answer {
                 Ok(_) => Some(None),
@@ -148,8 +153,16 @@ impl Store {
         watch(&registry, &events).await;
     }
 
+    /// The registry as it is found, once it was looked for: which takes no longer than a call.
+    async fn first_try(&self) -> Result<Registry, String> {
+        // The sender is this one's own: it is not dropped meanwhile.
+        let _ = self.tried.subscribe().wait_for(|tried| *tried).await;
+        self.found.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     fn set(&self, found: Result<Registry, String>) {
         *self.found.write().unwrap_or_else(std::sync::PoisonError::into_inner) = found;
+        self.tried.send_replace(true);
     }
 }
 

@@ -55,6 +55,9 @@ pub(in crate::core) struct Docker {
     listed: Option<BTreeMap<String, DockerNetwork>>,
     /// Docker's id of a network → ours, and whether Docker has listed it.
     bound: BTreeMap<String, Bound>,
+    /// Docker's id of a network that it was making for us when it was lost or broke off → ours: it
+    /// may be there, and its next list says so.
+    doubtful: BTreeMap<String, u64>,
     /// Networks that Docker made and whose names were not heard yet.
     unnamed: BTreeMap<String, Unnamed>,
     /// Networks that Docker was told to make, by our id, and by when it is to be told again.
@@ -152,7 +155,17 @@ impl Docker {
 
     /// Docker's network id → ours.
     pub(in crate::core) fn networks(&self) -> BTreeMap<String, u64> {
-        self.bound.iter().map(|(id, bound)| (id.clone(), bound.network)).collect()
+        let bound = self.bound.iter().map(|(id, bound)| (id.clone(), bound.network));
+        self.doubtful.iter().map(|(id, network)| (id.clone(), *network)).chain(bound).collect()
+    }
+
+    /// Docker may or may not have made what it was making.
+    fn doubt(&mut self, in_doubt: impl Fn(&Bound) -> bool) {
+        let (doubtful, bound): (BTreeMap<_, _>, _) = std::mem::take(&mut self.bound)
+            .into_iter()
+            .partition(|(_, bound)| !bound.listed && in_doubt(bound));
+        self.bound = bound;
+        self.doubtful.extend(doubtful.into_iter().map(|(id, bound)| (id, bound.network)));
     }
 
     pub(super) fn network_of(&self, docker: &str) -> Option<u64> {
@@ -240,8 +253,7 @@ impl Core {
         if error.is_some() {
             self.running = None;
             self.docker.listed = None;
-            // What it was just making may or may not be there when it is back: its list says so.
-            self.docker.bound.retain(|_, bound| bound.listed);
+            self.docker.doubt(|_| true);
             self.docker.unnamed.clear();
             self.docker.dropped.clear();
             self.docker.making.clear();
@@ -257,6 +269,11 @@ impl Core {
     /// What Docker has, whole.
     pub(in crate::core) fn docker_networks(&mut self, list: Vec<DockerNetwork>) {
         let listed: BTreeMap<_, _> = list.into_iter().map(|n| (n.id.clone(), n)).collect();
+        for (id, network) in std::mem::take(&mut self.docker.doubtful) {
+            if listed.contains_key(&id) && self.docker.network_of(&id).is_none() {
+                self.bind(&id, network);
+            }
+        }
         for (id, bound) in &mut self.docker.bound {
             let there = listed.contains_key(id);
             // One that was not listed yet may be made at this moment.
@@ -602,7 +619,12 @@ impl Core {
                 }
             }
             (DockerCall::Create { network, config }, Err(error)) => {
-                self.docker.bound.retain(|_, b| b.network != network || b.listed);
+                match &error {
+                    DockerError::Failed(_) => self.docker.doubt(|bound| bound.network == network),
+                    DockerError::NameTaken | DockerError::NotFound | DockerError::InUse => {
+                        self.docker.bound.retain(|_, b| b.network != network || b.listed);
+                    }
+                }
                 let name = config.name;
                 let why = match error {
                     DockerError::NameTaken => format!(

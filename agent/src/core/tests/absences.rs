@@ -120,6 +120,34 @@ fn a_network_removed_while_docker_makes_it_stays_removed() {
     assert_eq!(world.stored(), ["rethinkdb"], "it was removed from the cluster");
 }
 
+/// It was made, and Docker was gone before it was listed, or before Docker had said so.
+#[test]
+fn a_network_that_nobody_saw_listed_does_not_come_back() {
+    for answered in [None, Some(Ok("d9".to_owned())), Some(Err("connection reset"))] {
+        let mut world = World::with_docker();
+        world.docker_waits = true;
+        world.store.push(network(2, "blue", "10.99.0.0/16"));
+        world.publish_networks();
+        let call = world.docker_calls.pop().unwrap();
+        let (_, pool) = docker_create(&mut world, "d9", Some("10.99.0.0/16"), None).unwrap();
+        world.docker.push(docker_has("d9", "blue", pool));
+        let answered =
+            answered.map(|answer| answer.map_err(|why| DockerError::Failed(why.to_owned())));
+        if let Some(answer) = answered.clone() {
+            world.event(Event::Docker(call, answer));
+        }
+        world.event(Event::DockerHealth(Some("gone".into())));
+        // another host's user removes it
+        world.store.retain(|n| n.id.0 != 2);
+        world.publish_networks();
+        world.docker_waits = false;
+        world.event(Event::DockerHealth(None));
+        world.list_docker();
+        assert_eq!(world.stored(), ["rethinkdb"], "{answered:?}: it was removed from the cluster");
+        assert_eq!(world.docker_names(), ["rethinkdb"], "{answered:?}");
+    }
+}
+
 #[test]
 fn a_removal_while_the_store_records_waits_and_then_removes() {
     let mut world = World::with_docker();
