@@ -1,6 +1,6 @@
 //! `ovlctl droplet` with real machines behind the provider's API: the user data that it makes is run by
 //! cloud-init, and what is done over ssh is done by the user's ssh on their sshd.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,9 @@ use crate::support::{Site, ctl, docker, eventually, holds, newer, ok};
 
 /// From nothing to the last check, and everything else that is done.
 const WITHIN: Duration = Duration::from_secs(900);
+
+/// The port of the server that has the agent's package.
+const SERVED_AT: u16 = 8080;
 
 /// In a view of its own: the user's home, where ssh looks for it, is `$1`; then ovlctl.
 const AS_USER: &str = r#"
@@ -87,7 +90,7 @@ impl api::Fleet for Behind {
 struct Cloud {
     api: DigitalOcean,
     fleet: Arc<machine::Fleet>,
-    _site: Site,
+    site: Site,
     home: PathBuf,
 }
 
@@ -122,7 +125,7 @@ impl Cloud {
         );
         std::fs::write(home.join(".ssh/config"), lead).unwrap();
         std::fs::copy(Programs::find().unwrap().ovlctl(), home.join("ovlctl")).unwrap();
-        Cloud { api, fleet, _site: site, home }
+        Cloud { api, fleet, site, home }
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -173,6 +176,21 @@ impl Cloud {
         logs.collect()
     }
 
+    /// Where the machines get the file from.
+    fn serve(&self, file: &Path) -> String {
+        let folder = self.site.lab().folder().join("served");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy(file, folder.join("ovl.deb")).unwrap();
+        let at = format!("{}:{SERVED_AT}", spec::bridge_address());
+        let log = self.site.lab().folder().join("served.log");
+        let record = self.site.lab().folder().join("served.process");
+        let argv = ["busybox", "httpd", "-f", "-p", &at, "-h", folder.to_str().unwrap()];
+        let underlay = Underlay::open(self.site.lab().folder()).unwrap();
+        underlay.sandbox().spawn("the server of packages", &argv, &log, &record).unwrap();
+        underlay.sandbox().wait_for_port("the server of packages", SERVED_AT, exec::QUICK).unwrap();
+        format!("http://{at}/ovl.deb")
+    }
+
     fn machine(&self, name: &str) -> Machine {
         self.fleet.machine(self.api.droplet(name).unwrap().order.id).unwrap()
     }
@@ -210,6 +228,7 @@ fn a_cluster_comes_up_from_a_token_and_goes_without_a_trace() {
     a_tunnel_leads_to_what_is_not_published(&cloud);
     one_restarts(&cloud);
     one_goes_and_leaves_the_cluster(&cloud);
+    a_package_from_a_url_is_the_one_that_was_named(&cloud);
     let said = cloud.fine(&["cluster", "down", "--yes"]);
     assert!(said.contains("removed droplet kvstore") && said.contains("cloud firewall"), "{said}");
     assert_eq!(
@@ -408,4 +427,30 @@ fn one_goes_and_leaves_the_cluster(cloud: &Cloud) {
     let members = ctl(&cloud.machine("queenbee"), &["members"]);
     let worker = members.as_array().unwrap().iter().find(|one| one["name"] == "workerbee-1");
     assert!(worker.is_none_or(|one| one["state"] == "left"), "{members}");
+}
+
+/// The first try asks for another package than the server has; the second goes on with what is there.
+fn a_package_from_a_url_is_the_one_that_was_named(cloud: &Cloud) {
+    let deb = newer();
+    let url = cloud.serve(&deb);
+    let digest = exec::run_ok(Command::new("sha256sum").arg(&deb)).unwrap();
+    let digest = digest.split(' ').next().unwrap();
+    let other = "0".repeat(64);
+    let create = |digest| ["create", "--name", "drone", "--deb", &url, "--deb-sha256", digest];
+    let refused = cloud.run(&create(&other));
+    assert!(
+        !refused.ok() && refused.stderr.contains("is not the package with the SHA-256"),
+        "{refused:#?}\n{}",
+        cloud.first_boots()
+    );
+    let id = cloud.api.droplet("drone").unwrap().order.id;
+    let drone = cloud.machine("drone");
+    let installed = drone.run(&["dpkg-query", "-W", "ovl"]).unwrap();
+    assert!(!installed.ok(), "{installed:#?}");
+    let said = cloud.run(&create(digest));
+    assert!(said.ok() && said.stderr.contains("going on with drone"), "{said:#?}");
+    assert_eq!(cloud.api.droplet("drone").unwrap().order.id, id);
+    let members = ctl(&cloud.machine("queenbee"), &["members"]);
+    let mut alive = members.as_array().unwrap().iter().filter(|one| one["state"] == "alive");
+    assert!(alive.any(|one| one["name"] == "drone"), "{members}");
 }
