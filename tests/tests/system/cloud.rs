@@ -334,11 +334,12 @@ fn what_was_broken_is_mended_and_shown(cloud: &Cloud) {
     ok(&queenbee, &["ufw", "delete", "allow", "443/tcp"]);
     ok(&queenbee, &["systemctl", "stop", "ovl-agent", "fail2ban"]);
     let outcomes = cloud.json(&["provision", "queenbee"]);
-    let changes = outcomes[0]["changes"].to_string();
-    assert!(
-        changes.contains("443") && changes.contains("ovl-agent") && changes.contains("fail2ban"),
-        "{changes}"
-    );
+    let changes = outcomes[0]["changes"].as_array().unwrap();
+    let each = ["443", "fail2ban", "ovl-agent"];
+    assert_eq!(changes.len(), each.len(), "{changes:?}");
+    for (change, what) in changes.iter().zip(each) {
+        assert!(change.as_str().unwrap().contains(what), "{changes:?}");
+    }
     assert!(ok(&queenbee, &["ufw", "status"]).contains("443"));
 }
 

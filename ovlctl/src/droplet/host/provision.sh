@@ -687,11 +687,7 @@ provision() {
         "step_$step"
     done
     step=end
-    if [ "$changes" -gt 0 ]; then
-        say "+ $changes changed"
-    elif [ "$failures" -eq 0 ]; then
-        say "= nothing changed"
-    fi
+    if [ "$changes" -eq 0 ] && [ "$failures" -eq 0 ]; then say "= nothing changed"; fi
     [ "$failures" -eq 0 ]
 }
 
