@@ -41,6 +41,10 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Docker drops it from its list before it tells us, and goes on telling for 15 s.
 const VANISHED: Duration = Duration::from_secs(20);
 
+/// A network of which it is not known whether Docker made it is looked for in its lists for so long:
+/// Docker may still be at work on it, for as long as it is waited for.
+const DOUBTED: Duration = Duration::from_secs(60);
+
 /// How long a note is shown by status, and how many are.
 const NOTED: Duration = Duration::from_secs(600);
 const NOTES_MAX: usize = 16;
@@ -55,9 +59,9 @@ pub(in crate::core) struct Docker {
     listed: Option<BTreeMap<String, DockerNetwork>>,
     /// Docker's id of a network → ours, and whether Docker has listed it.
     bound: BTreeMap<String, Bound>,
-    /// Docker's id of a network that it was making for us when it was lost or broke off → ours: it
-    /// may be there, and its next list says so.
-    doubtful: BTreeMap<String, u64>,
+    /// Docker's ids of networks that it was making for us when it was lost or broke off: they may be
+    /// there, and its lists say so.
+    doubtful: BTreeMap<String, Doubtful>,
     /// Networks that Docker made and whose names were not heard yet.
     unnamed: BTreeMap<String, Unnamed>,
     /// Networks that Docker was told to make, by our id, and by when it is to be told again.
@@ -97,6 +101,14 @@ struct Bound {
     listed: bool,
     /// Docker does not list it any more.
     missing: Option<Instant>,
+}
+
+/// A network that Docker may have made.
+#[derive(Clone, Copy, Debug)]
+struct Doubtful {
+    network: u64,
+    /// Docker has answered since; then it is not expected any more.
+    until: Option<Instant>,
 }
 
 /// Docker has made a network of these pools.
@@ -156,7 +168,8 @@ impl Docker {
     /// Docker's network id → ours.
     pub(in crate::core) fn networks(&self) -> BTreeMap<String, u64> {
         let bound = self.bound.iter().map(|(id, bound)| (id.clone(), bound.network));
-        self.doubtful.iter().map(|(id, network)| (id.clone(), *network)).chain(bound).collect()
+        let doubtful = self.doubtful.iter().map(|(id, doubtful)| (id.clone(), doubtful.network));
+        doubtful.chain(bound).collect()
     }
 
     /// Docker may or may not have made what it was making.
@@ -165,7 +178,10 @@ impl Docker {
             .into_iter()
             .partition(|(_, bound)| !bound.listed && in_doubt(bound));
         self.bound = bound;
-        self.doubtful.extend(doubtful.into_iter().map(|(id, bound)| (id, bound.network)));
+        let doubtful = doubtful.into_iter();
+        self.doubtful.extend(
+            doubtful.map(|(id, Bound { network, .. })| (id, Doubtful { network, until: None })),
+        );
     }
 
     pub(super) fn network_of(&self, docker: &str) -> Option<u64> {
@@ -225,6 +241,13 @@ impl Core {
         self.touch_state();
     }
 
+    /// Docker said that it has it, by a list or otherwise.
+    fn seen(&mut self, docker: &str) {
+        if let Some(bound) = self.docker.bound.get_mut(docker) {
+            bound.listed = true;
+        }
+    }
+
     pub(super) fn unnamed(&mut self, docker: &str, pools: BTreeSet<IpNet>) {
         let picked = |pool: &IpNet| self.proposals.get(pool).is_some_and(|p| p.automatic);
         let automatic = pools.iter().copied().filter(picked).collect();
@@ -269,11 +292,7 @@ impl Core {
     /// What Docker has, whole.
     pub(in crate::core) fn docker_networks(&mut self, list: Vec<DockerNetwork>) {
         let listed: BTreeMap<_, _> = list.into_iter().map(|n| (n.id.clone(), n)).collect();
-        for (id, network) in std::mem::take(&mut self.docker.doubtful) {
-            if listed.contains_key(&id) && self.docker.network_of(&id).is_none() {
-                self.bind(&id, network);
-            }
-        }
+        self.resolve_doubts(&listed);
         for (id, bound) in &mut self.docker.bound {
             let there = listed.contains_key(id);
             // One that was not listed yet may be made at this moment.
@@ -288,6 +307,20 @@ impl Core {
         self.docker.dropped.retain(|id| listed.contains_key(id));
         self.docker.listed = Some(listed);
         self.match_networks();
+    }
+
+    fn resolve_doubts(&mut self, listed: &BTreeMap<String, DockerNetwork>) {
+        for (id, doubtful) in std::mem::take(&mut self.docker.doubtful) {
+            let until = doubtful.until.unwrap_or(self.now + DOUBTED);
+            if !listed.contains_key(&id) {
+                if until > self.now {
+                    let until = Some(until);
+                    self.docker.doubtful.insert(id, Doubtful { until, ..doubtful });
+                }
+            } else if self.docker.network_of(&id).is_none() {
+                self.bind(&id, doubtful.network);
+            }
+        }
     }
 
     /// Holds Docker's networks against the store's. Asks of each for what the other lacks.
@@ -474,9 +507,7 @@ impl Core {
                 // that was to get another subnet is made anew instead.
                 if subnet == Some(network.subnet) && self.docker.network_of(docker).is_none() {
                     self.bind(docker, network.id.0);
-                    if let Some(bound) = self.docker.bound.get_mut(docker) {
-                        bound.listed = true;
-                    }
+                    self.seen(docker);
                 }
                 self.match_networks();
             }
@@ -617,6 +648,7 @@ impl Core {
                 if self.docker.network_of(&docker).is_none() {
                     self.bind(&docker, network);
                 }
+                self.seen(&docker);
             }
             (DockerCall::Create { network, config }, Err(error)) => {
                 match &error {

@@ -148,6 +148,28 @@ fn a_network_that_nobody_saw_listed_does_not_come_back() {
     }
 }
 
+/// Docker goes on making it, although it was not waited for any longer.
+#[test]
+fn a_network_that_docker_makes_late_does_not_come_back() {
+    let mut world = World::with_docker();
+    world.docker_waits = true;
+    world.store.push(network(2, "blue", "10.99.0.0/16"));
+    world.publish_networks();
+    let call = world.docker_calls.pop().unwrap();
+    let (_, pool) = docker_create(&mut world, "d9", Some("10.99.0.0/16"), None).unwrap();
+    let silent = DockerError::Failed("no answer within 30s".into());
+    world.event(Event::Docker(call, Err(silent)));
+    world.list_docker();
+    world.store.retain(|n| n.id.0 != 2);
+    world.publish_networks();
+    world.docker_waits = false;
+    world.pass(Duration::from_secs(10));
+    world.docker.push(docker_has("d9", "blue", pool));
+    world.list_docker();
+    assert_eq!(world.stored(), ["rethinkdb"], "it was removed from the cluster");
+    assert_eq!(world.docker_names(), ["rethinkdb"]);
+}
+
 #[test]
 fn a_removal_while_the_store_records_waits_and_then_removes() {
     let mut world = World::with_docker();
