@@ -84,8 +84,9 @@ impl Account {
     /// The cluster, held by this program alone.
     async fn site(&self) -> Result<Site, DropletError> {
         let (api, folder) = (self.api()?, self.folder()?);
-        let site = Site::open(api, self.cluster.clone(), folder, self.ssh_user.clone())?;
-        if let Some(owner) = site::check_owner(&site.api, &site.cluster, &site.record()).await? {
+        let site = Site::open(api, self.cluster.clone(), folder.clone(), self.ssh_user.clone())?;
+        let owner = site::check_owner(&site.api, &site.cluster, &folder, &site.record()).await?;
+        if let Some(owner) = owner {
             // Written with what is recorded next.
             site.book().record.account = Some(owner);
         }
@@ -94,9 +95,10 @@ impl Account {
 
     /// What there is of the cluster, for who only looks.
     async fn sight(&self) -> Result<(Record, Sight), DropletError> {
-        let (api, record) = (self.api()?, self.folder()?.read()?);
-        if record.account.is_some() {
-            site::check_owner(&api, &self.cluster, &record).await?;
+        let (api, folder) = (self.api()?, self.folder()?);
+        let record = folder.read()?;
+        if !record.droplets.is_empty() {
+            site::check_owner(&api, &self.cluster, &folder, &record).await?;
         }
         let sight = site::look(&api, &self.cluster, &record).await?;
         Ok((record, sight))

@@ -3,7 +3,7 @@
 //! An order is recorded with a tag of its own before it is sent. If the answer is lost, by the network or by
 //! the end of this program, the cluster's droplets say later what came of it: one of that name was made, and
 //! is taken, and its tags say by which request. If there is none after a while, nothing was made, and it is
-//! sent again with another tag. The earlier one is kept in mind: what comes of it late is known by its name.
+//! sent again with another tag; where the provider may still be at work, only by the next run. The earlier one is kept in mind: what comes of it late is known by its name.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -18,6 +18,16 @@ use super::ssh::new_host_key;
 /// Waits between looks for what a lost answer may have made: it takes the provider a moment to list it.
 pub(crate) const LOOKS: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+/// The same, if the provider may still be at work on it.
+const LONG_LOOKS: [Duration; 7] = [
+    Duration::ZERO,
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(15),
+    Duration::from_secs(30),
+];
 /// Orders of one droplet in one run whose answers are lost, one after the other.
 const ORDERS_MAX: u32 = 2;
 /// Such orders that are kept in mind, the newest.
@@ -170,7 +180,7 @@ async fn settle(
     for name in &names {
         rows.get(name).inspect(|row| row.say("looking for what an earlier request made"));
     }
-    let mut found = look_for(site, &names).await?;
+    let mut found = look_for(site, &names, &LOOKS).await?;
     for name in asked_before(site, missing) {
         if !found.contains_key(&name) && has_unlisted(site, std::slice::from_ref(&name)).await? {
             found.insert(name, Err(DropletError::Later(UNLISTED.to_owned())));
@@ -193,7 +203,7 @@ pub(crate) async fn made_before(
     site: &Site,
     names: &[String],
 ) -> Result<Outcomes<Droplet>, DropletError> {
-    look_for(site, &asked_before(site, names)).await
+    look_for(site, &asked_before(site, names), &LOOKS).await
 }
 
 /// Whether the provider counts droplets of these names' requests that it does not list.
@@ -213,13 +223,17 @@ pub(crate) async fn has_unlisted(site: &Site, names: &[String]) -> Result<bool, 
 }
 
 /// Those of these names that are there after a while.
-async fn look_for(site: &Site, names: &[String]) -> Result<Outcomes<Droplet>, DropletError> {
+async fn look_for(
+    site: &Site,
+    names: &[String],
+    waits: &[Duration],
+) -> Result<Outcomes<Droplet>, DropletError> {
     let mut found = Outcomes::new();
-    for wait in LOOKS {
+    for wait in waits {
         if found.len() == names.len() {
             break;
         }
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(*wait).await;
         let there = site.droplets().await?;
         let named = names.iter().filter_map(|name| Some((name.clone(), called(&there, name)?)));
         found = named.collect();
@@ -263,7 +277,9 @@ async fn order(
         names.iter().filter_map(|name| rows.get(name)).for_each(|row| row.say(text));
     };
     let mut failure = DropletError::Said("nothing was asked for".to_owned());
-    let mut was_taken = false;
+    // It is not sent again by this run.
+    let mut is_last = false;
+    let mut looks = LOOKS.as_slice();
     for _ in 0..ORDERS_MAX {
         let asked = prepared(site, names, &entry, boot)?;
         say("asked for");
@@ -274,9 +290,14 @@ async fn order(
             Ok(_) => {
                 let text = "DigitalOcean took the order, and its answer does not name it";
                 failure = DropletError::Later(text.to_owned());
-                was_taken = true;
+                is_last = true;
             }
-            Err(error @ ApiError::Unclear { .. }) => failure = error.into(),
+            Err(error @ ApiError::Unclear { at_work, .. }) => {
+                if at_work {
+                    (is_last, looks) = (true, LONG_LOOKS.as_slice());
+                }
+                failure = error.into();
+            }
             Err(error) => {
                 forget(site, names, &asked)?;
                 failure = error.into();
@@ -284,7 +305,7 @@ async fn order(
             }
         }
         say("the answer was lost: looking for what was made");
-        let mut made = look_for(site, names).await?;
+        let mut made = look_for(site, names, looks).await?;
         if !made.is_empty() {
             let others = || {
                 DropletError::Later(
@@ -296,7 +317,7 @@ async fn order(
             }
             return Ok(made);
         }
-        if was_taken {
+        if is_last {
             break;
         }
         if has_unlisted(site, names).await? {

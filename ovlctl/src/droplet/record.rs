@@ -18,7 +18,7 @@ use super::names::{Cluster, is_droplet_name};
 /// Of the format; a higher one is not read.
 const VERSION: u32 = 1;
 /// The files of a cluster: what is recorded, and who is at work.
-const RECORD: &str = "record.json";
+pub(crate) const RECORD: &str = "record.json";
 const LOCK: &str = "lock";
 /// ssh's configuration, and what the names of files with host keys begin with.
 pub(crate) const CONFIG: &str = "ssh_config";
@@ -67,6 +67,12 @@ pub(crate) struct Record {
     pub(crate) creating: BTreeMap<String, BTreeSet<String>>,
     /// What `cluster up` was asked for.
     pub(crate) wanted: Option<Wanted>,
+    /// The agent's, for hosts that none is named for.
+    #[serde(default)]
+    pub(crate) package: Package,
+    /// A registry of the user's own, for all hosts; else it is that of kvstore, wherever that is.
+    #[serde(default)]
+    pub(crate) store: Option<String>,
 }
 
 /// An SSH key that was about to be added to the account.
@@ -83,7 +89,6 @@ pub(crate) struct NewKey {
 pub(crate) struct Wanted {
     pub(crate) workers: usize,
     pub(crate) order: Order,
-    pub(crate) package: Package,
 }
 
 /// One droplet.
@@ -126,11 +131,23 @@ pub(crate) struct Order {
 pub(crate) enum Task {
     /// The registry of the cluster.
     Kvstore,
-    /// Docker and an agent.
+    /// Docker and an agent. Without a store of its own it has the cluster's.
     Node { store: Option<String>, join: Vec<String>, package: Package },
 }
 
 impl Task {
+    /// What it is in a cluster that has this store.
+    pub(crate) fn with_store(&self, of_cluster: Option<&str>) -> Task {
+        match self {
+            Task::Node { store: None, join, package } if *package != Package::None => Task::Node {
+                store: of_cluster.map(str::to_owned),
+                join: join.clone(),
+                package: package.clone(),
+            },
+            other => other.clone(),
+        }
+    }
+
     pub(crate) fn role(&self) -> &'static str {
         match self {
             Task::Kvstore => "kvstore",
@@ -140,10 +157,11 @@ impl Task {
 }
 
 /// Where the agent comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Package {
-    /// Docker only.
+    /// Docker only; with a store of its own: an agent that somebody else installs.
+    #[default]
     None,
     /// A file of this machine.
     File(PathBuf),

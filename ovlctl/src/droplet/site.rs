@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::digitalocean::{ApiError, DigitalOcean, Droplet};
 use super::names::{Cluster, OURS, is_droplet_name};
-use super::record::{Book, CONFIG, Entry, Folder, Record, RecordError, Request};
+use super::record::{Book, CONFIG, Entry, Folder, RECORD, Record, RecordError, Request};
 use super::ssh::{Known, SshError, Target, config_text, forget_all, public_keys};
 
 /// Why a droplet, or all of them, could not be what was asked for.
@@ -203,23 +203,44 @@ pub(crate) async fn look(
 }
 
 /// A token of another account would show that nothing is left of a cluster. What the record says of its
-/// owner holds; without that there is nothing to mistake, and a token that may not say whose it is will do.
+/// owner holds. Where it says nothing, a token that may not say whose it is will do, as long as it shows one of
+/// the droplets that are recorded by number, if any are.
 pub(crate) async fn check_owner(
     api: &DigitalOcean,
     cluster: &Cluster,
+    folder: &Folder,
     record: &Record,
 ) -> Result<Option<String>, DropletError> {
     let owner = match api.account().await {
-        Ok(account) => account.owner().to_owned(),
-        Err(ApiError::Forbidden { .. }) if record.account.is_none() => return Ok(None),
+        Ok(account) => Some(account.owner().to_owned()),
+        Err(ApiError::Forbidden { .. }) if record.account.is_none() => None,
         Err(error) => return Err(error.into()),
     };
     match &record.account {
-        Some(before) if *before != owner => Err(DropletError::Said(format!(
+        Some(before) if owner.as_ref() != Some(before) => Err(DropletError::Said(format!(
             "DIGITALOCEAN_ACCESS_TOKEN is of another account than the one that cluster {cluster} was made in: use a token of that one, or make another cluster with --cluster"
         ))),
-        _ => Ok(Some(owner)),
+        Some(_) => Ok(owner),
+        None if shows_any(api, record).await? => Ok(owner),
+        None => Err(DropletError::Said(format!(
+            "of the droplets that are recorded of cluster {cluster}, DIGITALOCEAN_ACCESS_TOKEN shows none: is it of another account than the one they were made in? If all of them were removed elsewhere, remove {}",
+            folder.join(RECORD).display()
+        ))),
     }
+}
+
+/// Whether one that is recorded by number is there; also if none is.
+async fn shows_any(api: &DigitalOcean, record: &Record) -> Result<bool, ApiError> {
+    let mut ids = record.droplets.values().filter_map(|entry| entry.id).peekable();
+    if ids.peek().is_none() {
+        return Ok(true);
+    }
+    for id in ids {
+        if api.droplet(id).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What to do with one that has lost our tags.

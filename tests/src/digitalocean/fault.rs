@@ -1,4 +1,5 @@
 //! What a test tells the server to do wrong.
+use std::time::Duration;
 
 /// A fault, and the requests that it befalls.
 #[derive(Debug, Clone)]
@@ -50,6 +51,8 @@ pub enum How {
     ResetAfter,
     /// 500, though everything was done.
     ServerErrorAfter,
+    /// 504, and it is done so much later all the same.
+    GatewayTimeout(Duration),
     /// No answer ever comes.
     Hang,
     /// 200 with a page of HTML, as a proxy would answer.

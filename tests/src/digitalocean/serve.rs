@@ -42,6 +42,12 @@ pub(super) async fn handle(
     match fault {
         Some(How::ResetBefore | How::ResetAfter) => switch.reset(),
         Some(How::Truncated) => switch.cut(),
+        Some(How::GatewayTimeout(later)) => {
+            tokio::spawn(async move {
+                tokio::time::sleep(later).await;
+                answered(&mut lock(&state), &asked, None);
+            });
+        }
         _ => {}
     }
     response(answer, fault)
@@ -90,6 +96,7 @@ fn instead(how: &How) -> Option<Refusal> {
         How::TooMany(retry) => too_many(*retry),
         How::ServerError | How::ResetBefore => Refusal::new(500, "Unexpected server-side error"),
         How::Unavailable => Refusal::new(503, "Service is not available"),
+        How::GatewayTimeout(_) => Refusal::new(504, "Gateway time-out"),
         How::ResetAfter
         | How::ServerErrorAfter
         | How::Hang

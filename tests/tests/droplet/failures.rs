@@ -72,6 +72,21 @@ fn a_token_of_another_account_finds_nothing_gone() {
     // Where nothing is known of its owner, a token that may not say it may do the rest.
     rig.create(&["--cluster", "third"]).fine();
     assert_eq!(rig.json(&["--cluster", "third", "ls"]).as_array().unwrap().len(), 1);
+    // One that shows none of them may be of another.
+    let elsewhere = Rig::new("elsewhere");
+    for command in [&["ls"][..], &["create", "--no-provision"], &["cluster", "down", "--yes"]] {
+        for may_say in [true, false] {
+            elsewhere.api.adjust(|settings| settings.team = "0ther".to_owned());
+            if !may_say {
+                elsewhere.api.fail(Fault::once("GET", "/v2/account", How::Forbidden));
+            }
+            let mut there = rig.command(&[&["--cluster", "third"], command].concat());
+            there.env("DIGITALOCEAN_ACCESS_TOKEN", elsewhere.api.token());
+            there.env("DIGITALOCEAN_API_URL", elsewhere.api.url());
+            let said = ["DIGITALOCEAN_ACCESS_TOKEN shows none", "third/record.json"];
+            rig.done(there.output().unwrap()).failed(1, &said);
+        }
+    }
     rig.run(&["--cluster", "third", "cluster", "down", "--yes"]).fine();
     rig.all_was_proper();
 }

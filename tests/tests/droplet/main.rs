@@ -2,6 +2,7 @@
 //! happens when something fails. What is done over ssh is tested on machines, in `tests/system`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod agents;
 mod failures;
 mod keys;
 mod make;

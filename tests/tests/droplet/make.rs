@@ -1,4 +1,6 @@
 //! What is made, and that it is made once.
+use std::time::Duration;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ovl_tests::digitalocean::{Fault, How, Settings};
@@ -115,6 +117,17 @@ fn what_lists_show_late_is_made_once() {
         assert_eq!((rig.names().len(), rig.api.tags().len()), (0, 0), "{name}");
         rig.all_was_proper();
     });
+}
+
+/// The provider is still at work on it when its gateway has lost patience.
+#[test]
+fn what_is_made_late_is_not_asked_for_again() {
+    let rig = Rig::new("gateway");
+    let how = How::GatewayTimeout(Duration::from_secs(12));
+    rig.api.fail(Fault::once("POST", "/v2/droplets", how));
+    rig.create(&["--count", "2"]).fine();
+    assert_eq!(rig.names(), ["workerbee-1", "workerbee-2"]);
+    rig.all_was_proper();
 }
 
 /// The answer is lost, and lists do not show for long what was made.

@@ -305,7 +305,8 @@ pub(super) struct Provision {
 
     /// Another registry than before, as consul://10.132.0.2:8500
     ///
-    /// Without it the one that it has, or the droplet `kvstore` of the cluster.
+    /// For the whole cluster, and for what is made later, unless droplets are named. Without it the one that it
+    /// has, or the droplet `kvstore` of the cluster.
     #[arg(long, value_name = "URL", value_parser = plain)]
     pub(super) store: Option<String>,
 

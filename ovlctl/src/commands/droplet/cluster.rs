@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 
 use super::args::{Account, Down, Up};
-use super::create::{KVSTORE, store_of, work};
+use super::create::{KVSTORE, work};
 use super::order;
 use super::outcome::report;
 use super::remove;
@@ -36,15 +36,15 @@ async fn raised(
     asked: &Up,
     output: &Output,
 ) -> Result<Vec<super::outcome::Outcome>, DropletError> {
-    let before = site.record().wanted;
-    let package = order::package(&asked.order.package, before.as_ref().map(|one| &one.package))?;
+    let record = site.record();
+    let package = order::package(&asked.order.package, &record.package)?;
     if package == Package::None && !asked.order.no_provision {
         return Err(DropletError::Said(
             "no package of the agent: name one with --deb, a file or a URL (`scripts/package` makes one)".to_owned(),
         ));
     }
     let there = site.droplets().await?;
-    let asked_before = before.as_ref().map(|one| one.workers);
+    let asked_before = record.wanted.as_ref().map(|one| one.workers);
     let workers = asked.workers.map_or(asked_before.unwrap_or(usize::from(WORKERS)), usize::from);
     // Who is there already stays, and is made what it is to be.
     let is_there = |n: &usize| there.iter().any(|one| one.name == worker(*n));
@@ -57,37 +57,36 @@ async fn raised(
             site.cluster.command()
         ));
     }
-    let names: Vec<String> = [KVSTORE, QUEENBEE]
+    // With a registry of the user's own there is no need for one.
+    let is_kvstore_wanted = record.store.is_none() || there.iter().any(|one| one.name == KVSTORE);
+    let kvstore = is_kvstore_wanted.then_some(KVSTORE);
+    let names: Vec<String> = kvstore
         .into_iter()
+        .chain([QUEENBEE])
         .map(str::to_owned)
         .chain((1..=workers).chain(others).map(worker))
         .collect();
     let more = names.iter().filter(|name| !there.iter().any(|one| one.name == **name)).count();
     let order = order::checked(site, &asked.order, &there, more).await?;
-    {
-        let mut book = site.book();
-        book.record.wanted =
-            Some(Wanted { workers, order: order.clone(), package: package.clone() });
-        book.save()?;
-    }
-    let record = site.record();
+    site.change(|record| {
+        record.wanted = Some(Wanted { workers, order: order.clone() });
+        record.package = package.clone();
+    })?;
     let task = |name: &String| match name.as_str() {
         KVSTORE => Task::Kvstore,
-        // What it was told before holds: a list that changes would be a change on every host.
         name => match record.droplets.get(name).map(|entry| &entry.task) {
-            Some(Task::Node { store: Some(store), join, package: have })
-                if Some(store) == store_of(&there).as_ref() =>
-            {
+            // What it was told before holds: a list that changes would be a change on every host.
+            Some(Task::Node { store, join, package: have }) => {
                 let newer = asked.order.package.deb.is_some() || *have == Package::None;
                 let package = if newer { package.clone() } else { have.clone() };
-                Task::Node { store: Some(store.clone()), join: join.clone(), package }
+                Task::Node { store: store.clone(), join: join.clone(), package }
             }
             _ => Task::Node { store: None, join: Vec::new(), package: package.clone() },
         },
     };
     let tasks: BTreeMap<String, Task> =
         names.iter().map(|name| (name.clone(), task(name))).collect();
-    work(site, tasks, &order, &asked.order, output).await
+    work(site, tasks, &there, &order, &asked.order, output).await
 }
 
 /// What to type: on the first host, and on another if there is one.

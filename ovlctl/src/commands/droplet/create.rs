@@ -14,7 +14,7 @@ use crate::droplet::digitalocean::Droplet;
 use crate::droplet::fence;
 use crate::droplet::host::HostKey;
 use crate::droplet::make::{self, Outcomes, Rows};
-use crate::droplet::names::numbered;
+use crate::droplet::names::{Cluster, numbered};
 use crate::droplet::provision::{self, Done};
 use crate::droplet::record::{Entry, Order, Package, Record, Task};
 use crate::droplet::site::{DropletError, Site, natural};
@@ -57,45 +57,75 @@ async fn created(
     asked: &Create,
     output: &Output,
 ) -> Result<Vec<Outcome>, DropletError> {
-    let record = site.record();
     let there = site.droplets().await?;
-    let package =
-        order::package(&asked.order.package, record.wanted.as_ref().map(|one| &one.package))?;
-    let task = task(site, asked, package, &there)?;
-    let begun = unfinished(&record, &there, asked);
+    let mut record = site.record();
+    let has_kvstore = made(&there, KVSTORE) || record.droplets.contains_key(KVSTORE);
+    remember(&mut record, asked, has_kvstore)?;
+    let Names { begun, all: names } = named(&record, asked, |name| made(&there, name));
     if !begun.is_empty() {
         output.remark(&format!("going on with {}, begun before", begun.join(", ")));
     }
-    let known = |name: &str| made(&there, name) || record.droplets.contains_key(name);
-    let fresh = numbered(&asked.name, usize::from(asked.count) - begun.len(), known);
-    let mut names = begun;
-    names.extend(fresh.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
+    let mut tasks = BTreeMap::new();
+    for name in &names {
+        let task = task(&record, asked, name, joined_by(&there))?;
+        has_store(site, &record, &task, &there)?;
+        tasks.insert(name.clone(), task);
+    }
     let more = names.iter().filter(|name| !made(&there, name)).count();
     let order = order::checked(site, &asked.order, &there, more).await?;
+    let Record { package, store, .. } = record;
     site.change(|record| {
-        record.creating.entry(asked.name.clone()).or_default().extend(names.iter().cloned());
+        let creating = record.creating.entry(asked.name.clone()).or_default();
+        if begun.is_empty() {
+            creating.clear();
+        }
+        creating.extend(names);
+        (record.package, record.store) = (package, store);
     })?;
-    let tasks = names.into_iter().map(|name| (name, task.clone())).collect();
-    let outcomes = work(site, tasks, &order, &asked.order, output).await?;
+    let outcomes = work(site, tasks, &there, &order, &asked.order, output).await?;
     if outcomes.iter().all(|one| one.failure.is_none()) {
         site.change(|record| over(record, &asked.name, &outcomes))?;
     }
     Ok(outcomes)
 }
 
+/// What `create` is to make.
+struct Names {
+    /// By a run before this one.
+    begun: Vec<String>,
+    /// With those that are new.
+    all: Vec<String>,
+}
+
+fn named(record: &Record, asked: &Create, is_made: impl Fn(&str) -> bool) -> Names {
+    let begun = unfinished(record, &asked.name, asked.count.into(), &is_made);
+    let known = |name: &str| is_made(name) || record.droplets.contains_key(name);
+    let fresh = numbered(&asked.name, usize::from(asked.count) - begun.len(), known);
+    let mut all = begun.clone();
+    all.extend(fresh.into_iter().filter(|name| !begun.contains(name)));
+    Names { begun, all }
+}
+
 /// Those of this pattern that a run before this one did not bring to an end, what is not well before the rest.
-fn unfinished(record: &Record, there: &[Droplet], asked: &Create) -> Vec<String> {
-    let begun = record.creating.get(&asked.name).into_iter().flatten();
-    let lost = record.droplets.keys().filter(|name| fits(&asked.name, name) && !made(there, name));
-    let names: BTreeSet<&String> = begun.chain(lost).collect();
+fn unfinished(
+    record: &Record,
+    pattern: &str,
+    most: usize,
+    is_made: impl Fn(&str) -> bool,
+) -> Vec<String> {
     let is_well = |name: &str| {
         let entry = record.droplets.get(name);
-        made(there, name) && entry.is_some_and(|entry| entry.ready && entry.failure.is_none())
+        is_made(name) && entry.is_some_and(|entry| entry.ready && entry.failure.is_none())
     };
+    let begun = record.creating.get(pattern);
+    // The others of them were removed, or made well by another command.
+    let begun = begun.filter(|names| !names.iter().all(|name| is_well(name)));
+    let lost = record.droplets.keys().filter(|name| fits(pattern, name) && !is_made(name));
+    let names: BTreeSet<&String> = begun.into_iter().flatten().chain(lost).collect();
     let mut names: Vec<(bool, &String)> =
         names.into_iter().map(|name| (is_well(name), name)).collect();
     names.sort_by(|a, b| (a.0, natural(a.1)).cmp(&(b.0, natural(b.1))));
-    names.into_iter().take(asked.count.into()).map(|(_, name)| name.clone()).collect()
+    names.into_iter().take(most).map(|(_, name)| name.clone()).collect()
 }
 
 /// These are well, and with them what was begun, unless others of it are not.
@@ -122,16 +152,22 @@ fn made(there: &[Droplet], name: &str) -> bool {
     there.iter().any(|one| one.name == name)
 }
 
-/// What a new droplet is for. With a store of its own, or the cluster's, or none.
+/// What a droplet is for: as the flags say, else as it was begun, else as the cluster's others.
 fn task(
-    site: &Site,
+    record: &Record,
     asked: &Create,
-    package: Package,
-    there: &[Droplet],
+    name: &str,
+    joined_by: Vec<String>,
 ) -> Result<Task, DropletError> {
     if asked.name == KVSTORE {
         return Ok(Task::Kvstore);
     }
+    let (store, join, package) = match record.droplets.get(name).map(|entry| &entry.task) {
+        Some(Task::Node { store, join, package }) => (store.clone(), join.clone(), package),
+        Some(Task::Kvstore) | None => (None, Vec::new(), &Package::None),
+    };
+    let package = if *package == Package::None { &record.package } else { package };
+    let package = order::package(&asked.order.package, package)?;
     if package == Package::None {
         return match &asked.store {
             Some(url) => Err(DropletError::Usage(format!(
@@ -143,27 +179,54 @@ fn task(
             None => Ok(Task::Node { store: None, join: Vec::new(), package }),
         };
     }
-    let store = asked.store.clone().or_else(|| store_of(there));
-    if store.is_none() && made(there, KVSTORE) {
-        return Err(DropletError::Later(format!(
-            "an agent needs a store, and {KVSTORE} has no address yet: go on with `{} create --name {KVSTORE}` first",
-            site.cluster.command()
-        )));
-    }
-    if store.is_none() {
-        return Err(DropletError::Said(format!(
-            "an agent needs a store: name one with --store, or make the cluster's with `{} create --name {KVSTORE}`",
-            site.cluster.command()
-        )));
-    }
-    let join = if asked.join.is_empty() { joined_by(there) } else { asked.join.clone() };
-    Ok(Task::Node { store, join, package })
+    let own = asked.store.clone().or(store).filter(|url| Some(url) != record.store.as_ref());
+    let join = [asked.join.clone(), join].into_iter().find(|join| !join.is_empty());
+    Ok(Task::Node { store: own, join: join.unwrap_or(joined_by), package })
 }
 
-/// The registry of a cluster that has one.
-pub(super) fn store_of(there: &[Droplet]) -> Option<String> {
-    let kvstore = there.iter().find(|one| one.name == KVSTORE)?;
-    kvstore.private().map(|address| format!("consul://{address}:8500"))
+/// An agent has a store: one of its own, the cluster's, or that of a kvstore that runs.
+fn has_store(
+    site: &Site,
+    record: &Record,
+    task: &Task,
+    there: &[Droplet],
+) -> Result<(), DropletError> {
+    let (Task::Node { store: None, package, .. }, None) = (task, store_of(record, there)) else {
+        return Ok(());
+    };
+    match (package, made(there, KVSTORE)) {
+        (Package::None, _) => Ok(()),
+        (_, true) => Err(DropletError::Later(format!(
+            "an agent needs a store, and {KVSTORE} has no address yet: go on with `{} create --name {KVSTORE}` first",
+            site.cluster.command()
+        ))),
+        (_, false) => Err(storeless(&site.cluster)),
+    }
+}
+
+fn storeless(cluster: &Cluster) -> DropletError {
+    DropletError::Said(format!(
+        "an agent needs a store: name one with --store, or make the cluster's with `{} create --name {KVSTORE}`",
+        cluster.command()
+    ))
+}
+
+/// For droplets that are made later: what the first ones of the cluster are made with.
+fn remember(record: &mut Record, asked: &Create, has_kvstore: bool) -> Result<(), DropletError> {
+    if record.package == Package::None {
+        record.package = order::package(&asked.order.package, &Package::None)?;
+    }
+    if record.store.is_none() && !has_kvstore {
+        record.store.clone_from(&asked.store);
+    }
+    Ok(())
+}
+
+/// The registry of a cluster that has one: the user's own, or that of a kvstore that runs.
+fn store_of(record: &Record, there: &[Droplet]) -> Option<String> {
+    let kvstore = || there.iter().find(|one| one.name == KVSTORE)?.private();
+    let of_kvstore = || kvstore().map(|address| format!("consul://{address}:8500"));
+    record.store.clone().or_else(of_kvstore)
 }
 
 /// The first hosts of a cluster: the same list for all of them.
@@ -178,27 +241,20 @@ pub(super) fn joined_by(there: &[Droplet]) -> Vec<String> {
         .collect()
 }
 
-/// What the first boot does already.
-fn at_boot(entry: &Entry, key: &HostKey) -> Result<String, DropletError> {
-    user_data(&entry.task, Some(key))
-}
-
 fn user_data(task: &Task, key: Option<&HostKey>) -> Result<String, DropletError> {
     let host = provision::host(task, None, None);
     host.user_data(key).map_err(|error| DropletError::Said(error.to_string()))
 }
 
 fn dry(account: &Account, asked: &Create, output: &Output) -> Result<(), DropletError> {
-    let record = account.folder()?.read()?;
-    let order = order::unchecked(&asked.order, record.wanted.as_ref().map(|one| &one.order))?;
-    let package =
-        order::package(&asked.order.package, record.wanted.as_ref().map(|one| &one.package))?;
-    let task = match asked.name.as_str() {
-        KVSTORE => Task::Kvstore,
-        _ => Task::Node { store: asked.store.clone(), join: asked.join.clone(), package },
-    };
-    let names =
-        numbered(&asked.name, asked.count.into(), |name| record.droplets.contains_key(name));
+    let mut record = account.folder()?.read()?;
+    let has_kvstore = record.droplets.contains_key(KVSTORE);
+    remember(&mut record, asked, has_kvstore)?;
+    let order = order::unchecked(&asked.order, &record)?;
+    let was_made = |name: &str| record.droplets.get(name).is_some_and(|one| one.id.is_some());
+    let names = named(&record, asked, was_made).all;
+    let first = names.first().map_or(asked.name.as_str(), String::as_str);
+    let task = task(&record, asked, first, Vec::new())?.with_store(record.store.as_deref());
     // Printing cannot fail in a way that matters here, but for a closed pipe.
     let data = user_data(&task, None)?;
     let shown = serde_json::json!({ "names": names, "order": order, "user_data": data });
@@ -218,6 +274,7 @@ fn dry(account: &Account, asked: &Create, output: &Output) -> Result<(), Droplet
 pub(super) async fn work(
     site: &Site,
     tasks: BTreeMap<String, Task>,
+    there: &[Droplet],
     order: &Order,
     args: &OrderArgs,
     output: &Output,
@@ -230,12 +287,17 @@ pub(super) async fn work(
     names.sort_by(|a, b| natural(a).cmp(&natural(b)));
     let board = Board::new(names.iter().map(String::as_str));
     let rows = make::rows(&board, names.iter());
-    let made = make::make(site, &names, order, &rows, at_boot).await?;
-    let active = make::active(site, made, &rows, args.wait).await?;
-    let active = introduced(site, &tasks, active).await?;
+    // What the first boot can do already.
+    let store = store_of(&site.record(), there);
+    let boot = |entry: &Entry, key: &HostKey| {
+        user_data(&entry.task.with_store(store.as_deref()), Some(key))
+    };
+    let made = make::make(site, &names, order, &rows, boot).await?;
+    let mut active = make::active(site, made, &rows, args.wait).await?;
+    let there = introduced(site, &tasks, &mut active).await?;
     let mut outcomes = match args.no_provision {
         true => only_made(site, active, &rows),
-        false => provisioned(site, active, &rows).await,
+        false => provisioned(site, active, &there, &rows).await,
     };
     outcomes.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
     site.change(|record| {
@@ -253,21 +315,26 @@ pub(super) async fn work(
 async fn introduced(
     site: &Site,
     tasks: &BTreeMap<String, Task>,
-    active: Outcomes<Droplet>,
-) -> Result<Outcomes<Droplet>, DropletError> {
+    active: &mut Outcomes<Droplet>,
+) -> Result<Vec<Droplet>, DropletError> {
     let looked = looked(site, tasks).await;
     if let Ok(there) = &looked {
         site.write_config(there)?;
         complete(site, tasks, there)?;
     }
-    let still = |one: Droplet| {
-        let there = looked.as_ref().map_err(DropletError::again)?;
-        match there.iter().find(|other| other.name == one.name && other.id != one.id) {
-            Some(other) => Err(DropletError::Said(make::twins(&one, other))),
-            None => Ok(one),
+    for outcome in active.values_mut() {
+        let Ok(one) = outcome else { continue };
+        let alike = |other: &&Droplet| other.name == one.name && other.id != one.id;
+        match &looked {
+            Err(error) => *outcome = Err(error.again()),
+            Ok(there) => {
+                if let Some(other) = there.iter().find(alike) {
+                    *outcome = Err(DropletError::Said(make::twins(one, other)));
+                }
+            }
         }
-    };
-    Ok(active.into_iter().map(|(name, outcome)| (name, outcome.and_then(still))).collect())
+    }
+    Ok(looked.unwrap_or_default())
 }
 
 async fn looked(site: &Site, tasks: &BTreeMap<String, Task>) -> Result<Vec<Droplet>, DropletError> {
@@ -288,7 +355,7 @@ fn wanted(site: &Site, tasks: &BTreeMap<String, Task>, order: &Order) -> Result<
     Ok(book.save()?)
 }
 
-/// What could not be known before they ran: where the store is, and who to join by.
+/// What could not be known before they ran: who to join by.
 fn complete(
     site: &Site,
     tasks: &BTreeMap<String, Task>,
@@ -297,15 +364,11 @@ fn complete(
     let mut book = site.book();
     for name in tasks.keys() {
         let Some(entry) = book.record.droplets.get_mut(name) else { continue };
-        if let Task::Node { store, join, package } = &mut entry.task
+        if let Task::Node { join, package, .. } = &mut entry.task
             && *package != Package::None
+            && join.is_empty()
         {
-            if store.is_none() {
-                *store = store_of(there);
-            }
-            if join.is_empty() {
-                *join = joined_by(there);
-            }
+            *join = joined_by(there);
         }
     }
     Ok(book.save()?)
@@ -315,9 +378,14 @@ fn complete(
 pub(super) async fn provisioned(
     site: &Site,
     active: Outcomes<Droplet>,
+    there: &[Droplet],
     rows: &Rows,
 ) -> Vec<Outcome> {
-    let record = site.record();
+    let mut record = site.record();
+    let store = store_of(&record, there);
+    for entry in record.droplets.values_mut() {
+        entry.task = entry.task.with_store(store.as_deref());
+    }
     let store_is_among = active.contains_key(KVSTORE);
     let (store_done, store_ready) =
         watch::channel(if store_is_among { None } else { Some(Ok(())) });
@@ -364,6 +432,10 @@ async fn one(
     let mut said = Outcome::new(&name, role, outcome.as_ref().ok());
     said.id = said.id.or_else(|| record.droplets.get(&name)?.id);
     let is_store = name == KVSTORE;
+    let lacks_store = match &task {
+        Some(Task::Node { store: None, package, .. }) => *package != Package::None,
+        Some(Task::Node { .. } | Task::Kvstore) | None => false,
+    };
     let ready = async {
         if is_store {
             return Ok(());
@@ -374,6 +446,7 @@ async fn one(
                 let text = format!("{KVSTORE} is not ready, and its agent needs it");
                 Err(if passing { DropletError::Later(text) } else { DropletError::Said(text) })
             }
+            _ if lacks_store => Err(storeless(&site.cluster)),
             _ => Ok(()),
         }
     };
@@ -476,4 +549,36 @@ fn findings(json: &str) -> (Vec<String>, Vec<String>) {
         these.filter_map(|one| one["summary"].as_str()).map(str::to_owned).collect()
     };
     (of("fail"), of("warn"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_command_and_well_is_not_gone_on_with() {
+        let order = Order {
+            region: String::new(),
+            size: String::new(),
+            image: String::new(),
+            vpc: None,
+            ssh_keys: vec![],
+            tags: vec![],
+        };
+        let mut record = Record::default();
+        let pattern = "workerbee-{n}";
+        let names: Vec<String> = (1..=2).map(|n| format!("workerbee-{n}")).collect();
+        for name in &names {
+            let entry = Entry::new(Task::Kvstore, order.clone());
+            record.droplets.insert(name.clone(), Entry { ready: true, ..entry });
+        }
+        record.creating.insert(pattern.to_owned(), names.iter().cloned().collect());
+        assert_eq!(unfinished(&record, pattern, 1, |_| true), Vec::<String>::new());
+        assert_eq!(
+            unfinished(&record, pattern, 2, |name| name != names[1]),
+            [&*names[1], &*names[0]]
+        );
+        record.droplets.get_mut(&names[1]).unwrap().ready = false;
+        assert_eq!(unfinished(&record, pattern, 1, |_| true), [&*names[1]]);
+    }
 }

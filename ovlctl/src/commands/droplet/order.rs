@@ -25,8 +25,18 @@ fn wrong<T>(text: impl Into<String>) -> Result<T, DropletError> {
     Err(DropletError::Usage(text.into()))
 }
 
-/// As far as it can be told without the provider; `before`: what the cluster was ordered with.
-pub(super) fn unchecked(args: &OrderArgs, before: Option<&Order>) -> Result<Order, DropletError> {
+/// As far as it can be told without the provider.
+pub(super) fn unchecked(args: &OrderArgs, record: &Record) -> Result<Order, DropletError> {
+    let mut order = picked(args, record)?;
+    if let Some(other) = Other::of(&[], record) {
+        beside(&other, args, &mut order)?;
+    }
+    Ok(order)
+}
+
+/// Of the flags, what the cluster was ordered with, and the defaults.
+fn picked(args: &OrderArgs, record: &Record) -> Result<Order, DropletError> {
+    let before = record.wanted.as_ref().map(|one| &one.order);
     if args.private_networking == Some(false) {
         return wrong(
             "hosts talk over the private network, unencrypted, and over no other: leave out --private-networking=false (or DIGITALOCEAN_PRIVATE_NETWORKING)",
@@ -61,7 +71,7 @@ pub(super) async fn checked(
 ) -> Result<Order, DropletError> {
     let record = site.record();
     let before = record.wanted.as_ref().map(|one| &one.order);
-    let mut order = unchecked(args, before)?;
+    let mut order = picked(args, &record)?;
     let other = Other::of(there, &record);
     if let Some(other) = &other {
         beside(other, args, &mut order)?;
@@ -226,15 +236,12 @@ async fn network(api: &DigitalOcean, named: &str, region: &str) -> Result<Vpc, D
 }
 
 /// Where the agent comes from; `before`: where the cluster's came from.
-pub(super) fn package(
-    args: &PackageArgs,
-    before: Option<&Package>,
-) -> Result<Package, DropletError> {
+pub(super) fn package(args: &PackageArgs, before: &Package) -> Result<Package, DropletError> {
     let Some(deb) = &args.deb else {
         if args.deb_sha256.is_some() {
             return wrong("--deb-sha256 needs --deb with a URL");
         }
-        return Ok(before.cloned().unwrap_or(Package::None));
+        return Ok(before.clone());
     };
     let sha256 = args.deb_sha256.clone();
     let Some((scheme, _)) = deb.split_once("://") else {

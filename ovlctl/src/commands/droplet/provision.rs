@@ -1,6 +1,6 @@
 //! `droplet provision`: again what a droplet is to be.
 use super::args::{Account, Provision};
-use super::create::{KVSTORE, joined_by, provisioned, store_of};
+use super::create::{KVSTORE, joined_by, provisioned};
 use super::look::find;
 use super::order;
 use super::outcome::{Outcome, report};
@@ -34,12 +34,12 @@ pub(super) async fn run(account: &Account, asked: Provision, output: &Output) ->
     for droplet in &chosen {
         recorded(&site, droplet, &there, &asked)?;
     }
-    if asked.names.is_empty() && asked.package.deb.is_some() {
+    if asked.names.is_empty() {
         // Those that come later get the same.
-        let before = site.record().wanted.map(|one| one.package);
-        let package = order::package(&asked.package, before.as_ref())?;
+        let package = order::package(&asked.package, &site.record().package)?;
         let change = site.change(|record| {
-            record.wanted.iter_mut().for_each(|one| one.package = package.clone());
+            record.package = package;
+            record.store = asked.store.clone().or(record.store.take());
         });
         change.map_err(DropletError::from)?;
     }
@@ -58,7 +58,7 @@ async fn again(
     let rows = make::rows(&board, names.iter());
     let made: Outcomes<Droplet> =
         chosen.iter().map(|one| (one.name.clone(), Ok((*one).clone()))).collect();
-    let mut outcomes = provisioned(site, made, &rows).await;
+    let mut outcomes = provisioned(site, made, there, &rows).await;
     outcomes.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
     Ok(outcomes)
 }
@@ -74,18 +74,25 @@ fn recorded(
     make::taken(site, droplet)?;
     let record = site.record();
     let entry = record.droplets.get(&droplet.name);
-    let wanted = record.wanted.as_ref();
-    let package = |before: Option<&Package>| order::package(&asked.package, before);
     let task = match (entry.map(|entry| &entry.task), droplet.name.as_str()) {
         (Some(Task::Kvstore), _) | (None, KVSTORE) => Task::Kvstore,
-        (Some(Task::Node { store, join, package: before }), _) => {
-            let store = asked.store.clone().or_else(|| store.clone());
-            node(store, given(&asked.join, join, there), package(Some(before))?, there)
+        (Some(Task::Node { store, join, package }), _) => {
+            let package = order::package(&asked.package, package)?;
+            let has_agent = package != Package::None || store.is_some();
+            let store = match &asked.store {
+                // It becomes the cluster's.
+                Some(_) if asked.names.is_empty() && package != Package::None => None,
+                Some(_) if asked.names.is_empty() && !has_agent => None,
+                Some(url) => Some(url.clone()),
+                None => store.clone(),
+            };
+            Task::Node { store, join: given(&asked.join, join, there), package }
         }
-        (None, _) => {
-            let package = package(wanted.map(|one| &one.package))?;
-            node(asked.store.clone(), given(&asked.join, &[], there), package, there)
-        }
+        (None, _) => Task::Node {
+            store: asked.store.clone(),
+            join: given(&asked.join, &[], there),
+            package: order::package(&asked.package, &record.package)?,
+        },
     };
     let order = entry.map(|entry| entry.order.clone()).unwrap_or_else(|| Order {
         region: droplet.region.slug.clone(),
@@ -101,12 +108,6 @@ fn recorded(
         entry.task = task.clone();
         entry.id = Some(droplet.id);
     })?)
-}
-
-/// One without a package and with a store has an agent that somebody else installed; one without both has none.
-fn node(store: Option<String>, join: Vec<String>, package: Package, there: &[Droplet]) -> Task {
-    let store = store.or_else(|| store_of(there).filter(|_| package != Package::None));
-    Task::Node { store, join, package }
 }
 
 fn given(asked: &[String], before: &[String], there: &[Droplet]) -> Vec<String> {

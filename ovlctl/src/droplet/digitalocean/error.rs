@@ -50,7 +50,12 @@ pub(crate) enum ApiError {
     Unreachable { base: String, why: String, tries: u32 },
     /// It may have been done: the answer was lost, or says that something broke.
     #[error("whether DigitalOcean did what {what} asked for is not known: {why}")]
-    Unclear { what: String, why: String },
+    Unclear {
+        what: String,
+        why: String,
+        /// It may still be at work on it: nobody waited for the end.
+        at_work: bool,
+    },
     /// Not as documented.
     #[error("the answer to {what} is not understood: {why}; is DIGITALOCEAN_API_URL right?")]
     Garbage { what: String, why: String },

@@ -61,6 +61,8 @@ struct Lost {
     why: String,
     /// The request never left.
     unsent: bool,
+    /// The answer was not waited for any longer.
+    at_work: bool,
 }
 
 impl Transport {
@@ -151,7 +153,7 @@ impl Transport {
         let answer = self.request(Method::POST, path, &[], Some(body), repeatable).await?;
         // It was done, but what came of it cannot be read.
         taken(&what, &answer, field).map_err(|error| match error {
-            ApiError::Garbage { what, why } => ApiError::Unclear { what, why },
+            ApiError::Garbage { what, why } => ApiError::Unclear { what, why, at_work: false },
             other => other,
         })
     }
@@ -204,7 +206,8 @@ impl Transport {
         retry: &mut Retry,
     ) -> (ApiError, Option<Duration>) {
         if !repeatable && !lost.unsent {
-            return (ApiError::Unclear { what: what.to_owned(), why: lost.why }, None);
+            let Lost { why, at_work, .. } = lost;
+            return (ApiError::Unclear { what: what.to_owned(), why, at_work }, None);
         }
         let wait = retry.after_failure(None);
         let base = self.base.as_str().trim_end_matches('/').to_owned();
@@ -234,7 +237,7 @@ impl Transport {
         while let Some(chunk) = response.chunk().await.map_err(Lost::from)? {
             if body.len() + chunk.len() > ANSWER_MAX {
                 let why = format!("its answer is longer than {ANSWER_MAX} bytes");
-                return Err(Lost { why, unsent: false });
+                return Err(Lost { why, unsent: false, at_work: false });
             }
             body.extend_from_slice(&chunk);
         }
@@ -256,7 +259,7 @@ impl Answer {
             let (what, why) = (what.to_owned(), error.to_string());
             // A request that was done, if it did something.
             if what.starts_with("POST") {
-                ApiError::Unclear { what, why }
+                ApiError::Unclear { what, why, at_work: false }
             } else {
                 ApiError::Garbage { what, why }
             }
@@ -297,7 +300,10 @@ impl Answer {
                 (ApiError::Broken { what, status, tries: retry.failures(), request }, wait)
             }
             status @ 500.. => {
-                (ApiError::Unclear { what, why: format!("{status} {message}{request}") }, None)
+                // A gateway that did not wait for the end, or saw its connection break.
+                let at_work = matches!(status, 502 | 504);
+                let why = format!("{status} {message}{request}");
+                (ApiError::Unclear { what, why, at_work }, None)
             }
             _ => (ApiError::Unprocessable { what, message, request }, None),
         }
@@ -306,7 +312,7 @@ impl Answer {
 
 impl From<reqwest::Error> for Lost {
     fn from(error: reqwest::Error) -> Lost {
-        let unsent = error.is_connect();
+        let (unsent, at_work) = (error.is_connect(), error.is_timeout());
         // The cause says more than the outermost error, which repeats the URL.
         let error = error.without_url();
         let mut why = error.to_string();
@@ -316,7 +322,7 @@ impl From<reqwest::Error> for Lost {
             why = inner.to_string();
             cause = inner.source();
         }
-        Lost { why: bounded(&why), unsent }
+        Lost { why: bounded(&why), unsent, at_work }
     }
 }
 
