@@ -148,6 +148,13 @@ impl Task {
         }
     }
 
+    pub(crate) fn has_agent(&self) -> bool {
+        match self {
+            Task::Kvstore => false,
+            Task::Node { store, package, .. } => store.is_some() || *package != Package::None,
+        }
+    }
+
     pub(crate) fn role(&self) -> &'static str {
         match self {
             Task::Kvstore => "kvstore",

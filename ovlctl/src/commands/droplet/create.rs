@@ -14,7 +14,7 @@ use crate::droplet::digitalocean::Droplet;
 use crate::droplet::fence;
 use crate::droplet::host::HostKey;
 use crate::droplet::make::{self, Outcomes, Rows};
-use crate::droplet::names::{Cluster, numbered};
+use crate::droplet::names::numbered;
 use crate::droplet::provision::{self, Done};
 use crate::droplet::record::{Entry, Order, Package, Record, Task};
 use crate::droplet::site::{DropletError, Site, natural};
@@ -200,15 +200,11 @@ fn has_store(
             "an agent needs a store, and {KVSTORE} has no address yet: go on with `{} create --name {KVSTORE}` first",
             site.cluster.command()
         ))),
-        (_, false) => Err(storeless(&site.cluster)),
+        (_, false) => Err(DropletError::Said(format!(
+            "an agent needs a store: name one with --store, or make the cluster's with `{} create --name {KVSTORE}`",
+            site.cluster.command()
+        ))),
     }
-}
-
-fn storeless(cluster: &Cluster) -> DropletError {
-    DropletError::Said(format!(
-        "an agent needs a store: name one with --store, or make the cluster's with `{} create --name {KVSTORE}`",
-        cluster.command()
-    ))
 }
 
 /// For droplets that are made later: what the first ones of the cluster are made with.
@@ -364,8 +360,9 @@ fn complete(
     let mut book = site.book();
     for name in tasks.keys() {
         let Some(entry) = book.record.droplets.get_mut(name) else { continue };
-        if let Task::Node { join, package, .. } = &mut entry.task
-            && *package != Package::None
+        let has_agent = entry.task.has_agent();
+        if let Task::Node { join, .. } = &mut entry.task
+            && has_agent
             && join.is_empty()
         {
             *join = joined_by(there);
@@ -432,10 +429,6 @@ async fn one(
     let mut said = Outcome::new(&name, role, outcome.as_ref().ok());
     said.id = said.id.or_else(|| record.droplets.get(&name)?.id);
     let is_store = name == KVSTORE;
-    let lacks_store = match &task {
-        Some(Task::Node { store: None, package, .. }) => *package != Package::None,
-        Some(Task::Node { .. } | Task::Kvstore) | None => false,
-    };
     let ready = async {
         if is_store {
             return Ok(());
@@ -446,7 +439,6 @@ async fn one(
                 let text = format!("{KVSTORE} is not ready, and its agent needs it");
                 Err(if passing { DropletError::Later(text) } else { DropletError::Said(text) })
             }
-            _ if lacks_store => Err(storeless(&site.cluster)),
             _ => Ok(()),
         }
     };
@@ -503,7 +495,9 @@ async fn checked(
     task: &Task,
     row: &Row,
 ) -> Result<Option<String>, DropletError> {
-    let Task::Node { store: Some(_), .. } = task else { return Ok(None) };
+    if !task.has_agent() {
+        return Ok(None);
+    }
     let Some(target) = site.target(droplet) else { return Ok(None) };
     row.say("doctor looks at it");
     let begun = tokio::time::Instant::now();

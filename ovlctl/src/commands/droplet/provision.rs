@@ -78,11 +78,10 @@ fn recorded(
         (Some(Task::Kvstore), _) | (None, KVSTORE) => Task::Kvstore,
         (Some(Task::Node { store, join, package }), _) => {
             let package = order::package(&asked.package, package)?;
-            let has_agent = package != Package::None || store.is_some();
+            let has_cluster_store = package != Package::None || store.is_none();
             let store = match &asked.store {
                 // It becomes the cluster's.
-                Some(_) if asked.names.is_empty() && package != Package::None => None,
-                Some(_) if asked.names.is_empty() && !has_agent => None,
+                Some(_) if asked.names.is_empty() && has_cluster_store => None,
                 Some(url) => Some(url.clone()),
                 None => store.clone(),
             };

@@ -11,7 +11,6 @@ use crate::commands::confirm::confirm;
 use crate::droplet::digitalocean::{ApiError, Droplet};
 use crate::droplet::names::OURS;
 use crate::droplet::provision::reach;
-use crate::droplet::record::Task;
 use crate::droplet::site::{DropletError, Sight, Site, untagged};
 use crate::droplet::{fence, keys, make};
 use crate::error::Error;
@@ -183,11 +182,9 @@ async fn leave(site: &Site, there: &[Droplet], going: &[Droplet], output: &Outpu
     let record = site.record();
     let is_set_up = |name: &str| record.droplets.get(name).is_none_or(|entry| entry.ready);
     let hosts = going.iter().filter(|one| {
-        let task = record.droplets.get(&one.name).map(|entry| &entry.task);
+        let entry = record.droplets.get(&one.name);
         let alike = going.iter().filter(|other| other.name == one.name).count();
-        one.is_active()
-            && alike == 1
-            && matches!(task, None | Some(Task::Node { store: Some(_), .. }))
+        one.is_active() && alike == 1 && entry.is_none_or(|entry| entry.task.has_agent())
     });
     // Of two with one name the right one is reached.
     let is_meant = |one: &&Droplet| {
