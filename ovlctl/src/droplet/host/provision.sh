@@ -76,9 +76,11 @@ ended() {
     rm -rf "$work"
 }
 
-# The cause of a failure, in one line: apt's first error, or the last line.
+# The cause of a failure, in one line: the first error of apt or dpkg, which may have its reason in the
+# line below, or the last line.
 cause() {
-    sed -n '/^E: /{s///;p;q}' "$work/said" | grep . || grep . "$work/said" | tail -n 1
+    sed -nE '/^(E: |dpkg: error)/{s/^(E: |dpkg: (error: )?)//;/:$/{N;s/\n */ /};p;q}' "$work/said" | grep . ||
+        grep . "$work/said" | tail -n 1
 }
 
 # Runs a command; $1 says what for. Its words go to the log.
@@ -106,17 +108,16 @@ wanted() {
 
 installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q ' installed$'; }
 
-# cloud-init and unattended upgrades hold locks for minutes. apt itself waits for dpkg's only, so
-# others are tried again, for ten minutes in all.
-apt_get() {
+# Runs a command of apt or dpkg; $1 says what for. cloud-init and unattended upgrades hold locks for
+# minutes, so what finds one is tried again, for ten minutes in all.
+once_unlocked() {
     what=$1
     shift
     deadline=$(($(date +%s) + 600))
-    until apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=120 \
-        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
-        "$@" >"$work/said" 2>&1; do
+    until "$@" >"$work/said" 2>&1; do
         cat "$work/said" >>"$log"
-        if ! grep -q 'Could not get lock\|Unable to lock' "$work/said" || [ "$(date +%s)" -ge "$deadline" ]; then
+        if ! grep -q 'Could not get lock\|Unable to lock\|locked by another process' "$work/said" ||
+            [ "$(date +%s)" -ge "$deadline" ]; then
             fail "$what: $(cause)"
         fi
         sleep 5
@@ -124,12 +125,21 @@ apt_get() {
     cat "$work/said" >>"$log"
 }
 
+# apt itself waits for dpkg's lock only.
+apt_get() {
+    what=$1
+    shift
+    once_unlocked "$what" apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=120 \
+        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
+}
+
 lists_are_fresh=''
 update() {
     if [ "$lists_are_fresh" ]; then return; fi
-    # A power cut in the middle of an installation leaves it to be ended.
+    # A power cut in the middle of an installation leaves it to be ended. One that somebody else is at
+    # looks the same: its lock is waited for.
     if [ -n "$(ls -A "${HOST_ROOT-}/var/lib/dpkg/updates" 2>/dev/null)" ] || dpkg --audit 2>/dev/null | grep -q .; then
-        run "packages: dpkg --configure -a" env DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold --configure -a
+        once_unlocked "packages: dpkg --configure -a" env DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold --configure -a
     fi
     apt_get "packages: apt-get update" update
     lists_are_fresh=yes

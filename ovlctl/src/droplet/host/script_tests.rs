@@ -226,6 +226,38 @@ fn a_lock_of_apt_is_waited_for_and_another_failure_is_told() {
 }
 
 #[test]
+fn an_installation_that_somebody_else_is_at_is_waited_for() {
+    let machine = Machine::new();
+    let update = "export work\nsleep() { :; }\nupdate; say went on";
+    machine.write("var/lib/dpkg/updates/0001", "");
+    machine.program("apt-get", "exit 0");
+    let lock = "dpkg: error: dpkg frontend lock was locked by another process with pid 7";
+    let locked =
+        format!("echo '{lock}'; echo 'Note: never remove it'; echo 'See <https://x>.'; exit 2");
+    machine
+        .program("dpkg", &format!("[ -e \"$work/free\" ] || {{ : >\"$work/free\"; {locked}; }}"));
+    assert_eq!(machine.run(update), "went on\n");
+    assert!(machine.read("run/log").contains(lock));
+    // It never ends: a look at the clock takes 400 s.
+    machine.program("dpkg", &locked);
+    machine.program("date", "echo >>\"$work/looks\"; echo $(($(wc -l <\"$work/looks\") * 400))");
+    assert_eq!(
+        machine.run(update),
+        "! packages: dpkg --configure -a: dpkg frontend lock was locked by another process with pid 7\n"
+    );
+    assert_eq!(machine.read("run/looks").len(), 3);
+    machine.program(
+        "dpkg",
+        "echo 'dpkg: error processing package x (--configure):'; echo ' it ended with status 1'\n\
+         echo 'Errors were encountered while processing:'; echo ' x'; exit 1",
+    );
+    assert_eq!(
+        machine.run(update),
+        "! packages: dpkg --configure -a: error processing package x (--configure): it ended with status 1\n"
+    );
+}
+
+#[test]
 fn a_key_that_is_not_hashicorps_is_not_trusted() {
     let keys = |lines: &str| {
         Machine::new().run(&format!(
