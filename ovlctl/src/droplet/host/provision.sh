@@ -242,9 +242,13 @@ booted_after() {
     [ "$(stat -c %Y "$1")" -lt "$boot" ]
 }
 
+# Whether GRUB's menu ($1) has what the file below asks for: update-grub came to its end.
+in_menu() { grep -qw cgroup_enable=memory "$1" 2>/dev/null; }
+
 step_memory() {
     # The last of its folder, so that it can take out what the others put in.
     grub=${HOST_ROOT-}/etc/default/grub.d/zz-ovl.cfg
+    menu=${HOST_ROOT-}/boot/grub/grub.cfg
     if accounts; then
         told memory "the kernel accounts for it"
         return
@@ -253,7 +257,7 @@ step_memory() {
         complain "memory: the kernel was started with cgroup_enable=memory, and still does not account for it"
         return
     fi
-    if [ -e "$grub" ] && booted_after "$grub"; then
+    if [ -e "$grub" ] && in_menu "$menu" && booted_after "$menu"; then
         complain "memory: the machine was restarted, and the kernel without what $grub says: does it start by GRUB?"
         return
     fi
@@ -273,6 +277,10 @@ END
     fi
     # Also where the file was there: it may have failed before.
     run "memory: update-grub" update-grub
+    if ! in_menu "$menu"; then
+        complain "memory: update-grub left $menu without what $grub says"
+        return
+    fi
     : >"${HOST_ROOT-}$restart_mark"
     say "~ memory: the kernel accounts for it after a restart"
 }

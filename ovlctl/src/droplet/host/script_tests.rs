@@ -1,9 +1,10 @@
 //! Steps of the script, run by a real shell on files of a test, with functions in the place of what
 //! would change this machine.
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
@@ -68,7 +69,15 @@ impl Machine {
     }
 
     fn step_memory(&self) -> String {
-        self.program("update-grub", "exit 0");
+        let menu = self.path("boot/grub/grub.cfg").display().to_string();
+        let script = format!(
+            "mkdir -p \"$(dirname '{menu}')\"; echo 'linux /vmlinuz ro cgroup_enable=memory' >'{menu}'"
+        );
+        self.step_memory_with(&script)
+    }
+
+    fn step_memory_with(&self, update_grub: &str) -> String {
+        self.program("update-grub", update_grub);
         self.run("step_memory")
     }
 
@@ -136,6 +145,32 @@ fn a_restart_is_asked_for_until_it_came_and_not_again() {
     assert!(machine.step_memory().starts_with("! memory: the machine was restarted"));
     machine.kernel("cpu", "quiet cgroup_enable=memory swapaccount=1", 99_999_999_999);
     assert!(machine.step_memory().starts_with("! memory: the kernel was started with"));
+}
+
+#[test]
+fn an_update_of_grub_that_did_not_end_is_made_up_for() {
+    let machine = Machine::new();
+    machine.kernel("cpu", "quiet", 1000);
+    machine.write("boot/grub/grub.cfg", "linux /vmlinuz ro quiet\n");
+    let full = machine.step_memory_with("echo 'cp: /boot is full'; exit 1");
+    assert!(full.contains("! memory: update-grub: cp: /boot is full"), "{full}");
+    // The boot comes after the file, but not after what GRUB is to be told by it.
+    let age = |path: &str, seconds: u64| {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        File::open(machine.path(path)).and_then(|file| file.set_modified(time)).expect("set");
+    };
+    machine.kernel("cpu", "quiet", 2000);
+    age("etc/default/grub.d/zz-ovl.cfg", 1000);
+    for _ in 0..2 {
+        assert!(machine.step_memory().starts_with("~ memory: "));
+    }
+    age("boot/grub/grub.cfg", 3000);
+    machine.kernel("cpu", "quiet", 4000);
+    assert!(machine.step_memory().starts_with("! memory: the machine was restarted"));
+    // It ends well, and changes nothing.
+    machine.write("boot/grub/grub.cfg", "linux /vmlinuz ro quiet\n");
+    let in_vain = machine.step_memory_with("exit 0");
+    assert!(in_vain.starts_with("! memory: update-grub left "), "{in_vain}");
 }
 
 #[test]
