@@ -173,6 +173,44 @@ fn a_name_that_is_not_there_does_not_keep_the_others() {
     rig.all_was_proper();
 }
 
+#[test]
+fn a_name_that_is_not_there_does_not_keep_what_goes_with_the_last_ones() {
+    let rig = Rig::new("typo-last");
+    rig.create(&["--count", "2"]).fine();
+    rig.run(&["rm", "--yes", "workerbee-1", "workerbee-2", "workerbee-9"])
+        .failed(1, &["no droplet workerbee-9"]);
+    assert_eq!((rig.names().len(), rig.api.firewalls().len(), rig.api.keys().len()), (0, 0, 0));
+    assert_eq!(rig.api.tags(), Vec::<String>::new());
+    assert_eq!(rig.files(), ["lock"]);
+    rig.all_was_proper();
+}
+
+/// One of the name was made from another machine after this machine's own had lost its tags.
+#[test]
+fn what_is_recorded_of_one_that_lost_its_tags_outlives_another_of_its_name() {
+    let ours = ["ovl", "ovl:cluster:default"];
+    let rig = Rig::new("namesake");
+    rig.create(&["--count", "1"]).fine();
+    let lost = rig.api.droplet("workerbee-1").unwrap().order.id;
+    let named = [("workerbee-1".to_owned(), "untagged".to_owned())];
+    ours.iter().for_each(|tag| rig.api.untag(lost, tag));
+    rig.api.add_droplet("workerbee-1", &ours);
+    let said = rig.run(&["rm", "--yes", "workerbee-1"]).fine();
+    assert!(!said.contains(&lost.to_string()) && !said.contains("firewall"), "{said}");
+    assert_eq!((rig.names(), rig.listed()), (vec!["workerbee-1".to_owned()], named.to_vec()));
+    // Nor does the record go over to a third one, or end with the cluster.
+    let one = rig.api.add_droplet("workerbee-1", &ours);
+    rig.api.add_droplet("workerbee-1", &ours);
+    rig.run(&["rm", "--yes", &one.to_string()]).fine();
+    let sentence = ["workerbee-1: droplet ", "has lost the tag ovl or"];
+    rig.run(&["cluster", "down", "--yes"]).failed(1, &sentence);
+    assert_eq!((rig.names().len(), rig.listed()), (1, named.to_vec()));
+    let said = rig.run(&["rm", "--yes", "workerbee-1"]).fine();
+    assert!(said.contains(&format!("droplet {lost} has lost the cluster's tags")), "{said}");
+    assert_eq!(rig.listed(), []);
+    rig.all_was_proper();
+}
+
 /// Stopped when the droplet is gone, and its tag is not.
 #[test]
 fn a_removal_that_was_interrupted_is_brought_to_its_end() {

@@ -80,7 +80,7 @@ pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Re
         }
     }
     let mut removed = Removed::default();
-    for name in unknown {
+    for name in &unknown {
         removed.fail(None, &DropletError::Said(not_there(&site, name)));
     }
     if droplets.is_empty() && records.is_empty() {
@@ -99,11 +99,13 @@ pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Re
         confirm(question, ALONE).await?;
     }
     leave(&site, there, &droplets, output).await;
-    erase(&site, there, &droplets, &mut removed, output).await;
+    erase(&site, &present, &droplets, &mut removed, output).await;
     for name in records {
         forget(&site, &name, present.untagged.get(&name), &mut removed).await;
     }
-    end(&site, is_last, &mut removed).await;
+    // A name that is not there keeps nothing here.
+    let is_all = is_last && removed.failed.len() == unknown.len();
+    end(&site, is_all, &mut removed).await;
     told(&removed, output)
 }
 
@@ -118,7 +120,7 @@ pub(super) async fn all(site: &Site, yes: bool, output: &Output) -> Result<(), E
         confirm(question, ALONE).await?;
     }
     let mut removed = Removed::default();
-    erase(site, &present.droplets, &present.droplets, &mut removed, output).await;
+    erase(site, &present, &present.droplets, &mut removed, output).await;
     for name in &present.gone {
         forget(site, name, None, &mut removed).await;
     }
@@ -126,7 +128,8 @@ pub(super) async fn all(site: &Site, yes: bool, output: &Output) -> Result<(), E
         let text = untagged(droplet, &site.cluster, name);
         removed.fail(Some(name), &DropletError::Said(text));
     }
-    end(site, true, &mut removed).await;
+    let is_all = removed.failed.is_empty();
+    end(site, is_all, &mut removed).await;
     told(&removed, output)
 }
 
@@ -224,10 +227,10 @@ async fn left(site: &Site, droplet: &Droplet, output: &Output) -> Result<(), Dro
     Ok(())
 }
 
-/// Removes those that are `going` of those that are `there`.
+/// Removes those that are `going` of those that are present.
 async fn erase(
     site: &Site,
-    there: &[Droplet],
+    present: &Sight,
     going: &[Droplet],
     removed: &mut Removed,
     output: &Output,
@@ -235,11 +238,12 @@ async fn erase(
     let each = going.iter().map(|one| async move { (one, gone(site, one).await) });
     let outcomes: Vec<_> = stream::iter(each).buffered(AT_ONCE).collect().await;
     let stays = |name: &str| {
-        let mut alike = there.iter().filter(|one| one.name == name);
+        let mut alike = present.droplets.iter().filter(|one| one.name == name);
         alike.find(|one| going.iter().all(|other| other.id != one.id))
     };
     for (droplet, outcome) in outcomes {
         let cleared = match outcome {
+            Ok(()) if present.untagged.contains_key(&droplet.name) => forget_keys(site, droplet),
             Ok(()) => forget_one(site, droplet, stays(&droplet.name)),
             Err(error) => Err(error),
         };
@@ -255,10 +259,15 @@ async fn erase(
     }
 }
 
+/// Its own host keys. The record of its name is of another one, that has lost our tags: nothing else names that.
+fn forget_keys(site: &Site, droplet: &Droplet) -> Result<(), DropletError> {
+    Ok(site.known(&droplet.name, droplet.id).forget()?)
+}
+
 /// What is left of one that is gone: its record and host keys; all but its own keys stay if another one of its
 /// name does.
 fn forget_one(site: &Site, droplet: &Droplet, other: Option<&Droplet>) -> Result<(), DropletError> {
-    site.known(&droplet.name, droplet.id).forget()?;
+    forget_keys(site, droplet)?;
     match other {
         Some(other) => make::taken(site, other)?,
         None => site.forget(&droplet.name)?,
@@ -342,7 +351,7 @@ async fn remove_unused(site: &Site, tag: &str) -> Result<bool, ApiError> {
 /// What is left besides droplets, of the cluster too if this was all of it. What was removed before is told in
 /// any case.
 async fn end(site: &Site, is_all: bool, removed: &mut Removed) {
-    let ended = match is_all && removed.failed.is_empty() {
+    let ended = match is_all {
         true => rest(site, removed).await,
         false => sweep(site).await.map_err(DropletError::from),
     };
