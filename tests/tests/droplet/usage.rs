@@ -44,6 +44,30 @@ fn what_cannot_be_had_is_said_with_what_can() {
 }
 
 #[test]
+fn a_password_in_the_url_of_a_package_is_not_shown() {
+    let rig = Rig::new("password");
+    let shown = |mut command: std::process::Command, code| {
+        let done = rig.done(command.output().unwrap());
+        assert_eq!(done.code, Some(code), "{done:?}");
+        assert!(!done.out.contains("secret") && !done.err.contains("secret"), "{done:?}");
+    };
+    let digest = "0".repeat(64);
+    for scheme in ["http", "https", "ftp"] {
+        let url = format!("{scheme}://ci:secret@host/ovl.deb");
+        let create = ["create", "--no-provision"];
+        shown(rig.command(&[&create[..], &["--deb", &url]].concat()), 64);
+        shown(rig.command(&[&create[..], &["--deb", &url, "--deb-sha256", &digest]].concat()), 64);
+        shown(rig.command(&[&create[..], &["--deb", &url, "--deb-sha256", "x"]].concat()), 64);
+        for (more, code) in [("--no-provision", 64), ("--help", 0)] {
+            let mut command = rig.command(&["create", more]);
+            command.env("OVL_DEB", &url);
+            shown(command, code);
+        }
+    }
+    assert_eq!(rig.names(), Vec::<String>::new());
+}
+
+#[test]
 fn settings_come_from_the_environment_and_flags_win() {
     let rig = Rig::new("environment");
     let environment = [

@@ -220,7 +220,7 @@ pub(super) struct PackageArgs {
     /// The agent's Debian package: a file of this machine, or a URL
     ///
     /// `scripts/package` makes one. Without it the one that the cluster has.
-    #[arg(long, value_name = "FILE|URL", env = "OVL_DEB", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "FILE|URL", env = "OVL_DEB", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub(super) deb: Option<String>,
 
     /// The SHA-256 of the package, for one from a URL

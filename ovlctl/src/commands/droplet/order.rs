@@ -250,16 +250,16 @@ pub(super) fn package(args: &PackageArgs, before: &Package) -> Result<Package, D
             None => file(Path::new(deb)).map(Package::File),
         };
     };
+    let shown = without_login(deb);
     match scheme {
         "http" if sha256.is_none() => wrong(format!(
-            "anybody on the way can change what {deb} sends: use https, or give --deb-sha256"
+            "anybody on the way can change what {shown} sends: use https, or give --deb-sha256"
         )),
         "http" | "https" if is_url(deb) => Ok(Package::Url { url: deb.clone(), sha256 }),
         "http" | "https" => wrong(format!(
-            "{} is no URL for a package: a space in it is %20, and no name or password may be in it",
-            without_login(deb)
+            "{shown} is no URL for a package: a space in it is %20, and no name or password may be in it"
         )),
-        _ => wrong(format!("a package is fetched over https, and not over {scheme}: {deb}")),
+        _ => wrong(format!("a package is fetched over https, and not over {scheme}: {shown}")),
     }
 }
 
