@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+use tempfile::{NamedTempFile, TempPath};
 
 use super::digitalocean::KeyRef;
 use super::names::{Cluster, is_droplet_name};
@@ -23,8 +25,10 @@ const LOCK: &str = "lock";
 /// ssh's configuration, and what the names of files with host keys begin with.
 pub(crate) const CONFIG: &str = "ssh_config";
 pub(crate) const KNOWN_HOSTS: &str = "known_hosts.";
-/// What the names of files that are just written begin with.
+/// What the names of files begin with that are just written, or not to stay.
 const UNFINISHED: &str = ".new-";
+/// Nobody needs one that is older: it is written, or read, at once.
+const UNFINISHED_FOR: Duration = Duration::from_secs(3600);
 /// Bytes of a record that are read: thousands of droplets.
 const SIZE_MAX: u64 = 16 << 20;
 
@@ -255,14 +259,54 @@ impl Folder {
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<(), RecordError> {
         let path = self.join(name);
         let write = || {
-            // Two that write at once have a file each. It is for its owner only.
-            let mut new = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.0)?;
+            let mut new = self.unfinished()?;
             new.write_all(text.as_bytes())?;
             new.as_file().sync_all()?;
             new.persist(&path)?;
             File::open(&self.0)?.sync_all()
         };
         write().map_err(|source| RecordError::File { what: "write", path, source })
+    }
+
+    /// A file for a program that reads it as it begins: it goes when it is dropped.
+    pub(crate) fn passing(&self, text: &str) -> Result<TempPath, RecordError> {
+        let write = || {
+            self.sweep()?;
+            let mut new = self.unfinished()?;
+            new.write_all(text.as_bytes())?;
+            Ok(new.into_temp_path())
+        };
+        write().map_err(|source| RecordError::File {
+            what: "write a file in",
+            path: self.0.clone(),
+            source,
+        })
+    }
+
+    /// Two that write at once have a file each. It is for its owner only.
+    fn unfinished(&self) -> std::io::Result<NamedTempFile> {
+        tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.0)
+    }
+
+    /// Removes what programs left that were killed, or became another.
+    fn sweep(&self) -> std::io::Result<()> {
+        for entry in fs::read_dir(&self.0)? {
+            let entry = entry?;
+            let is_unfinished = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
+            // Another one may remove it at the same time.
+            let written = entry.metadata().and_then(|about| about.modified());
+            let age = written.ok().and_then(|written| written.elapsed().ok());
+            if is_unfinished && age.is_some_and(|age| age > UNFINISHED_FOR) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
+    }
+
+    /// It is another one after each time that a file is written; `None`: it is not there.
+    pub(crate) fn edition(&self, name: &str) -> Option<(u64, SystemTime)> {
+        let about = fs::metadata(self.join(name)).ok()?;
+        Some((about.ino(), about.modified().ok()?))
     }
 
     /// Removes the files whose names fit; those that are not there are fine.
@@ -384,6 +428,36 @@ mod tests {
         let read = folder.read().unwrap();
         assert_eq!(read.droplets["queenbee"].order, entry().order);
         assert_eq!(read.droplets["queenbee"].task, entry().task);
+    }
+
+    #[test]
+    fn a_passing_file_goes_and_those_that_were_left_go_later() {
+        let (_base, folder, _) = folder();
+        folder.make().unwrap();
+        let left = folder.passing("left").unwrap().keep().unwrap();
+        let passing = folder.passing("text").unwrap();
+        assert_eq!(fs::read_to_string(&passing).unwrap(), "text");
+        assert!(left.exists());
+        let written = fs::metadata(&left).unwrap().modified().unwrap();
+        let old = written - UNFINISHED_FOR - Duration::from_secs(1);
+        File::options().write(true).open(&left).unwrap().set_modified(old).unwrap();
+        drop(passing);
+        let now = folder.passing("now").unwrap();
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
+        drop(now);
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_written_is_another_edition() {
+        let (_base, folder, _) = folder();
+        folder.make().unwrap();
+        assert_eq!(folder.edition(CONFIG), None);
+        folder.write(CONFIG, "").unwrap();
+        let first = folder.edition(CONFIG);
+        assert_eq!(folder.edition(CONFIG), first);
+        folder.write(CONFIG, "").unwrap();
+        assert_ne!(folder.edition(CONFIG), first);
     }
 
     #[test]

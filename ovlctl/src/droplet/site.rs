@@ -1,12 +1,11 @@
 //! A cluster at the provider and in the record: what all commands work on.
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::digitalocean::{ApiError, DigitalOcean, Droplet};
 use super::names::{Cluster, OURS, is_droplet_name};
 use super::record::{Book, CONFIG, Entry, Folder, RECORD, Record, RecordError, Request};
-use super::ssh::{Known, SshError, Target, config_text, forget_all, public_keys};
+use super::ssh::{Known, Place, SshError, Target, USER, config_text, forget_all, public_keys};
 
 /// Why a droplet, or all of them, could not be what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +74,8 @@ pub(crate) struct Site {
     pub(crate) user: String,
     folder: Folder,
     book: Mutex<Book>,
+    /// Those that ssh was last told of.
+    places: Mutex<Vec<Place>>,
 }
 
 impl Site {
@@ -86,7 +87,7 @@ impl Site {
         user: String,
     ) -> Result<Site, RecordError> {
         let book = Book::open(folder.clone(), &cluster)?;
-        Ok(Site { api, cluster, user, folder, book: Mutex::new(book) })
+        Ok(Site { api, cluster, user, folder, book: Mutex::new(book), places: Mutex::default() })
     }
 
     /// Never held over an await.
@@ -135,12 +136,19 @@ impl Site {
 
     /// What ssh has to know of a droplet; `None` while it has no address.
     pub(crate) fn target(&self, droplet: &Droplet) -> Option<Target> {
-        target(&self.folder, droplet)
+        target(&self.folder, droplet, &self.places(), &self.user)
     }
 
     /// Writes ssh's configuration for these.
-    pub(crate) fn write_config(&self, droplets: &[Droplet]) -> Result<PathBuf, RecordError> {
-        write_config(&self.folder, droplets, &self.user)
+    pub(crate) fn write_config(&self, droplets: &[Droplet]) -> Result<(), RecordError> {
+        let places = introduced(&self.folder, droplets)?;
+        write_config(&self.folder, &places)?;
+        *self.places() = places;
+        Ok(())
+    }
+
+    fn places(&self) -> MutexGuard<'_, Vec<Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What there is now.
@@ -253,31 +261,35 @@ pub(crate) fn untagged(droplet: &Droplet, cluster: &Cluster, name: &str) -> Stri
     )
 }
 
-pub(crate) fn target(folder: &Folder, droplet: &Droplet) -> Option<Target> {
+fn place(folder: &Folder, droplet: &Droplet) -> Option<Place> {
     let known_hosts = Known::of(folder, &droplet.name, droplet.id).path();
-    let config = folder.join(CONFIG);
-    droplet.public().map(|address| Target {
-        name: droplet.name.clone(),
-        address,
-        known_hosts,
-        config,
-    })
+    droplet.public().map(|address| Place { name: droplet.name.clone(), address, known_hosts })
 }
 
-pub(crate) fn write_config(
+/// `others` may be on the way there.
+pub(crate) fn target(
     folder: &Folder,
-    droplets: &[Droplet],
+    droplet: &Droplet,
+    others: &[Place],
     user: &str,
-) -> Result<PathBuf, RecordError> {
+) -> Option<Target> {
+    place(folder, droplet).map(|place| Target::new(folder, place, others, user))
+}
+
+/// Where they are, of those that have an address; their first keys are known.
+pub(crate) fn introduced(folder: &Folder, droplets: &[Droplet]) -> Result<Vec<Place>, RecordError> {
     folder.make()?;
     let record = folder.read()?;
     for one in droplets {
         let requests = record.droplets.get(&one.name).map(|entry| entry.requests.as_slice());
         pin_first(&Known::of(folder, &one.name, one.id), one, requests.unwrap_or_default())?;
     }
-    let targets: Vec<Target> = droplets.iter().filter_map(|one| target(folder, one)).collect();
-    folder.write(CONFIG, &config_text(targets.iter(), user))?;
-    Ok(folder.join(CONFIG))
+    Ok(droplets.iter().filter_map(|one| place(folder, one)).collect())
+}
+
+/// For scp and others, and never for a connection of ours: who is asked to be by one command is not written.
+pub(crate) fn write_config(folder: &Folder, places: &[Place]) -> Result<(), RecordError> {
+    folder.write(CONFIG, &config_text(places.iter(), USER))
 }
 
 /// Whoever connects to a droplet first knows its key, if it came of one of these requests.

@@ -4,7 +4,7 @@
 //! | file | task |
 //! |---|---|
 //! | `ssh.rs` | [`Shell`]: a connection, and what is done over it |
-//! | `config` | the configuration for a cluster's droplets, by name |
+//! | `config` | configurations for a cluster's droplets, by name |
 //! | `known` | which host keys are theirs |
 mod config;
 mod known;
@@ -16,9 +16,10 @@ use std::time::Duration;
 use openssh::{ControlPersist, ForwardType, KnownHosts, Session, SessionBuilder, Socket, Stdio};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
+use super::record::RecordError;
 use crate::output::bounded;
 
-pub(crate) use self::config::{Target, text as config_text};
+pub(crate) use self::config::{Place, Target, USER, text as config_text};
 pub(crate) use self::known::{FIRST_BOOT, Known, forget_all, new_host_key, public_keys};
 
 /// For a connection, the key exchange included.
@@ -49,6 +50,9 @@ pub(crate) enum SshError {
     /// The program.
     #[error("there is no ssh client here: install openssh-client")]
     NoClient,
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] RecordError),
     /// It answers with another key than the one that is known.
     #[error("{name} answers with another host key than the one that is known ({}): if that is right, remove that file; it is not connected to until then", known.display())]
     WrongHostKey { name: String, known: std::path::PathBuf },
@@ -139,6 +143,7 @@ impl Shell {
         pinned: bool,
         persist: ControlPersist,
     ) -> Result<Shell, SshError> {
+        let config = target.config()?;
         let mut builder = SessionBuilder::default();
         builder
             .known_hosts_check(if pinned { KnownHosts::Strict } else { KnownHosts::Add })
@@ -146,7 +151,7 @@ impl Shell {
             .control_persist(persist)
             .server_alive_interval(ALIVE_INTERVAL)
             .control_directory(std::env::temp_dir())
-            .config_file(&target.config);
+            .config_file(&config);
         match tokio::time::timeout(LET_IN_WITHIN, builder.connect(&target.name)).await {
             Ok(Ok(session)) => Ok(Shell { name: target.name.clone(), session }),
             Ok(Err(error)) => Err(why_not(target, &error)),

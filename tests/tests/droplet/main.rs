@@ -8,4 +8,5 @@ mod keys;
 mod make;
 mod remove;
 mod rig;
+mod ssh;
 mod usage;

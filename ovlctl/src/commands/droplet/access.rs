@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::args::{Account, Ssh, Tunnel};
 use super::look::{find, no_address};
+use crate::droplet::record::CONFIG;
 use crate::droplet::site::{self, DropletError};
 use crate::droplet::ssh::{Known, Shell, SshError, Target};
 use crate::error::Error;
@@ -47,11 +48,17 @@ impl FromStr for Forward {
 
 /// What ssh has to know, and the droplet's number.
 async fn target(account: &Account, name: &str) -> Result<(Target, u64), Error> {
-    let (folder, (_, sight)) = (account.folder()?, account.sight().await?);
+    let folder = account.folder()?;
+    let before = folder.edition(CONFIG);
+    let (_, sight) = account.sight().await?;
     let droplet = find(&sight.droplets, name, account)?;
-    site::write_config(&folder, &sight.droplets, &account.ssh_user).map_err(DropletError::from)?;
-    let missing = || no_address(droplet);
-    Ok((site::target(&folder, droplet).ok_or_else(missing)?, droplet.id))
+    let places = site::introduced(&folder, &sight.droplets).map_err(DropletError::from)?;
+    // Who wrote it since then may have seen more.
+    if folder.edition(CONFIG) == before {
+        site::write_config(&folder, &places).map_err(DropletError::from)?;
+    }
+    let target = site::target(&folder, droplet, &places, &account.ssh_user);
+    Ok((target.ok_or_else(|| no_address(droplet))?, droplet.id))
 }
 
 pub(super) async fn ssh(account: &Account, asked: Ssh, output: &Output) -> Result<(), Error> {
@@ -66,8 +73,10 @@ pub(super) async fn ssh(account: &Account, asked: Ssh, output: &Output) -> Resul
             Err(error) => return Err(DropletError::from(error).into()),
         }
     }
+    // It stays if ssh takes this program's place; a later connection removes it.
+    let config = target.config().map_err(DropletError::from)?;
     let mut command = std::process::Command::new("ssh");
-    command.arg("-F").arg(&target.config).env_remove("DIGITALOCEAN_ACCESS_TOKEN");
+    command.arg("-F").arg(&*config).env_remove("DIGITALOCEAN_ACCESS_TOKEN");
     if asked.terminal {
         command.arg("-t");
     }
@@ -106,6 +115,13 @@ pub(super) async fn tunnel(account: &Account, asked: Tunnel, output: &Output) ->
         output.remark("the connection broke off: making it again");
         let begun = tokio::time::Instant::now();
         shell = loop {
+            // Its address may be another machine's by now.
+            if !known.is_pinned() {
+                return Err(Error::NotFound(format!(
+                    "the host key of {} is not known any more: was the droplet removed?",
+                    asked.name
+                )));
+            }
             match lead().await {
                 Ok(shell) => break shell,
                 Err(error) if error.is_passing() && begun.elapsed() < AGAIN_WITHIN => {

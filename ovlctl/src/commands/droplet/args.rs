@@ -9,6 +9,7 @@ use super::access::Forward;
 use crate::droplet::digitalocean::DEFAULT_URL;
 use crate::droplet::fence::Open;
 use crate::droplet::names::{Cluster, DEFAULT, is_droplet_name, is_tag};
+use crate::droplet::ssh::USER;
 
 /// Flags that go with every command of `droplet`.
 const ACCOUNT: &str = "Options of every droplet command";
@@ -41,7 +42,7 @@ pub(super) struct Account {
     /// Who to be on droplets where your ssh configuration does not say
     ///
     /// root, or one who may sudo without a password.
-    #[arg(long, global = true, help_heading = ACCOUNT, value_name = "USER", default_value = "root", value_parser = user)]
+    #[arg(long, global = true, help_heading = ACCOUNT, value_name = "USER", default_value = USER, value_parser = user)]
     pub(super) ssh_user: String,
 
     /// Where the provider's API is

@@ -189,13 +189,7 @@ async fn leave(site: &Site, there: &[Droplet], going: &[Droplet], output: &Outpu
         let alike = going.iter().filter(|other| other.name == one.name).count();
         one.is_active() && alike == 1 && entry.is_none_or(|entry| entry.task.has_agent())
     });
-    // Of two with one name the right one is reached.
-    let is_meant = |one: &&Droplet| {
-        going.iter().any(|other| other.id == one.id)
-            || going.iter().all(|other| other.name != one.name)
-    };
-    let meant: Vec<Droplet> = there.iter().filter(is_meant).cloned().collect();
-    if site.write_config(&meant).is_err() {
+    if site.write_config(there).is_err() {
         return;
     }
     let each = hosts.map(|one| async {
