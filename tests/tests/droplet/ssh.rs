@@ -154,3 +154,26 @@ fn ended(mut child: Child) -> Output {
     }
     child.wait_with_output().unwrap()
 }
+
+#[test]
+fn a_key_that_a_jump_host_kept_from_us_is_trusted_once_by_the_users_client() {
+    let (rig, _) = rig("jump");
+    let denied = "bee@jump: Permission denied (publickey).\n";
+    fs::write(rig.home().join("denied"), denied).unwrap();
+    let ssh = || rig.done(command(&rig, &["ssh", "drone", "--", "true"]).output().unwrap());
+    let trusting = "StrictHostKeyChecking=accept-new";
+    let done = ssh();
+    assert!(
+        done.err.contains("trusted this once") && done.err.contains("ssh-keygen -l"),
+        "{done:?}"
+    );
+    done.fine();
+    assert!(!asked(&rig).contains(" -M ") && asked(&rig).contains(trusting), "{}", asked(&rig));
+    // The droplet itself is known, and lets nobody in.
+    learns(&rig);
+    let done = ssh();
+    assert!(done.err.contains("SHA256:"), "{done:?}");
+    done.fine();
+    assert!(!asked(&rig).contains(" -M ") && !asked(&rig).contains(trusting), "{}", asked(&rig));
+    assert!(text(&rig, "told").contains("StrictHostKeyChecking yes\n"));
+}

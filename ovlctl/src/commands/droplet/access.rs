@@ -68,7 +68,7 @@ pub(super) async fn ssh(account: &Account, asked: Ssh, output: &Output) -> Resul
     if !known.is_pinned() {
         match Shell::connect(&target, &known, |text| output.remark(text)).await {
             Ok(shell) => shell.close().await,
-            // Now that the host is known, ssh may ask for what a key needs.
+            // ssh itself may ask for what a key needs.
             Err(SshError::Denied { .. }) => {}
             Err(error) => return Err(DropletError::from(error).into()),
         }
@@ -77,6 +77,11 @@ pub(super) async fn ssh(account: &Account, asked: Ssh, output: &Output) -> Resul
     let config = target.config().map_err(DropletError::from)?;
     let mut command = std::process::Command::new("ssh");
     command.arg("-F").arg(&*config).env_remove("DIGITALOCEAN_ACCESS_TOKEN");
+    if !known.is_pinned() {
+        // A host on the way let nobody in.
+        output.remark(&known.to_be_trusted());
+        command.args(["-o", "StrictHostKeyChecking=accept-new"]);
+    }
     if asked.terminal {
         command.arg("-t");
     }

@@ -90,6 +90,14 @@ impl<'a> Known<'a> {
         format!("its host key was not known, is trusted this once, and known from now on: {keys}")
     }
 
+    /// The same of one that ssh itself will learn.
+    pub(crate) fn to_be_trusted(&self) -> String {
+        format!(
+            "its host key is not known, is trusted this once, and known from now on: `ssh-keygen -l -f {}` shows it",
+            self.path().display()
+        )
+    }
+
     pub(crate) fn forget(&self) -> Result<(), RecordError> {
         self.folder.remove(|file| file == self.file)
     }
