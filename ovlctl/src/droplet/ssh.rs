@@ -50,6 +50,11 @@ pub(crate) enum SshError {
     /// The program.
     #[error("there is no ssh client here: install openssh-client")]
     NoClient,
+    /// For the connection's socket.
+    #[error(
+        "cannot make a folder for the connection to {name}: {source}; TMPDIR names another place for it"
+    )]
+    NoFolder { name: String, source: std::io::Error },
     /// The configuration.
     #[error(transparent)]
     Config(#[from] RecordError),
@@ -154,7 +159,7 @@ impl Shell {
             .config_file(&config);
         match tokio::time::timeout(LET_IN_WITHIN, builder.connect(&target.name)).await {
             Ok(Ok(session)) => Ok(Shell { name: target.name.clone(), session }),
-            Ok(Err(error)) => Err(why_not(target, &error)),
+            Ok(Err(error)) => Err(why_not(target, error)),
             Err(_) => Err(SshError::Unreachable {
                 name: target.name.clone(),
                 why: format!("it lets nobody in within {} s", LET_IN_WITHIN.as_secs()),
@@ -332,15 +337,18 @@ async fn next_line(lines: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> Option
     Some(String::from_utf8_lossy(&line).into_owned())
 }
 
-fn why_not(target: &Target, error: &openssh::Error) -> SshError {
-    let (name, why) = (target.name.clone(), chain(error));
-    let missing = matches!(error, openssh::Error::Connect(io) | openssh::Error::Master(io)
-        if io.kind() == std::io::ErrorKind::NotFound);
+fn why_not(target: &Target, error: openssh::Error) -> SshError {
+    let name = target.name.clone();
+    let error = match error {
+        openssh::Error::Connect(io) if io.kind() == std::io::ErrorKind::NotFound => {
+            return SshError::NoClient;
+        }
+        openssh::Error::Master(source) => return SshError::NoFolder { name, source },
+        error => error,
+    };
+    let why = chain(&error);
     let said = why.to_ascii_lowercase();
-    if missing && said.contains("os error 2") {
-        SshError::NoClient
-    } else if said.contains("host key verification failed")
-        || said.contains("identification has changed")
+    if said.contains("host key verification failed") || said.contains("identification has changed")
     {
         SshError::WrongHostKey { name, known: target.known_hosts.clone() }
     } else if said.contains("permission denied")

@@ -177,3 +177,17 @@ fn a_key_that_a_jump_host_kept_from_us_is_trusted_once_by_the_users_client() {
     assert!(!asked(&rig).contains(" -M ") && !asked(&rig).contains(trusting), "{}", asked(&rig));
     assert!(text(&rig, "told").contains("StrictHostKeyChecking yes\n"));
 }
+
+#[test]
+fn what_is_missing_is_named() {
+    let (rig, _) = rig("missing");
+    let failed = |name: &str, value: &str, part: &str| {
+        let mut command = command(&rig, &["ssh", "drone", "--", "true"]);
+        rig.done(command.env(name, value).output().unwrap()).failed(1, &[part]);
+    };
+    failed("TMPDIR", "/gone", "/gone/");
+    failed("PATH", "/gone", "there is no ssh client here");
+    assert_eq!(text(&rig, "asked"), "");
+    // Nothing is left of what they were to be told.
+    assert_eq!(rig.files(), ["ssh_config"]);
+}
