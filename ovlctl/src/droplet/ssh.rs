@@ -61,6 +61,11 @@ pub(crate) enum SshError {
     /// It answers with another key than the one that is known.
     #[error("{name} answers with another host key than the one that is known ({}): if that is right, remove that file; it is not connected to until then", known.display())]
     WrongHostKey { name: String, known: std::path::PathBuf },
+    /// A jump host of the user's own configuration, whose key that has to know.
+    #[error(
+        "a host on the way to {name} is not known to your ssh client, or answers with another key: {why}; connect to it once with ssh"
+    )]
+    OnTheWay { name: String, why: String },
     /// The droplet does not take any of the user's keys.
     #[error(
         "{name} takes none of your SSH keys: {why}; is the right key in your ssh agent, or named by your ssh configuration?"
@@ -346,11 +351,13 @@ fn why_not(target: &Target, error: openssh::Error) -> SshError {
         openssh::Error::Master(source) => return SshError::NoFolder { name, source },
         error => error,
     };
-    let why = chain(&error);
-    let said = why.to_ascii_lowercase();
-    if said.contains("host key verification failed") || said.contains("identification has changed")
-    {
+    let words = chain(&error);
+    let (said, why) = (words.to_ascii_lowercase(), bounded(&words, WORDS_MAX));
+    let of_droplet = [format!("host key for {name} has changed"), format!("is known for {name} ")];
+    if of_droplet.iter().any(|part| said.contains(part)) {
         SshError::WrongHostKey { name, known: target.known_hosts.clone() }
+    } else if said.contains("host key verification failed") {
+        SshError::OnTheWay { name, why }
     } else if said.contains("permission denied")
         || said.contains("too many authentication failures")
     {
@@ -360,7 +367,7 @@ fn why_not(target: &Target, error: openssh::Error) -> SshError {
     }
 }
 
-/// The innermost cause: ssh's own words.
+/// The innermost cause: ssh's own words, on one line.
 fn chain(error: &openssh::Error) -> String {
     let mut error: &(dyn std::error::Error + 'static) = error;
     while let Some(cause) = error.source() {
@@ -368,5 +375,49 @@ fn chain(error: &openssh::Error) -> String {
     }
     let text = error.to_string();
     let text: Vec<&str> = text.split_whitespace().collect();
-    bounded(&text.join(" "), WORDS_MAX)
+    text.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::droplet::record::Folder;
+
+    const CHANGED: &str = "\
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@\r
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\r
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@\r
+Host key for queenbee has changed and you have requested strict checking.\r
+Host key verification failed.";
+
+    #[test]
+    fn a_key_of_a_host_on_the_way_is_not_the_droplets() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = Folder::of(&"default".parse().unwrap(), Some(base.path())).unwrap();
+        let place = Place {
+            name: "queenbee".into(),
+            address: std::net::Ipv4Addr::new(192, 0, 2, 1),
+            known_hosts: "/known".into(),
+        };
+        let target = Target::new(&folder, place, &[], USER);
+        let why = |said: &str| {
+            why_not(&target, openssh::Error::Connect(std::io::Error::other(said.to_owned())))
+        };
+        let unknown = |host: &str| {
+            format!(
+                "No ED25519 host key is known for {host} and you have requested strict checking.\r\nHost key verification failed."
+            )
+        };
+        for said in [CHANGED, &unknown("queenbee")] {
+            assert!(matches!(why(said), SshError::WrongHostKey { .. }), "{said}");
+        }
+        let lost = "\r\nConnection closed by UNKNOWN port 65535";
+        for said in [
+            CHANGED.replace("queenbee", "jump") + lost,
+            unknown("jump") + lost,
+            "Host key verification failed.\r\nConnection closed by UNKNOWN port 65535".to_owned(),
+        ] {
+            assert!(matches!(why(&said), SshError::OnTheWay { .. }), "{said}");
+        }
+    }
 }
