@@ -324,7 +324,8 @@ impl Core {
             self.reconcile_at,
             self.release_at,
             self.remotes.next_timeout(),
-            self.docker.next_retry().filter(|_| self.leaving.is_none()),
+            // Until then nothing can be tried.
+            self.docker.next_retry().filter(|_| self.leaving.is_none() && self.heard_store),
             self.docker.returning.next_expiry(),
             self.next_overdue(),
             self.leaving_timeout(),

@@ -3,7 +3,7 @@
 //! An order is recorded with a tag of its own before it is sent. If the answer is lost, by the network or by
 //! the end of this program, the cluster's droplets say later what came of it: one of that name was made, and
 //! is taken, and its tags say by which request. If there is none after a while, nothing was made, and it is
-//! sent again with another tag; where the provider may still be at work, only by the next run. The earlier one is kept in mind: what comes of it late is known by its name.
+//! sent again with another tag; where the provider itself did not answer, only by the next run. The earlier one is kept in mind: what comes of it late is known by its name.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -18,16 +18,9 @@ use super::ssh::new_host_key;
 /// Waits between looks for what a lost answer may have made: it takes the provider a moment to list it.
 pub(crate) const LOOKS: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
-/// The same, if the provider may still be at work on it.
-const LONG_LOOKS: [Duration; 7] = [
-    Duration::ZERO,
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-    Duration::from_secs(15),
-    Duration::from_secs(30),
-];
+/// After those, if the provider may still be at work on it.
+const LATE_LOOKS: [Duration; 3] =
+    [Duration::from_secs(8), Duration::from_secs(15), Duration::from_secs(30)];
 /// Orders of one droplet in one run whose answers are lost, one after the other.
 const ORDERS_MAX: u32 = 2;
 /// Such orders that are kept in mind, the newest.
@@ -277,35 +270,38 @@ async fn order(
         names.iter().filter_map(|name| rows.get(name)).for_each(|row| row.say(text));
     };
     let mut failure = DropletError::Said("nothing was asked for".to_owned());
-    // It is not sent again by this run.
-    let mut is_last = false;
-    let mut looks = LOOKS.as_slice();
     for _ in 0..ORDERS_MAX {
         let asked = prepared(site, names, &entry, boot)?;
         say("asked for");
-        match site.api.create(&asked).await {
+        // It is not sent again by this run; and it may still be done.
+        let (is_last, is_late) = match site.api.create(&asked).await {
             Ok(made) if names.iter().all(|name| made.iter().any(|one| one.name == *name)) => {
                 return came_of(site, names, &made);
             }
             Ok(_) => {
                 let text = "DigitalOcean took the order, and its answer does not name it";
                 failure = DropletError::Later(text.to_owned());
-                is_last = true;
+                (true, false)
             }
             Err(error @ ApiError::Unclear { at_work, .. }) => {
-                if at_work {
-                    (is_last, looks) = (true, LONG_LOOKS.as_slice());
-                }
                 failure = error.into();
+                (at_work, at_work)
             }
             Err(error) => {
                 forget(site, names, &asked)?;
                 failure = error.into();
                 break;
             }
-        }
+        };
         say("the answer was lost: looking for what was made");
-        let mut made = look_for(site, names, looks).await?;
+        let mut made = look_for(site, names, &LOOKS).await?;
+        if made.is_empty() && has_unlisted(site, names).await? {
+            failure = DropletError::Later(UNLISTED.to_owned());
+            break;
+        }
+        if made.is_empty() && is_late {
+            made = look_for(site, names, &LATE_LOOKS).await?;
+        }
         if !made.is_empty() {
             let others = || {
                 DropletError::Later(
@@ -318,10 +314,6 @@ async fn order(
             return Ok(made);
         }
         if is_last {
-            break;
-        }
-        if has_unlisted(site, names).await? {
-            failure = DropletError::Later(UNLISTED.to_owned());
             break;
         }
     }

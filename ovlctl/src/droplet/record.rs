@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tempfile::{NamedTempFile, TempPath};
 
@@ -77,6 +78,9 @@ pub(crate) struct Record {
     /// A registry of the user's own, for all hosts; else it is that of kvstore, wherever that is.
     #[serde(default)]
     pub(crate) store: Option<String>,
+    /// The registry of kvstore, as it was seen last.
+    #[serde(default)]
+    pub(crate) seen_store: Option<String>,
 }
 
 /// An SSH key that was about to be added to the account.
@@ -142,13 +146,20 @@ pub(crate) enum Task {
 impl Task {
     /// What it is in a cluster that has this store.
     pub(crate) fn with_store(&self, of_cluster: Option<&str>) -> Task {
+        let mut task = self.clone();
+        if self.has_cluster_store()
+            && let Task::Node { store, .. } = &mut task
+        {
+            *store = of_cluster.map(str::to_owned);
+        }
+        task
+    }
+
+    /// Its agent has the store of the cluster.
+    pub(crate) fn has_cluster_store(&self) -> bool {
         match self {
-            Task::Node { store: None, join, package } if *package != Package::None => Task::Node {
-                store: of_cluster.map(str::to_owned),
-                join: join.clone(),
-                package: package.clone(),
-            },
-            other => other.clone(),
+            Task::Kvstore => false,
+            Task::Node { store, package, .. } => store.is_none() && *package != Package::None,
         }
     }
 
@@ -281,6 +292,16 @@ impl Folder {
             path: self.0.clone(),
             source,
         })
+    }
+
+    /// The same for a program that takes the place of this one: it goes when it is old. The same text is in the
+    /// same file.
+    pub(crate) fn left(&self, text: &str) -> Result<PathBuf, RecordError> {
+        let hash = digest(&SHA256, text.as_bytes());
+        let hash: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let name = format!("{UNFINISHED}{hash}");
+        self.write(&name, text)?;
+        Ok(self.join(&name))
     }
 
     /// Two that write at once have a file each. It is for its owner only.

@@ -212,7 +212,7 @@ pub(crate) async fn look(
 
 /// A token of another account would show that nothing is left of a cluster. What the record says of its
 /// owner holds. Where it says nothing, a token that may not say whose it is will do, as long as it shows one of
-/// the droplets that are recorded by number, if any are.
+/// the droplets that are recorded by number, if any are, or of the SSH keys.
 pub(crate) async fn check_owner(
     api: &DigitalOcean,
     cluster: &Cluster,
@@ -237,7 +237,7 @@ pub(crate) async fn check_owner(
     }
 }
 
-/// Whether one that is recorded by number is there; also if none is.
+/// Whether a droplet that is recorded by number is there, or a key; also if no droplet is recorded.
 async fn shows_any(api: &DigitalOcean, record: &Record) -> Result<bool, ApiError> {
     let mut ids = record.droplets.values().filter_map(|entry| entry.id).peekable();
     if ids.peek().is_none() {
@@ -248,7 +248,8 @@ async fn shows_any(api: &DigitalOcean, record: &Record) -> Result<bool, ApiError
             return Ok(true);
         }
     }
-    Ok(false)
+    let is_recorded = |id: &u64| record.added_keys.contains(id);
+    Ok(!record.added_keys.is_empty() && api.keys().await?.iter().any(|key| is_recorded(&key.id)))
 }
 
 /// What to do with one that has lost our tags.

@@ -53,6 +53,46 @@ fn what_was_begun_with_a_package_goes_on_with_it() {
 }
 
 #[test]
+fn a_first_store_that_was_wrong_is_not_the_clusters() {
+    let rig = Rig::new("wrong-store");
+    rig.api.fail(Fault::once("POST", "/v2/droplets", How::Unprocessable("No.".to_owned())));
+    let queenbee = |store| ["--name", "queenbee", "--deb", DEB, "--store", store];
+    rig.create(&queenbee("consul://10.0.0.1:8500")).failed(1, &["queenbee: "]);
+    let done = rig.create(&queenbee(OWN));
+    assert!(done.err.contains(&format!("the registry of cluster default is {OWN}")), "{done:?}");
+    done.fine();
+    rig.create(&[]).fine();
+    assert!(user_data(&rig, "workerbee-1").contains(OWN));
+    // From now on it is: another one is that droplet's own.
+    let other = "consul://10.0.0.2:8500";
+    rig.create(&["--name", "drone", "--store", other]).fine();
+    assert!(user_data(&rig, "drone").contains(other));
+    assert_eq!(record(&rig)["store"], OWN);
+    rig.create(&["--name", "kvstore", "--store", OWN]).failed(64, &["kvstore has none"]);
+    rig.all_was_proper();
+}
+
+#[test]
+fn what_is_not_made_yet_gets_what_all_get() {
+    let rig = Rig::new("not-yet");
+    rig.run(&["cluster", "up", "--no-provision", "--deb", DEB, "--workers", "1"]).fine();
+    rig.api.fail(Fault::once("POST", "/v2/droplets", How::Unprocessable("No.".to_owned())));
+    rig.create(&["--deb", "https://example.com/old.deb"]).failed(1, &["workerbee-2: "]);
+    let new = "https://example.com/new.deb";
+    let mut child = rig.start(&["provision", "--deb", new]);
+    let is_told = || record(&rig)["package"]["url"]["url"] == new;
+    wait::until("the record", Duration::from_secs(20), || {
+        is_told().then_some(()).ok_or("not yet".to_owned())
+    })
+    .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    rig.create(&[]).fine();
+    assert!(user_data(&rig, "workerbee-2").contains(new));
+    rig.all_was_proper();
+}
+
+#[test]
 fn a_registry_of_ones_own_holds_from_then_on() {
     let rig = Rig::new("own");
     let up = ["cluster", "up", "--no-provision", "--deb", DEB, "--workers"];

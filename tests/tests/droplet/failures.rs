@@ -1,5 +1,9 @@
 //! What the provider refuses, and what breaks on the way.
+use std::time::Duration;
+
 use ovl_tests::digitalocean::{Fault, How, Retry, Settings};
+use ovl_tests::wait;
+use serde_json::Value;
 
 use crate::rig::{Rig, each};
 
@@ -88,6 +92,33 @@ fn a_token_of_another_account_finds_nothing_gone() {
         }
     }
     rig.run(&["--cluster", "third", "cluster", "down", "--yes"]).fine();
+    rig.all_was_proper();
+}
+
+/// Where the account is not known, those that are left say that it is the right one.
+#[test]
+fn a_removal_that_was_broken_off_goes_on_without_knowing_the_account() {
+    let rig = Rig::new("broken-off");
+    rig.api.fail(Fault::once("GET", "/v2/account", How::Forbidden).times(100));
+    rig.create(&["--count", "2"]).fine();
+    let last = rig.api.droplet("workerbee-2").unwrap().order.id;
+    rig.api.fail(Fault::once("DELETE", &format!("/v2/droplets/{last}"), How::Hang));
+    let mut child = rig.start(&["cluster", "down", "--yes"]);
+    let record = rig.home().join(".local/state/ovl/default/record.json");
+    let wait = Duration::from_secs(20);
+    wait::until("the first to be forgotten", wait, || {
+        let text = std::fs::read_to_string(&record).unwrap();
+        let droplets = serde_json::from_str::<Value>(&text).unwrap()["droplets"].clone();
+        match droplets.as_object().unwrap().len() {
+            1 => Ok(()),
+            _ => Err(droplets.to_string()),
+        }
+    })
+    .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    rig.run(&["cluster", "down", "--yes"]).fine();
+    assert_eq!((rig.names().len(), rig.api.keys().len(), rig.api.tags().len()), (0, 0, 0));
     rig.all_was_proper();
 }
 

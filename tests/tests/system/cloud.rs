@@ -229,6 +229,7 @@ fn a_cluster_comes_up_from_a_token_and_goes_without_a_trace() {
     one_restarts(&cloud);
     one_goes_and_leaves_the_cluster(&cloud);
     a_package_from_a_url_is_the_one_that_was_named(&cloud);
+    a_registry_that_is_named_is_not_kvstores(&cloud);
     let said = cloud.fine(&["cluster", "down", "--yes"]);
     assert!(said.contains("removed droplet kvstore") && said.contains("cloud firewall"), "{said}");
     assert_eq!(
@@ -454,4 +455,19 @@ fn a_package_from_a_url_is_the_one_that_was_named(cloud: &Cloud) {
     let members = ctl(&cloud.machine("queenbee"), &["members"]);
     let mut alive = members.as_array().unwrap().iter().filter(|one| one["state"] == "alive");
     assert!(alive.any(|one| one["name"] == "drone"), "{members}");
+}
+
+/// Named by its address, kvstore's registry is like any other: it is the same, so nothing changes, and hosts leave
+/// it when they go.
+fn a_registry_that_is_named_is_not_kvstores(cloud: &Cloud) {
+    let own = format!("consul://{}:8500", cloud.machine("kvstore").addresses().private);
+    let outcomes = cloud.json(&["provision", "--store", &own]);
+    for one in outcomes.as_array().unwrap() {
+        let said = (&one["changes"], &one["failure"]);
+        assert_eq!(said, (&serde_json::json!([]), &Value::Null), "{outcomes}");
+    }
+    cloud.fine(&["rm", "--yes", "drone"]);
+    let members = ctl(&cloud.machine("queenbee"), &["members"]);
+    let drone = members.as_array().unwrap().iter().find(|one| one["name"] == "drone");
+    assert!(drone.is_none_or(|one| one["state"] == "left"), "{members}");
 }

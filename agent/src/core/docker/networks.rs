@@ -107,7 +107,7 @@ struct Bound {
 #[derive(Clone, Copy, Debug)]
 struct Doubtful {
     network: u64,
-    /// Docker has answered since; then it is not expected any more.
+    /// After this it is not expected any more; none while Docker does not answer.
     until: Option<Instant>,
 }
 
@@ -168,20 +168,19 @@ impl Docker {
     /// Docker's network id → ours.
     pub(in crate::core) fn networks(&self) -> BTreeMap<String, u64> {
         let bound = self.bound.iter().map(|(id, bound)| (id.clone(), bound.network));
-        let doubtful = self.doubtful.iter().map(|(id, doubtful)| (id.clone(), doubtful.network));
-        doubtful.chain(bound).collect()
+        let doubtful = self.doubtful.iter().filter(|(_, doubtful)| !self.has(doubtful.network));
+        doubtful.map(|(id, doubtful)| (id.clone(), doubtful.network)).chain(bound).collect()
     }
 
     /// Docker may or may not have made what it was making.
-    fn doubt(&mut self, in_doubt: impl Fn(&Bound) -> bool) {
+    fn doubt(&mut self, until: Option<Instant>, in_doubt: impl Fn(&Bound) -> bool) {
         let (doubtful, bound): (BTreeMap<_, _>, _) = std::mem::take(&mut self.bound)
             .into_iter()
             .partition(|(_, bound)| !bound.listed && in_doubt(bound));
         self.bound = bound;
         let doubtful = doubtful.into_iter();
-        self.doubtful.extend(
-            doubtful.map(|(id, Bound { network, .. })| (id, Doubtful { network, until: None })),
-        );
+        self.doubtful
+            .extend(doubtful.map(|(id, Bound { network, .. })| (id, Doubtful { network, until })));
     }
 
     pub(super) fn network_of(&self, docker: &str) -> Option<u64> {
@@ -209,6 +208,7 @@ impl Docker {
                 Asked::Failed { again, .. } => Some(*again),
             })
             .chain(self.bound.values().filter_map(|bound| Some(bound.missing? + VANISHED)))
+            .chain(self.doubtful.values().filter_map(|doubtful| doubtful.until))
             .min()
     }
 
@@ -276,7 +276,8 @@ impl Core {
         if error.is_some() {
             self.running = None;
             self.docker.listed = None;
-            self.docker.doubt(|_| true);
+            self.docker.doubt(None, |_| true);
+            self.docker.doubtful.values_mut().for_each(|doubtful| doubtful.until = None);
             self.docker.unnamed.clear();
             self.docker.dropped.clear();
             self.docker.making.clear();
@@ -284,6 +285,8 @@ impl Core {
             self.docker.recording.retain(|_, asked| asked.is_pending());
             self.docker_lost();
         } else {
+            let until = Some(self.now + DOUBTED);
+            self.docker.doubtful.values_mut().for_each(|doubtful| doubtful.until = until);
             self.docker_back();
         }
         self.health.docker = error;
@@ -310,15 +313,13 @@ impl Core {
     }
 
     fn resolve_doubts(&mut self, listed: &BTreeMap<String, DockerNetwork>) {
-        for (id, doubtful) in std::mem::take(&mut self.docker.doubtful) {
-            let until = doubtful.until.unwrap_or(self.now + DOUBTED);
-            if !listed.contains_key(&id) {
-                if until > self.now {
-                    let until = Some(until);
-                    self.docker.doubtful.insert(id, Doubtful { until, ..doubtful });
-                }
-            } else if self.docker.network_of(&id).is_none() {
-                self.bind(&id, doubtful.network);
+        let (made, doubtful): (BTreeMap<_, _>, _) = std::mem::take(&mut self.docker.doubtful)
+            .into_iter()
+            .partition(|(id, _)| listed.contains_key(id));
+        self.docker.doubtful = doubtful;
+        for (id, Doubtful { network, .. }) in made {
+            if self.docker.network_of(&id).is_none() {
+                self.bind(&id, network);
             }
         }
     }
@@ -387,8 +388,14 @@ impl Core {
             || self.is_removing(docker)
     }
 
-    /// What failed, and does not matter any more.
+    /// What failed, or was doubted, and does not matter any more.
     fn forget_failures(&mut self) {
+        let doubts = self.docker.doubtful.len();
+        let now = self.now;
+        self.docker.doubtful.retain(|_, doubtful| doubtful.until.is_none_or(|until| until > now));
+        if self.docker.doubtful.len() < doubts {
+            self.touch_state();
+        }
         let (networks, docker) = (&self.networks, &mut self.docker);
         let bound: BTreeSet<u64> = docker.bound.values().map(|bound| bound.network).collect();
         let matters =
@@ -652,7 +659,11 @@ impl Core {
             }
             (DockerCall::Create { network, config }, Err(error)) => {
                 match &error {
-                    DockerError::Failed(_) => self.docker.doubt(|bound| bound.network == network),
+                    DockerError::Failed(_) => {
+                        let answers = self.health.docker.is_none();
+                        let until = answers.then_some(self.now + DOUBTED);
+                        self.docker.doubt(until, |bound| bound.network == network);
+                    }
                     DockerError::NameTaken | DockerError::NotFound | DockerError::InUse => {
                         self.docker.bound.retain(|_, b| b.network != network || b.listed);
                     }

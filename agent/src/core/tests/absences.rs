@@ -120,6 +120,38 @@ fn a_network_removed_while_docker_makes_it_stays_removed() {
     assert_eq!(world.stored(), ["rethinkdb"], "it was removed from the cluster");
 }
 
+/// Only what the store lists says whether it is to be made again.
+#[test]
+fn a_network_that_docker_lost_while_the_store_is_silent_wakes_nobody() {
+    let mut world = World::with_docker();
+    world.create("d1", "blue", None).unwrap();
+    let mut restarted = World::new(world.core.state(), false);
+    restarted.store_down = true;
+    restarted.event(Event::DockerHealth(None));
+    restarted.list_docker();
+    restarted.now += Duration::from_secs(60);
+    spins(&mut restarted, "a network is missing");
+}
+
+/// Nothing came of it: it is not kept in mind for ever, nor over a restart.
+#[test]
+fn a_network_that_was_not_made_is_doubted_for_a_minute() {
+    let mut world = World::with_docker();
+    world.docker_waits = true;
+    world.store.push(network(2, "blue", "10.99.0.0/16"));
+    world.publish_networks();
+    let call = world.docker_calls.pop().unwrap();
+    docker_create(&mut world, "d9", Some("10.99.0.0/16"), None).unwrap();
+    world.event(Event::Docker(call, Err(DockerError::Failed("no answer".into()))));
+    let knows = |world: &World| world.core.docker.networks().contains_key("d9");
+    world.list_docker();
+    assert!(knows(&world));
+    world.docker_waits = false;
+    world.pass(Duration::from_secs(61));
+    assert!(!knows(&world));
+    assert_eq!(world.docker_names(), ["blue", "rethinkdb"], "it is made");
+}
+
 /// It was made, and Docker was gone before it was listed, or before Docker had said so.
 #[test]
 fn a_network_that_nobody_saw_listed_does_not_come_back() {

@@ -73,10 +73,9 @@ pub(super) async fn ssh(account: &Account, asked: Ssh, output: &Output) -> Resul
             Err(error) => return Err(DropletError::from(error).into()),
         }
     }
-    // It stays if ssh takes this program's place; a later connection removes it.
-    let config = target.config().map_err(DropletError::from)?;
+    let config = target.left_config().map_err(DropletError::from)?;
     let mut command = std::process::Command::new("ssh");
-    command.arg("-F").arg(&*config).env_remove("DIGITALOCEAN_ACCESS_TOKEN");
+    command.arg("-F").arg(&config).env_remove("DIGITALOCEAN_ACCESS_TOKEN");
     if !known.is_pinned() {
         // A host on the way let nobody in.
         output.remark(&known.to_be_trusted());

@@ -60,7 +60,11 @@ async fn created(
     let there = site.droplets().await?;
     let mut record = site.record();
     let has_kvstore = made(&there, KVSTORE) || record.droplets.contains_key(KVSTORE);
+    let before = record.store.clone();
     remember(&mut record, asked, has_kvstore)?;
+    if let Some(url) = record.store.as_ref().filter(|url| Some(*url) != before.as_ref()) {
+        output.remark(&format!("the registry of cluster {} is {url}", site.cluster));
+    }
     let Names { begun, all: names } = named(&record, asked, |name| made(&there, name));
     if !begun.is_empty() {
         output.remark(&format!("going on with {}, begun before", begun.join(", ")));
@@ -160,7 +164,12 @@ fn task(
     joined_by: Vec<String>,
 ) -> Result<Task, DropletError> {
     if asked.name == KVSTORE {
-        return Ok(Task::Kvstore);
+        return match asked.store.is_none() && asked.join.is_empty() {
+            true => Ok(Task::Kvstore),
+            false => Err(DropletError::Usage(format!(
+                "--store and --join are for agents, and {KVSTORE} has none"
+            ))),
+        };
     }
     let (store, join, package) = match record.droplets.get(name).map(|entry| &entry.task) {
         Some(Task::Node { store, join, package }) => (store.clone(), join.clone(), package),
@@ -207,13 +216,16 @@ fn has_store(
     }
 }
 
-/// For droplets that are made later: what the first ones of the cluster are made with.
+/// For droplets that are made later: what the first ones of the cluster are made with. Until one of them is
+/// well it may have been wrong.
 fn remember(record: &mut Record, asked: &Create, has_kvstore: bool) -> Result<(), DropletError> {
-    if record.package == Package::None {
-        record.package = order::package(&asked.order.package, &Package::None)?;
+    let is_well = |one: &Entry| one.task.has_agent() && one.id.is_some() && one.failure.is_none();
+    let is_settled = record.droplets.values().any(is_well);
+    if record.package == Package::None || !is_settled {
+        record.package = order::package(&asked.order.package, &record.package)?;
     }
-    if record.store.is_none() && !has_kvstore {
-        record.store.clone_from(&asked.store);
+    if (record.store.is_none() && !has_kvstore) || (record.store.is_some() && !is_settled) {
+        record.store = asked.store.clone().or(record.store.take());
     }
     Ok(())
 }
@@ -378,19 +390,31 @@ pub(super) async fn provisioned(
     there: &[Droplet],
     rows: &Rows,
 ) -> Vec<Outcome> {
+    let seen = store_of(&Record::default(), there);
+    if let Some(url) = seen.filter(|url| site.record().seen_store.as_ref() != Some(url)) {
+        // Without it they are provisioned all the same.
+        let _ = site.change(|record| record.seen_store = Some(url));
+    }
     let mut record = site.record();
-    let store = store_of(&record, there);
-    for entry in record.droplets.values_mut() {
+    // If kvstore is out of sight, hosts keep what they have.
+    let store = store_of(&record, there).or_else(|| record.seen_store.clone());
+    let is_kvstores = record.store.is_none();
+    let mut waiting = BTreeSet::new();
+    for (name, entry) in &mut record.droplets {
+        if is_kvstores && entry.task.has_cluster_store() {
+            waiting.insert(name.clone());
+        }
         entry.task = entry.task.with_store(store.as_deref());
     }
     let store_is_among = active.contains_key(KVSTORE);
     let (store_done, store_ready) =
         watch::channel(if store_is_among { None } else { Some(Ok(())) });
-    // The others wait for it.
+    // Those that need it wait for it.
     let mut active: Vec<_> = active.into_iter().collect();
     active.sort_by_key(|(name, _)| name != KVSTORE);
     let each = active.into_iter().map(|(name, outcome)| {
-        one(site, &record, name, outcome, rows, &store_done, store_ready.clone())
+        let store_ready = waiting.contains(&name).then(|| store_ready.clone());
+        one(site, &record, name, outcome, rows, &store_done, store_ready)
     });
     stream::iter(each).buffer_unordered(AT_ONCE).collect().await
 }
@@ -422,7 +446,7 @@ async fn one(
     outcome: Result<Droplet, DropletError>,
     rows: &Rows,
     store_done: &watch::Sender<StoreState>,
-    mut store_ready: watch::Receiver<StoreState>,
+    store_ready: Option<watch::Receiver<StoreState>>,
 ) -> Outcome {
     let task = record.droplets.get(&name).map(|entry| entry.task.clone());
     let role = task.as_ref().map_or("node", Task::role);
@@ -430,9 +454,7 @@ async fn one(
     said.id = said.id.or_else(|| record.droplets.get(&name)?.id);
     let is_store = name == KVSTORE;
     let ready = async {
-        if is_store {
-            return Ok(());
-        }
+        let Some(mut store_ready) = store_ready else { return Ok(()) };
         let state = store_ready.wait_for(Option::is_some).await.map(|state| *state);
         match state {
             Ok(Some(Err(passing))) => {

@@ -31,20 +31,32 @@ pub(super) async fn run(account: &Account, asked: Provision, output: &Output) ->
     if chosen.is_empty() {
         return Err(Error::NotFound(format!("no droplets in cluster {}", account.cluster)));
     }
+    if asked.names.is_empty() {
+        for_all(&site, &asked)?;
+    }
     for droplet in &chosen {
         recorded(&site, droplet, &there, &asked)?;
     }
-    if asked.names.is_empty() {
-        // Those that come later get the same.
-        let package = order::package(&asked.package, &site.record().package)?;
-        let change = site.change(|record| {
-            record.package = package;
-            record.store = asked.store.clone().or(record.store.take());
-        });
-        change.map_err(DropletError::from)?;
-    }
     let outcomes = again(&site, &there, &chosen).await?;
     report(&outcomes, "", output)
+}
+
+/// Those that are not there now, and those that come later, get the same.
+fn for_all(site: &Site, asked: &Provision) -> Result<(), DropletError> {
+    let package = order::package(&asked.package, &site.record().package)?;
+    Ok(site.change(|record| {
+        for entry in record.droplets.values_mut() {
+            let Task::Node { store, package: have, .. } = &mut entry.task else { continue };
+            if asked.package.deb.is_some() {
+                have.clone_from(&package);
+            }
+            if asked.store.is_some() && *have != Package::None {
+                *store = None;
+            }
+        }
+        record.package = package;
+        record.store = asked.store.clone().or(record.store.take());
+    })?)
 }
 
 async fn again(

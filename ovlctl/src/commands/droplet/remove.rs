@@ -11,6 +11,7 @@ use crate::commands::confirm::confirm;
 use crate::droplet::digitalocean::{ApiError, Droplet};
 use crate::droplet::names::OURS;
 use crate::droplet::provision::reach;
+use crate::droplet::record::Entry;
 use crate::droplet::site::{DropletError, Sight, Site, untagged};
 use crate::droplet::{fence, keys, make};
 use crate::error::Error;
@@ -89,10 +90,11 @@ pub(super) async fn run(account: &Account, asked: Remove, output: &Output) -> Re
     // Named twice, by name and number, it is one.
     droplets.sort_by_key(|one| one.id);
     droplets.dedup_by_key(|one| one.id);
+    let is_kvstores = site.record().store.is_none();
     let is_last = droplets.len() == there.len()
         && records.len() == present.gone.len() + present.untagged.len();
     if !asked.yes {
-        let mut question = question(&droplets, &records, &present.untagged);
+        let mut question = question(&droplets, &records, &present.untagged, is_kvstores);
         if is_last {
             question += " Nothing else is in the cluster, so its cloud firewall and tags go too, and an SSH key that was added for it.";
         }
@@ -113,13 +115,16 @@ pub(super) async fn all(site: &Site, yes: bool, output: &Output) -> Result<(), E
     let present = present(site).await?;
     let firewall = fence::find(&site.api, &site.cluster).await.map_err(DropletError::from)?;
     if !yes {
-        let mut question = question(&present.droplets, &BTreeSet::new(), &BTreeMap::new());
+        let is_kvstores = site.record().store.is_none();
+        let mut question =
+            question(&present.droplets, &BTreeSet::new(), &BTreeMap::new(), is_kvstores);
         if let Some(firewall) = &firewall {
             question = format!("{question} So does the cloud firewall {}.", firewall.name);
         }
         confirm(question, ALONE).await?;
     }
     let mut removed = Removed::default();
+    leave(site, &present.droplets, &present.droplets, output).await;
     erase(site, &present, &present.droplets, &mut removed, output).await;
     for name in &present.gone {
         forget(site, name, None, &mut removed).await;
@@ -152,6 +157,7 @@ fn question(
     droplets: &[Droplet],
     records: &BTreeSet<String>,
     untagged: &BTreeMap<String, Droplet>,
+    is_kvstores: bool,
 ) -> String {
     let words: Vec<String> = droplets
         .iter()
@@ -170,7 +176,7 @@ fn question(
             Some(one) => format!(" It forgets {name}; droplet {} stays, and costs.", one.id),
         };
     }
-    if droplets.iter().any(|one| one.name == KVSTORE) {
+    if droplets.iter().any(|one| one.name == KVSTORE) && is_kvstores {
         text += " The registry of networks and addresses goes with kvstore.";
     }
     text
@@ -178,21 +184,27 @@ fn question(
 
 /// Hosts give their addresses back, where the store stays.
 async fn leave(site: &Site, there: &[Droplet], going: &[Droplet], output: &Output) {
-    let store_goes = going.iter().any(|one| one.name == KVSTORE);
-    if store_goes || going.len() == there.len() {
-        return;
-    }
     let record = site.record();
+    let kvstore_goes = going.iter().any(|one| one.name == KVSTORE) || going.len() == there.len();
+    // One that somebody else set up has that of kvstore, as far as is known.
+    let store_stays = |entry: Option<&Entry>| {
+        let is_kvstores = entry.is_none_or(|entry| entry.task.has_cluster_store());
+        !(kvstore_goes && is_kvstores && record.store.is_none())
+    };
     let is_set_up = |name: &str| record.droplets.get(name).is_none_or(|entry| entry.ready);
     let hosts = going.iter().filter(|one| {
         let entry = record.droplets.get(&one.name);
         let alike = going.iter().filter(|other| other.name == one.name).count();
-        one.is_active() && alike == 1 && entry.is_none_or(|entry| entry.task.has_agent())
+        one.is_active()
+            && alike == 1
+            && entry.is_none_or(|entry| entry.task.has_agent())
+            && store_stays(entry)
     });
-    if site.write_config(there).is_err() {
+    let hosts: Vec<&Droplet> = hosts.collect();
+    if hosts.is_empty() || site.write_config(there).is_err() {
         return;
     }
-    let each = hosts.map(|one| async {
+    let each = hosts.into_iter().map(|one| async {
         let left = tokio::time::timeout(LEAVE_WITHIN, left(site, one, output)).await;
         let why = match left {
             Ok(Ok(())) => return,
@@ -229,18 +241,21 @@ async fn erase(
     removed: &mut Removed,
     output: &Output,
 ) {
-    let each = going.iter().map(|one| async move { (one, gone(site, one).await) });
-    let outcomes: Vec<_> = stream::iter(each).buffered(AT_ONCE).collect().await;
     let stays = |name: &str| {
         let mut alike = present.droplets.iter().filter(|one| one.name == name);
         alike.find(|one| going.iter().all(|other| other.id != one.id))
     };
-    for (droplet, outcome) in outcomes {
-        let cleared = match outcome {
+    // Each is forgotten as soon as it is gone: this program may be ended in the middle.
+    let each = going.iter().map(|droplet| async move {
+        let cleared = match gone(site, droplet).await {
             Ok(()) if present.untagged.contains_key(&droplet.name) => forget_keys(site, droplet),
             Ok(()) => forget_one(site, droplet, stays(&droplet.name)),
             Err(error) => Err(error),
         };
+        (droplet, cleared)
+    });
+    let outcomes: Vec<_> = stream::iter(each).buffered(AT_ONCE).collect().await;
+    for (droplet, cleared) in outcomes {
         match cleared {
             Ok(()) => removed.done.push(format!("droplet {} ({})", droplet.name, droplet.id)),
             Err(error) => removed.fail(Some(&droplet.name), &error),

@@ -53,7 +53,7 @@ pub(crate) enum ApiError {
     Unclear {
         what: String,
         why: String,
-        /// It may still be at work on it: nobody waited for the end.
+        /// It did not say itself that it came to an end: it may still be at work on it.
         at_work: bool,
     },
     /// Not as documented.

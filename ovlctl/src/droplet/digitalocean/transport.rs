@@ -61,8 +61,6 @@ struct Lost {
     why: String,
     /// The request never left.
     unsent: bool,
-    /// The answer was not waited for any longer.
-    at_work: bool,
 }
 
 impl Transport {
@@ -206,8 +204,8 @@ impl Transport {
         retry: &mut Retry,
     ) -> (ApiError, Option<Duration>) {
         if !repeatable && !lost.unsent {
-            let Lost { why, at_work, .. } = lost;
-            return (ApiError::Unclear { what: what.to_owned(), why, at_work }, None);
+            let what = what.to_owned();
+            return (ApiError::Unclear { what, why: lost.why, at_work: true }, None);
         }
         let wait = retry.after_failure(None);
         let base = self.base.as_str().trim_end_matches('/').to_owned();
@@ -237,7 +235,7 @@ impl Transport {
         while let Some(chunk) = response.chunk().await.map_err(Lost::from)? {
             if body.len() + chunk.len() > ANSWER_MAX {
                 let why = format!("its answer is longer than {ANSWER_MAX} bytes");
-                return Err(Lost { why, unsent: false, at_work: false });
+                return Err(Lost { why, unsent: false });
             }
             body.extend_from_slice(&chunk);
         }
@@ -300,8 +298,8 @@ impl Answer {
                 (ApiError::Broken { what, status, tries: retry.failures(), request }, wait)
             }
             status @ 500.. => {
-                // A gateway that did not wait for the end, or saw its connection break.
-                let at_work = matches!(status, 502 | 504);
+                // Not the API's own word, but a gateway's, which did not wait for the end.
+                let at_work = text("id").is_none() || matches!(status, 502 | 504);
                 let why = format!("{status} {message}{request}");
                 (ApiError::Unclear { what, why, at_work }, None)
             }
@@ -312,7 +310,7 @@ impl Answer {
 
 impl From<reqwest::Error> for Lost {
     fn from(error: reqwest::Error) -> Lost {
-        let (unsent, at_work) = (error.is_connect(), error.is_timeout());
+        let unsent = error.is_connect();
         // The cause says more than the outermost error, which repeats the URL.
         let error = error.without_url();
         let mut why = error.to_string();
@@ -322,7 +320,7 @@ impl From<reqwest::Error> for Lost {
             why = inner.to_string();
             cause = inner.source();
         }
-        Lost { why: bounded(&why), unsent, at_work }
+        Lost { why: bounded(&why), unsent }
     }
 }
 

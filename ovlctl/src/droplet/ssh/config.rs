@@ -52,6 +52,11 @@ impl Target {
     pub(crate) fn config(&self) -> Result<TempPath, RecordError> {
         self.folder.passing(&self.config)
     }
+
+    /// The same for a client that takes the place of this program.
+    pub(crate) fn left_config(&self) -> Result<PathBuf, RecordError> {
+        self.folder.left(&self.config)
+    }
 }
 
 /// The configuration's text. `user`: who to be where the user's own configuration does not say.
