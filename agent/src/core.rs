@@ -324,7 +324,7 @@ impl Core {
             self.reconcile_at,
             self.release_at,
             self.remotes.next_timeout(),
-            // Until then nothing can be tried.
+            // Until the store was heard nothing of Docker's networks can be tried.
             self.docker.next_retry().filter(|_| self.leaving.is_none() && self.heard_store),
             self.docker.returning.next_expiry(),
             self.next_overdue(),

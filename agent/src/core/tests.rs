@@ -204,6 +204,14 @@ impl World {
         answer
     }
 
+    /// Another host's user made a network, and Docker is told to make it, and waits.
+    fn is_told_to_make_blue(&mut self) -> DockerCall {
+        self.docker_waits = true;
+        self.store.push(network(2, "blue", "10.99.0.0/16"));
+        self.publish_networks();
+        self.docker_calls.pop().unwrap()
+    }
+
     fn docker_names(&self) -> Vec<String> {
         let mut names: Vec<_> = self.docker.iter().map(|n| n.config.name.clone()).collect();
         names.sort();

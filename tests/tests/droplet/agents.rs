@@ -1,9 +1,5 @@
 //! What agents get: their package, and their store.
-use std::fs;
-use std::time::Duration;
-
 use ovl_tests::digitalocean::{Fault, How};
-use ovl_tests::wait;
 use serde_json::{Value, json};
 
 use crate::rig::Rig;
@@ -13,11 +9,6 @@ const OWN: &str = "consul://10.9.9.9:8500";
 
 fn user_data(rig: &Rig, name: &str) -> String {
     rig.api.droplet(name).unwrap().order.user_data.unwrap()
-}
-
-fn record(rig: &Rig) -> Value {
-    let file = rig.home().join(".local/state/ovl/default/record.json");
-    serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
 }
 
 #[test]
@@ -67,7 +58,7 @@ fn a_first_store_that_was_wrong_is_not_the_clusters() {
     let other = "consul://10.0.0.2:8500";
     rig.create(&["--name", "drone", "--store", other]).fine();
     assert!(user_data(&rig, "drone").contains(other));
-    assert_eq!(record(&rig)["store"], OWN);
+    assert_eq!(rig.record()["store"], OWN);
     rig.create(&["--name", "kvstore", "--store", OWN]).failed(64, &["kvstore has none"]);
     rig.all_was_proper();
 }
@@ -80,11 +71,7 @@ fn what_is_not_made_yet_gets_what_all_get() {
     rig.create(&["--deb", "https://example.com/old.deb"]).failed(1, &["workerbee-2: "]);
     let new = "https://example.com/new.deb";
     let mut child = rig.start(&["provision", "--deb", new]);
-    let is_told = || record(&rig)["package"]["url"]["url"] == new;
-    wait::until("the record", Duration::from_secs(20), || {
-        is_told().then_some(()).ok_or("not yet".to_owned())
-    })
-    .unwrap();
+    rig.wait_for_record(|record| record["package"]["url"]["url"] == new);
     child.kill().unwrap();
     child.wait().unwrap();
     rig.create(&[]).fine();
@@ -99,15 +86,11 @@ fn a_registry_of_ones_own_holds_from_then_on() {
     rig.run(&[&up[..], &["1"]].concat()).fine();
     // Its addresses lead nowhere: what it is to do is recorded before.
     let mut child = rig.start(&["provision", "--store", OWN]);
-    wait::until("the record", Duration::from_secs(20), || match record(&rig)["store"] == OWN {
-        true => Ok(()),
-        false => Err(record(&rig).to_string()),
-    })
-    .unwrap();
+    rig.wait_for_record(|record| record["store"] == OWN);
     child.kill().unwrap();
     child.wait().unwrap();
     rig.run(&[&up[..], &["2"]].concat()).fine();
-    let now = record(&rig);
+    let now = rig.record();
     assert_eq!(now["store"], OWN);
     for name in ["queenbee", "workerbee-1", "workerbee-2"] {
         assert_eq!(now["droplets"][name]["task"]["store"], Value::Null, "{name}");

@@ -1,9 +1,5 @@
 //! What the provider refuses, and what breaks on the way.
-use std::time::Duration;
-
 use ovl_tests::digitalocean::{Fault, How, Retry, Settings};
-use ovl_tests::wait;
-use serde_json::Value;
 
 use crate::rig::{Rig, each};
 
@@ -104,17 +100,7 @@ fn a_removal_that_was_broken_off_goes_on_without_knowing_the_account() {
     let last = rig.api.droplet("workerbee-2").unwrap().order.id;
     rig.api.fail(Fault::once("DELETE", &format!("/v2/droplets/{last}"), How::Hang));
     let mut child = rig.start(&["cluster", "down", "--yes"]);
-    let record = rig.home().join(".local/state/ovl/default/record.json");
-    let wait = Duration::from_secs(20);
-    wait::until("the first to be forgotten", wait, || {
-        let text = std::fs::read_to_string(&record).unwrap();
-        let droplets = serde_json::from_str::<Value>(&text).unwrap()["droplets"].clone();
-        match droplets.as_object().unwrap().len() {
-            1 => Ok(()),
-            _ => Err(droplets.to_string()),
-        }
-    })
-    .unwrap();
+    rig.wait_for_record(|record| record["droplets"].as_object().unwrap().len() == 1);
     child.kill().unwrap();
     child.wait().unwrap();
     rig.run(&["cluster", "down", "--yes"]).fine();

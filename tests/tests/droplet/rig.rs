@@ -116,6 +116,21 @@ impl Rig {
         Done { code: output.status.code(), out, err }
     }
 
+    /// What is recorded of the cluster.
+    pub(crate) fn record(&self) -> Value {
+        let file = self.home().join(".local/state/ovl/default/record.json");
+        serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
+    }
+
+    /// Until what is recorded fits.
+    pub(crate) fn wait_for_record(&self, fits: impl Fn(&Value) -> bool) {
+        wait::until("the record", Duration::from_secs(20), || match self.record() {
+            record if fits(&record) => Ok(()),
+            record => Err(record.to_string()),
+        })
+        .unwrap();
+    }
+
     pub(crate) fn json(&self, args: &[&str]) -> Value {
         let all: Vec<&str> = ["--json"].iter().chain(args).copied().collect();
         serde_json::from_str(&self.run(&all).fine()).unwrap()

@@ -15,10 +15,7 @@ fn spins(world: &mut World, why: &str) {
 #[test]
 fn a_failure_over_a_network_that_is_gone_is_forgotten() {
     let mut world = World::with_docker();
-    world.docker_waits = true;
-    world.store.push(network(2, "blue", "10.99.0.0/16"));
-    world.publish_networks();
-    let call = world.docker_calls.pop().unwrap();
+    let call = world.is_told_to_make_blue();
     world.event(Event::Docker(call, Err(DockerError::NameTaken)));
     world.store.retain(|n| n.id.0 != 2);
     world.publish_networks();
@@ -29,10 +26,7 @@ fn a_failure_over_a_network_that_is_gone_is_forgotten() {
 #[test]
 fn an_answer_of_a_docker_that_is_gone_by_now_wakes_nobody() {
     let mut world = World::with_docker();
-    world.docker_waits = true;
-    world.store.push(network(2, "blue", "10.99.0.0/16"));
-    world.publish_networks();
-    let call = world.docker_calls.pop().unwrap();
+    let call = world.is_told_to_make_blue();
     world.event(Event::DockerHealth(Some("gone".into())));
     world.event(Event::Docker(call, Err(DockerError::Failed("connection reset".into()))));
     spins(&mut world, "docker gone");
@@ -137,10 +131,7 @@ fn a_network_that_docker_lost_while_the_store_is_silent_wakes_nobody() {
 #[test]
 fn a_network_that_was_not_made_is_doubted_for_a_minute() {
     let mut world = World::with_docker();
-    world.docker_waits = true;
-    world.store.push(network(2, "blue", "10.99.0.0/16"));
-    world.publish_networks();
-    let call = world.docker_calls.pop().unwrap();
+    let call = world.is_told_to_make_blue();
     docker_create(&mut world, "d9", Some("10.99.0.0/16"), None).unwrap();
     world.event(Event::Docker(call, Err(DockerError::Failed("no answer".into()))));
     let knows = |world: &World| world.core.docker.networks().contains_key("d9");
@@ -157,10 +148,7 @@ fn a_network_that_was_not_made_is_doubted_for_a_minute() {
 fn a_network_that_nobody_saw_listed_does_not_come_back() {
     for answered in [None, Some(Ok("d9".to_owned())), Some(Err("connection reset"))] {
         let mut world = World::with_docker();
-        world.docker_waits = true;
-        world.store.push(network(2, "blue", "10.99.0.0/16"));
-        world.publish_networks();
-        let call = world.docker_calls.pop().unwrap();
+        let call = world.is_told_to_make_blue();
         let (_, pool) = docker_create(&mut world, "d9", Some("10.99.0.0/16"), None).unwrap();
         world.docker.push(docker_has("d9", "blue", pool));
         let answered =
@@ -184,10 +172,7 @@ fn a_network_that_nobody_saw_listed_does_not_come_back() {
 #[test]
 fn a_network_that_docker_makes_late_does_not_come_back() {
     let mut world = World::with_docker();
-    world.docker_waits = true;
-    world.store.push(network(2, "blue", "10.99.0.0/16"));
-    world.publish_networks();
-    let call = world.docker_calls.pop().unwrap();
+    let call = world.is_told_to_make_blue();
     let (_, pool) = docker_create(&mut world, "d9", Some("10.99.0.0/16"), None).unwrap();
     let silent = DockerError::Failed("no answer within 30s".into());
     world.event(Event::Docker(call, Err(silent)));

@@ -206,10 +206,7 @@ fn a_scope_that_is_configured_is_told_whatever_docker_has() {
 #[test]
 fn a_network_of_another_driver_with_the_name_is_named_in_status() {
     let mut world = World::with_docker();
-    world.docker_waits = true;
-    world.store.push(network(2, "blue", "10.99.0.0/16"));
-    world.publish_networks();
-    let call = world.docker_calls.pop().unwrap();
+    let call = world.is_told_to_make_blue();
     world.event(Event::Docker(call, Err(DockerError::NameTaken)));
     assert!(world.problems().iter().any(|p| p.contains("another network there has the name")));
 }
